@@ -1,0 +1,45 @@
+//! A CT series as it came from a scanner.
+
+use crate::Volume;
+
+/// How a series was acquired; what the source does not state is `None`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Acquisition {
+    /// DICOM Slice Thickness in mm. Not the slice distance: that is in the geometry.
+    pub slice_thickness_mm: Option<f64>,
+    /// DICOM Convolution Kernel.
+    pub kernel: Option<String>,
+    /// DICOM Manufacturer.
+    pub manufacturer: Option<String>,
+    /// DICOM Manufacturer's Model Name.
+    pub model: Option<String>,
+    /// Tube voltage in kV.
+    pub tube_kv: Option<f64>,
+    /// Tube current times exposure time in mAs.
+    pub exposure_mas: Option<f64>,
+    /// Whether a contrast agent is declared.
+    pub contrast: Option<bool>,
+    /// DICOM Pixel Padding Value after rescale, in HU.
+    pub padding_hu: Option<i16>,
+}
+
+/// A volume with the identifiers that results must carry back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scan {
+    /// DICOM Series Instance UID; for other formats `sha256:` and the first 16 hex digits of the HU hash.
+    pub series_uid: String,
+    /// DICOM Study Instance UID.
+    pub study_uid: Option<String>,
+    /// DICOM Frame of Reference UID.
+    pub frame_of_reference_uid: Option<String>,
+    /// DICOM Patient ID. Personal data: never in messages, logs or URLs.
+    pub patient_id: Option<String>,
+    /// DICOM Modality; `CT` is assumed for formats without one.
+    pub modality: String,
+    /// DICOM Transfer Syntax UID, or the research format's name (`nifti`, `metaimage`, `nrrd`).
+    pub transfer_syntax: String,
+    /// How it was acquired.
+    pub acquisition: Acquisition,
+    /// The voxels; for an axial series slices ascend towards the head.
+    pub volume: Volume,
+}
