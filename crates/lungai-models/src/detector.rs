@@ -1,0 +1,166 @@
+//! Nodule detection: a region proposal network on a residual encoder, with a top-down path to stride 4
+//! (feature pyramid, Lin et al. 2017). Each cell proposes one sphere per anchor.
+
+use crate::layers::{Conv, ConvNorm, Residual, Up};
+use crate::ops;
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use rand::{SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+/// Voxels between neighbouring cells. At 1 mm a 3 mm nodule still lies within one cell's reach.
+pub const STRIDE: usize = 4;
+
+/// Regression values per anchor: offset `z, y, x` and log diameter, see [`crate::anchors`].
+pub const BOX_VALUES: usize = 4;
+
+/// Shape of a [`DetectorNet`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorConfig {
+    /// Whether the input is folded 2x2x2 into eight channels first: an eighth of the voxels, nothing lost.
+    pub space_to_depth: bool,
+    /// Channels of each encoder level; each level after the first halves the size. There must be a level of stride 4.
+    /// The source's network has `[64, 128, 256]` without `space_to_depth`.
+    pub widths: Vec<usize>,
+    /// Channels of the shared 3x3x3 convolution before the two heads. The source's network has 512.
+    pub head_width: usize,
+    /// Anchor diameters in mm, ascending.
+    pub anchors_mm: Vec<f64>,
+    /// Voxel edge of the grid that the network sees, in mm.
+    pub spacing_mm: f64,
+    /// Edge of the training patch and of the inference tile in voxels; a multiple of the deepest stride.
+    pub tile: usize,
+    /// HU that map to -1 and +1.
+    pub window_hu: (f32, f32),
+}
+
+/// The network.
+#[derive(Module, Debug)]
+pub struct DetectorNet {
+    encoder: Vec<Residual>,
+    up: Vec<Up>,
+    lateral: Vec<Conv>,
+    neck: ConvNorm,
+    class: Conv,
+    boxes: Conv,
+    space_to_depth: bool,
+}
+
+/// What the network says of each cell of a `[d/4, h/4, w/4]` grid.
+#[derive(Debug, Clone)]
+pub struct DetectorOutput {
+    /// Logits, `[b, anchors, d/4, h/4, w/4]`.
+    pub class: Tensor<5>,
+    /// `[b, anchors * BOX_VALUES, d/4, h/4, w/4]`, anchor slowest.
+    pub boxes: Tensor<5>,
+}
+
+impl DetectorConfig {
+    /// Index of the encoder level whose stride is [`STRIDE`].
+    fn output_level(&self) -> usize {
+        if self.space_to_depth { 1 } else { 2 }
+    }
+
+    /// Voxels that a side of the input must be a multiple of.
+    pub fn deepest_stride(&self) -> usize {
+        STRIDE << (self.widths.len() - 1 - self.output_level())
+    }
+
+    /// A network whose weights are a function of `seed` alone. Every class logit starts near `-ln 99`, so that the
+    /// first steps are not lost on the sea of background (RetinaNet's prior, Lin et al. 2017).
+    ///
+    /// # Panics
+    /// If no level has stride 4.
+    pub fn init(&self, seed: u64, device: &Device) -> DetectorNet {
+        assert!(self.widths.len() > self.output_level(), "the encoder must reach stride {STRIDE}");
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let mut inputs = if self.space_to_depth { 8 } else { 1 };
+        let mut encoder = Vec::new();
+        for &width in &self.widths {
+            encoder.push(Residual::new([inputs, width], 1, rng, device));
+            inputs = width;
+        }
+        let (mut up, mut lateral) = (Vec::new(), Vec::new());
+        for level in (self.output_level()..self.widths.len() - 1).rev() {
+            up.push(Up::new([self.widths[level + 1], self.widths[level]], rng, device));
+            lateral.push(Conv::new([self.widths[level]; 2], 1, 1, true, rng, device));
+        }
+        let anchors = self.anchors_mm.len();
+        DetectorNet {
+            encoder,
+            up,
+            lateral,
+            neck: ConvNorm::new([self.widths[self.output_level()], self.head_width], rng, device),
+            class: Conv::head([self.head_width, anchors], -(99f64.ln()), rng, device),
+            boxes: Conv::head([self.head_width, anchors * BOX_VALUES], 0.0, rng, device),
+            space_to_depth: self.space_to_depth,
+        }
+    }
+}
+
+impl DetectorNet {
+    /// `patches`: `[b, 1, d, h, w]`, HU scaled to `-1..=1`; sizes multiples of the deepest stride.
+    pub fn forward(&self, patches: Tensor<5>) -> DetectorOutput {
+        let mut x = if self.space_to_depth { ops::space_to_depth(patches) } else { patches };
+        let mut levels = Vec::new();
+        for (depth, level) in self.encoder.iter().enumerate() {
+            if depth > 0 {
+                x = ops::max_pool2(x);
+            }
+            x = level.forward(x);
+            levels.push(x.clone());
+        }
+        levels.pop();
+        for (up, lateral) in self.up.iter().zip(&self.lateral) {
+            let level = levels.pop().expect("one level a step up");
+            x = up.forward(x) + lateral.forward(level);
+        }
+        let x = self.neck.forward(x); // [b, head_width, d/4, h/4, w/4]
+        DetectorOutput { class: self.class.forward(x.clone()), boxes: self.boxes.forward(x) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(space_to_depth: bool, widths: &[usize], head_width: usize, anchors: usize) -> DetectorConfig {
+        DetectorConfig {
+            space_to_depth,
+            widths: widths.to_vec(),
+            head_width,
+            anchors_mm: (1..=anchors).map(|i| 3.0 * i as f64).collect(),
+            spacing_mm: 1.0,
+            tile: 32,
+            window_hu: (-1200.0, 600.0),
+        }
+    }
+
+    #[test]
+    fn at_the_source_width_it_has_7_million_parameters() {
+        let net = config(false, &[64, 128, 256], 512, 9).init(1, &Device::flex());
+        assert_eq!(net.num_params() / 100_000, 70);
+    }
+
+    #[test]
+    fn cells_are_four_voxels_apart_with_and_without_folding() {
+        let device = Device::flex();
+        let x = Tensor::<5>::zeros([1, 1, 16, 32, 16], &device);
+        for config in [config(true, &[4, 8, 8, 8], 8, 3), config(false, &[4, 4, 8], 8, 3)] {
+            let out = config.init(1, &device).forward(x.clone());
+            assert_eq!(out.class.dims(), [1, 3, 4, 8, 4]);
+            assert_eq!(out.boxes.dims(), [1, 12, 4, 8, 4]);
+        }
+    }
+
+    #[test]
+    fn an_untrained_network_claims_almost_nothing() {
+        let device = Device::flex();
+        let out = config(true, &[4, 8], 8, 3).init(1, &device).forward(Tensor::ones([1, 1, 16, 16, 16], &device));
+        let highest: f32 = out.class.max().into_scalar();
+        assert!(highest < -3.0, "logit {highest}");
+    }
+}

@@ -1,0 +1,164 @@
+//! The few layers that the three networks are built from.
+//!
+//! Weights are drawn here from an explicit generator, so that a seed gives the same bits on every device.
+
+use crate::ops;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData, activation::relu};
+use rand::{RngExt, rngs::StdRng};
+
+/// 3D convolution that keeps the size (stride 1) or halves it (stride 2): kernel 3 with padding 1, or kernel 1.
+#[derive(Module, Debug)]
+pub struct Conv {
+    weight: Param<Tensor<5>>,
+    bias: Option<Param<Tensor<1>>>,
+    stride: usize,
+}
+
+impl Conv {
+    /// He-normal weights `[outputs, inputs, kernel, kernel, kernel]` (He et al. 2015), zero bias.
+    pub(crate) fn new(
+        [inputs, outputs]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        bias: bool,
+        rng: &mut StdRng,
+        device: &Device,
+    ) -> Self {
+        let fan_in = inputs * kernel.pow(3);
+        let weight = normal([outputs, inputs, kernel, kernel, kernel], (2.0 / fan_in as f64).sqrt(), rng, device);
+        let bias = bias.then(|| Param::from_tensor(Tensor::zeros([outputs], device)));
+        Self { weight, bias, stride }
+    }
+
+    /// A kernel-1 head whose outputs all begin at `start`, with small weights.
+    pub(crate) fn head([inputs, outputs]: [usize; 2], start: f64, rng: &mut StdRng, device: &Device) -> Self {
+        let weight = normal([outputs, inputs, 1, 1, 1], 0.01, rng, device);
+        Self { weight, bias: Some(Param::from_tensor(Tensor::full([outputs], start, device))), stride: 1 }
+    }
+
+    /// `[b, inputs, d, h, w]` to `[b, outputs, d/s, h/s, w/s]` (rounded up).
+    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        ops::conv3d(x, self.weight.val(), self.bias.as_ref().map(Param::val), self.stride)
+    }
+}
+
+/// Group normalisation (Wu & He 2018), groups of 8 channels or fewer; independent of the batch, so that a scan's
+/// result does not depend on what it is batched with.
+#[derive(Module, Debug)]
+pub struct Norm {
+    gamma: Param<Tensor<1>>,
+    beta: Param<Tensor<1>>,
+    groups: usize,
+}
+
+impl Norm {
+    pub(crate) fn new(channels: usize, device: &Device) -> Self {
+        Self {
+            gamma: Param::from_tensor(Tensor::ones([channels], device)),
+            beta: Param::from_tensor(Tensor::zeros([channels], device)),
+            groups: (1..=channels.div_ceil(8)).rev().find(|g| channels.is_multiple_of(*g)).unwrap_or(1),
+        }
+    }
+
+    /// Keeps the shape `[b, channels, d, h, w]`.
+    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        ops::group_norm(x, self.gamma.val(), self.beta.val(), self.groups)
+    }
+}
+
+/// Convolution, normalisation, ReLU.
+#[derive(Module, Debug)]
+pub struct ConvNorm {
+    conv: Conv,
+    norm: Norm,
+}
+
+impl ConvNorm {
+    pub(crate) fn new(channels: [usize; 2], rng: &mut StdRng, device: &Device) -> Self {
+        Self { conv: Conv::new(channels, 3, 1, false, rng, device), norm: Norm::new(channels[1], device) }
+    }
+
+    /// `[b, inputs, d, h, w]` to `[b, outputs, d, h, w]`.
+    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        relu(self.norm.forward(self.conv.forward(x)))
+    }
+}
+
+/// Residual block (He et al. 2016): `relu(f(x) + projection(x))`. Where it halves the size the projection averages
+/// before its 1x1x1 convolution (ResNet-D, He et al. 2019), so that no voxel is skipped.
+#[derive(Module, Debug)]
+pub struct Residual {
+    first: Conv,
+    first_norm: Norm,
+    second: Conv,
+    second_norm: Norm,
+    projection: Option<Conv>,
+    stride: usize,
+}
+
+impl Residual {
+    pub(crate) fn new([inputs, outputs]: [usize; 2], stride: usize, rng: &mut StdRng, device: &Device) -> Self {
+        Self {
+            first: Conv::new([inputs, outputs], 3, stride, false, rng, device),
+            first_norm: Norm::new(outputs, device),
+            second: Conv::new([outputs, outputs], 3, 1, false, rng, device),
+            second_norm: Norm::new(outputs, device),
+            projection: (inputs != outputs).then(|| Conv::new([inputs, outputs], 1, 1, true, rng, device)),
+            stride,
+        }
+    }
+
+    /// The same block with a branch that is always zero.
+    #[cfg(test)]
+    pub(crate) fn silenced(mut self) -> Self {
+        self.second_norm.gamma = Param::from_tensor(self.second_norm.gamma.val().zeros_like());
+        self
+    }
+
+    /// `[b, inputs, d, h, w]` to `[b, outputs, d/s, h/s, w/s]`; sizes must be divisible by the stride.
+    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        let y = relu(self.first_norm.forward(self.first.forward(x.clone())));
+        let y = self.second_norm.forward(self.second.forward(y));
+        let short = if self.stride == 2 { ops::mean_pool2(x) } else { x };
+        let short = match &self.projection {
+            Some(projection) => projection.forward(short),
+            None => short,
+        };
+        relu(y + short)
+    }
+}
+
+/// Kernel-2 stride-2 up-sampling as a 1x1x1 convolution to eight times the channels, then depth to space: the same
+/// function and parameter count as a transposed convolution, and fast on every device.
+#[derive(Module, Debug)]
+pub struct Up {
+    conv: Conv,
+}
+
+impl Up {
+    pub(crate) fn new([inputs, outputs]: [usize; 2], rng: &mut StdRng, device: &Device) -> Self {
+        Self { conv: Conv::new([inputs, 8 * outputs], 1, 1, true, rng, device) }
+    }
+
+    /// `[b, inputs, d, h, w]` to `[b, outputs, 2d, 2h, 2w]`.
+    pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        ops::depth_to_space(self.conv.forward(x))
+    }
+}
+
+/// Normal deviates by Box and Muller's method.
+pub(crate) fn normal<const D: usize>(
+    shape: [usize; D],
+    sd: f64,
+    rng: &mut StdRng,
+    device: &Device,
+) -> Param<Tensor<D>> {
+    let values: Vec<f32> = (0..shape.iter().product::<usize>())
+        .map(|_| {
+            let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+            (sd * radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()) as f32
+        })
+        .collect();
+    Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
+}

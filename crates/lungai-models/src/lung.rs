@@ -1,0 +1,132 @@
+//! Lung segmentation: a 3D U-Net (Çiçek et al. 2016) with separate left and right output.
+
+use crate::layers::{Conv, ConvNorm, Up};
+use crate::ops;
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use rand::{SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+/// Output channels: background, right lung, left lung (the labels of `lungai_ct::Lung`).
+pub const CLASSES: usize = 3;
+
+/// Shape of a [`LungNet`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LungConfig {
+    /// Channels of the first level, doubled at each further one; at least 1. The source's network has 32.
+    pub width: usize,
+    /// Levels of the encoder above the bottleneck, `1..=5`. The source's network has 4.
+    pub depth: usize,
+    /// Voxel edge of the grid that the network sees, in mm.
+    pub spacing_mm: f64,
+    /// Edge of the training patch and of the inference tile in voxels; a multiple of `2^depth`.
+    pub tile: usize,
+    /// HU that map to -1 and +1.
+    pub window_hu: (f32, f32),
+}
+
+/// The network.
+#[derive(Module, Debug)]
+pub struct LungNet {
+    encoder: Vec<Double>,
+    bottleneck: Double,
+    up: Vec<Up>,
+    decoder: Vec<Double>,
+    head: Conv,
+}
+
+/// Two convolutions.
+#[derive(Module, Debug)]
+struct Double {
+    first: ConvNorm,
+    second: ConvNorm,
+}
+
+impl LungConfig {
+    /// A network whose weights are a function of `seed` alone.
+    pub fn init(&self, seed: u64, device: &Device) -> LungNet {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let widths: Vec<usize> = (0..=self.depth).map(|level| self.width << level).collect();
+        let (mut encoder, mut up, mut decoder) = (Vec::new(), Vec::new(), Vec::new());
+        let mut inputs = 1;
+        for &width in &widths[..self.depth] {
+            encoder.push(Double::new([inputs, width], rng, device));
+            inputs = width;
+        }
+        let bottleneck = Double::new([inputs, widths[self.depth]], rng, device);
+        for level in (0..self.depth).rev() {
+            up.push(Up::new([widths[level + 1], widths[level]], rng, device));
+            decoder.push(Double::new([2 * widths[level], widths[level]], rng, device));
+        }
+        let head = Conv::head([self.width, CLASSES], 0.0, rng, device);
+        LungNet { encoder, bottleneck, up, decoder, head }
+    }
+}
+
+impl LungNet {
+    /// - scans: `[b, 1, d, h, w]`, HU scaled to `-1..=1`; sizes multiples of `2^depth`
+    /// - output: `[b, 3, d, h, w]`, logits of background, right, left
+    pub fn forward(&self, scans: Tensor<5>) -> Tensor<5> {
+        let mut x = scans;
+        let mut skips = Vec::new();
+        for level in &self.encoder {
+            let y = level.forward(x); // [b, width << level, d >> level, ..]
+            x = ops::max_pool2(y.clone());
+            skips.push(y);
+        }
+        x = self.bottleneck.forward(x);
+        for (up, level) in self.up.iter().zip(&self.decoder) {
+            let skip = skips.pop().expect("one skip a level");
+            x = level.forward(Tensor::cat(vec![up.forward(x), skip], 1));
+        }
+        self.head.forward(x)
+    }
+}
+
+impl Double {
+    fn new([inputs, outputs]: [usize; 2], rng: &mut StdRng, device: &Device) -> Self {
+        Self {
+            first: ConvNorm::new([inputs, outputs], rng, device),
+            second: ConvNorm::new([outputs, outputs], rng, device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<5>) -> Tensor<5> {
+        self.second.forward(self.first.forward(x))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(width: usize, depth: usize) -> LungConfig {
+        LungConfig { width, depth, spacing_mm: 2.0, tile: 32, window_hu: (-1024.0, 600.0) }
+    }
+
+    #[test]
+    fn at_the_source_width_it_has_22_6_million_parameters() {
+        let net = config(32, 4).init(1, &Device::flex());
+        assert_eq!(net.num_params() / 100_000, 225);
+    }
+
+    #[test]
+    fn logits_have_the_size_of_the_scan_and_three_classes() {
+        let device = Device::flex();
+        let net = config(4, 2).init(1, &device);
+        let logits = net.forward(Tensor::zeros([2, 1, 8, 12, 16], &device));
+        assert_eq!(logits.dims(), [2, CLASSES, 8, 12, 16]);
+    }
+
+    #[test]
+    fn the_seed_decides_every_weight() {
+        let device = Device::flex();
+        let x = Tensor::<5>::ones([1, 1, 8, 8, 8], &device);
+        let run = |seed| config(4, 2).init(seed, &device).forward(x.clone()).into_data();
+        assert_eq!(run(5), run(5));
+        assert_ne!(run(5), run(6));
+    }
+}
