@@ -1,0 +1,137 @@
+//! What can be wrong with a file of a data set. Messages name the rule, the value and the file's own name,
+//! never its folder (which may carry a patient's name) and never its content.
+
+use std::path::Path;
+
+/// Why a data set, an image or a recipe was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// The file could not be read or written.
+    #[error("{file}: {source}")]
+    Io {
+        /// Name of the file, without its folder.
+        file: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// No known signature and no known extension.
+    #[error(
+        "{file}: not an image of a known kind (known: DICOM file, folder or zip, .mha, .mhd, .nii, .nii.gz, .nrrd, .nhdr)"
+    )]
+    UnknownFormat {
+        /// Name of the file.
+        file: String,
+    },
+    /// The file contradicts its own format.
+    #[error("{file}: malformed {format}: {reason}")]
+    Malformed {
+        /// `MetaImage`, `NIfTI` or `NRRD`.
+        format: &'static str,
+        /// Name of the file.
+        file: String,
+        /// The rule that is broken, with the value.
+        reason: String,
+    },
+    /// A valid file that uses a feature which is not read here.
+    #[error("{file}: {format} with {reason} is not supported")]
+    Unsupported {
+        /// `MetaImage`, `NIfTI` or `NRRD`.
+        format: &'static str,
+        /// Name of the file.
+        file: String,
+        /// The feature.
+        reason: String,
+    },
+    /// More voxels than [`crate::MAX_VOXELS`].
+    #[error("{file}: {size_xyz:?} voxels (x, y, z) exceed the limit of {limit} voxels")]
+    TooLarge {
+        /// Name of the file.
+        file: String,
+        /// Declared size.
+        size_xyz: [u64; 3],
+        /// [`crate::MAX_VOXELS`].
+        limit: u64,
+    },
+    /// Fewer bytes than the header declares.
+    #[error("{file}: holds {found} bytes of voxels where the header declares {declared}")]
+    Truncated {
+        /// Name of the file.
+        file: String,
+        /// Bytes that the header declares.
+        declared: u64,
+        /// Bytes that are there (for compressed data: that can be there at best, or came out).
+        found: u64,
+    },
+    /// The file does not say which side is left.
+    #[error("{file}: states no patient orientation ({reason}); left and right would be a guess")]
+    NoOrientation {
+        /// Name of the file.
+        file: String,
+        /// What is absent.
+        reason: &'static str,
+    },
+    /// The axes do not make a grid.
+    #[error("{file}: {source}")]
+    Geometry {
+        /// Name of the file.
+        file: String,
+        /// The broken invariant.
+        source: lungai_ct::GeometryError,
+    },
+    /// A voxel is infinite or not a number.
+    #[error("{file}: voxel {index_xyz:?} (x, y, z as stored) is {value}, which is no HU value")]
+    NotFinite {
+        /// Name of the file.
+        file: String,
+        /// First such voxel.
+        index_xyz: [usize; 3],
+        /// Its value.
+        value: f64,
+    },
+    /// A label map may hold whole numbers from 0 to 255 only.
+    #[error("{file}: voxel {index_xyz:?} (x, y, z as stored) is {value}; labels are whole numbers from 0 to 255")]
+    NotALabel {
+        /// Name of the file.
+        file: String,
+        /// First such voxel.
+        index_xyz: [usize; 3],
+        /// Its value.
+        value: f64,
+    },
+    /// The name to write to has an extension that stands for no format.
+    #[error("{file}: cannot write an image of this name (known: .mha, .mhd, .nii, .nii.gz, .nrrd, .nhdr)")]
+    UnknownExtension {
+        /// Name of the file.
+        file: String,
+    },
+}
+
+impl DatasetError {
+    /// Stable kebab-case name of the rule that was broken.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "file-access",
+            Self::UnknownFormat { .. } => "unknown-format",
+            Self::Malformed { .. } => "malformed-file",
+            Self::Unsupported { .. } => "unsupported-file",
+            Self::TooLarge { .. } => "too-large",
+            Self::Truncated { .. } => "truncated-file",
+            Self::NoOrientation { .. } => "no-orientation",
+            Self::Geometry { .. } => "bad-geometry",
+            Self::NotFinite { .. } => "not-a-number",
+            Self::NotALabel { .. } => "not-a-label",
+            Self::UnknownExtension { .. } => "unknown-extension",
+        }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let file = name(path);
+        move |source| Self::Io { file, source }
+    }
+}
+
+/// The last part of a path: what messages may name.
+pub(crate) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
