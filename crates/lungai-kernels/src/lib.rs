@@ -1,1 +1,17 @@
-//! To be written.
+//! CPU kernels of the 3D networks: convolution with its
+//! gradients. Tensors are dense `f32` slices in the order `[batch, channel, depth, height, width]`.
+//!
+//! What holds everywhere:
+//! * **Same bits for any number of threads.** Work is cut by shape alone, and every sum has one fixed order. Bits may
+//!   differ between processors with other vector units.
+//! * The widest vector unit of the processor is chosen at run time; a portable path is always there.
+//! * Lengths are asserted at the door; only the register tiles and their disjoint stores are `unsafe`.
+//!
+//! The crate knows no tensor library and no autodiff: `lungai-models` binds it to Burn.
+
+mod canvas;
+mod conv;
+mod simd;
+mod taps;
+
+pub use conv::{ConvShape, conv3d, conv3d_grad_bias, conv3d_grad_weight, conv3d_grad_x};
