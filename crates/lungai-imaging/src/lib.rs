@@ -1,1 +1,17 @@
-//! To be written.
+//! Operations on CT volumes: resampling, morphology, labelling, surfaces, the lung region, the quality
+//! gate, nodule measurements, a baseline detector and augmentation.
+//!
+//! Everything is a plain function of its arguments: no file, no clock, no tensor, no hidden seed, and the
+//! same result for any number of threads. Arrays are `[z, y, x]`, points are patient LPS mm.
+
+pub mod distance;
+
+mod components;
+mod resample;
+mod surface;
+
+pub mod morphology;
+
+pub use components::{Components, Connectivity, Region, components};
+pub use resample::{normalise, patch, patch_geometry, resample, resample_labels};
+pub use surface::{Surface, surface};
