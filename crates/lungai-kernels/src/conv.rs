@@ -1,6 +1,7 @@
 //! 3D convolution with its three gradients: kernel 3 with padding 1, or kernel 1; stride 1 or 2.
 use crate::canvas::Canvas;
 use crate::simd::Isa;
+use crate::sums;
 use crate::taps::{Channels, Taps, Target, convolve, correlate};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -107,27 +108,11 @@ pub fn conv3d_grad_bias(shape: &ConvShape, grad: &[f32]) -> Vec<f32> {
     (0..shape.out_channels)
         .into_par_iter()
         .map(|o| {
-            (0..shape.batch).map(|n| sum(&grad[(n * shape.out_channels + o) * volume..][..volume])).sum::<f64>() as f32
+            (0..shape.batch)
+                .map(|n| sums::plain(&grad[(n * shape.out_channels + o) * volume..][..volume], |value| value))
+                .sum::<f64>() as f32
         })
         .collect()
-}
-
-/// In 16 fixed lanes (so that it vectorises) of at most 4096 values each in `f32`, the rest in `f64`.
-fn sum(values: &[f32]) -> f64 {
-    values
-        .chunks(16 * 256)
-        .map(|chunk| {
-            let mut lanes = [0.0_f32; 16];
-            let mut rest = 0.0;
-            for part in chunk.chunks(16) {
-                match <&[f32; 16]>::try_from(part) {
-                    Ok(part) => lanes.iter_mut().zip(part).for_each(|(lane, value)| *lane += value),
-                    Err(_) => rest += part.iter().map(|&value| f64::from(value)).sum::<f64>(),
-                }
-            }
-            lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + rest
-        })
-        .sum()
 }
 
 fn conv3d_on(isa: Isa, shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
@@ -227,7 +212,7 @@ fn filled(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::{prelude::*, test_runner::RngSeed};
 
     /// The definition, in `f64`: calls `visit(x index, weight index, out index)` for every product.
     fn products(s: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
@@ -344,7 +329,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
         #[test]
         fn every_path_agrees_with_the_definition(
             batch in 1..3_usize, in_channels in 1..10_usize, out_channels in 1..18_usize,

@@ -182,6 +182,24 @@ mod x86 {
     }
 }
 
+/// Calls `work` compiled for 256-bit vectors where the processor has them: for plain loops that memory limits. What it
+/// calls must be `inline(always)`. The bits are the same either way, because Rust never fuses or reorders.
+#[inline(always)]
+pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the unit, as just asked.
+            return unsafe { with_avx2(work) };
+        }
+    }
+    work()
+}
+
 /// Picks the expression for the vector unit that `isa` names.
 ///
 /// An [`Isa`] other than `Portable` comes from [`Isa::best`] or [`Isa::available`] alone, so the processor has it.
