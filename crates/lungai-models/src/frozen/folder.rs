@@ -1,0 +1,265 @@
+//! Writing and reading the folder.
+
+use super::{
+    FrozenError, Golden, Manifest, Networks, SigningKey, Trust, io, sha256_hex, weights_from_bytes, weights_to_bytes,
+};
+use burn::tensor::Device;
+use lungai_trace::implements;
+use std::{collections::BTreeMap, fs, path::Path};
+
+const MANIFEST: &str = "manifest.json";
+const WEIGHTS: &str = "model.safetensors";
+const CARD: &str = "MODEL_CARD.md";
+const SIGNATURE: &str = "model.sig";
+pub(super) const GOLDEN: &str = "golden/golden.safetensors";
+
+/// A frozen model that passed every check.
+#[derive(Debug)]
+pub struct Frozen {
+    /// What it is.
+    pub manifest: Manifest,
+    /// The networks, on the device they were loaded for.
+    pub networks: Networks,
+    /// SHA-256 of `model.sig`, which pins every other file.
+    pub sha256: String,
+    /// Where the networks are.
+    pub device: Device,
+}
+
+/// Writes and signs a frozen model; `folder` appears complete or not at all.
+///
+/// # Errors
+/// [`FrozenError::Exists`] where the folder is there already, [`FrozenError::Io`].
+pub fn save(
+    folder: &Path,
+    manifest: &Manifest,
+    networks: &Networks,
+    golden: &Golden,
+    card: &str,
+    key: &SigningKey,
+) -> Result<(), FrozenError> {
+    manifest.check().expect("a manifest of our own making");
+    if folder.exists() {
+        return Err(FrozenError::Exists(folder.to_owned()));
+    }
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("model");
+    let draft = folder.with_file_name(format!(".{name}.draft-{}", std::process::id()));
+    let files: [(&str, Vec<u8>); 4] = [
+        (MANIFEST, serde_json::to_vec_pretty(manifest).expect("plain data")),
+        (WEIGHTS, weights_to_bytes(networks)),
+        (CARD, card.as_bytes().to_vec()),
+        (GOLDEN, golden.to_bytes(networks)),
+    ];
+    let listed: BTreeMap<String, String> =
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), sha256_hex(bytes))).collect();
+    let write = || -> Result<(), FrozenError> {
+        fs::create_dir_all(draft.join("golden")).map_err(io(&draft))?;
+        for (name, bytes) in &files {
+            fs::write(draft.join(name), bytes).map_err(io(&draft.join(name)))?;
+        }
+        fs::write(draft.join(SIGNATURE), key.sign(&listed)).map_err(io(&draft.join(SIGNATURE)))?;
+        fs::rename(&draft, folder).map_err(io(folder))
+    };
+    let written = write();
+    if written.is_err() {
+        // The error that matters is the first one.
+        let _ = fs::remove_dir_all(&draft);
+    }
+    written
+}
+
+/// Reads a frozen model; see the [module](super) for what it must pass.
+///
+/// # Errors
+/// [`FrozenError`] names the first check that failed.
+#[implements("SR-002", "R-005")]
+pub fn load(folder: &Path, trust: &Trust, device: &Device) -> Result<Frozen, FrozenError> {
+    let signature = folder.join(SIGNATURE);
+    let signed = trust.verify(&signature)?;
+    for present in files_below(folder)? {
+        if present != SIGNATURE && !signed.contains_key(&present) {
+            return Err(FrozenError::File { file: present, state: "not signed" });
+        }
+    }
+    // Each file is read once, and what was hashed is what is used.
+    let mut files = BTreeMap::new();
+    for (name, sha256) in signed {
+        // The names come from a signed list, yet must not lead out of the folder.
+        let inside = Path::new(&name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        let bytes = if inside { fs::read(folder.join(&name)).ok() } else { None };
+        let Some(bytes) = bytes else { return Err(FrozenError::File { file: name, state: "missing" }) };
+        if sha256_hex(&bytes) != sha256 {
+            return Err(FrozenError::File { file: name, state: "changed" });
+        }
+        files.insert(name, bytes);
+    }
+    let mut take =
+        |name: &str| files.remove(name).ok_or_else(|| FrozenError::File { file: name.to_owned(), state: "missing" });
+    let format = |file: &str, reason: String| FrozenError::Format { file: file.to_owned(), reason };
+    let manifest: Manifest =
+        serde_json::from_slice(&take(MANIFEST)?).map_err(|error| format(MANIFEST, error.to_string()))?;
+    manifest.check().map_err(|reason| format(MANIFEST, reason))?;
+    let mut networks = manifest.networks.init(device);
+    weights_from_bytes(&mut networks, take(WEIGHTS)?).map_err(|reason| format(WEIGHTS, reason))?;
+    Golden::check(&take(GOLDEN)?, &networks, manifest.golden_tolerance, device)?;
+    let sha256 = sha256_hex(&fs::read(&signature).map_err(io(&signature))?);
+    Ok(Frozen { manifest, networks, sha256, device: device.clone() })
+}
+
+/// Relative paths of all files below `folder`, with `/`.
+fn files_below(folder: &Path) -> Result<Vec<String>, FrozenError> {
+    let mut files = Vec::new();
+    let mut open = vec![(folder.to_owned(), String::new())];
+    while let Some((dir, prefix)) = open.pop() {
+        for entry in fs::read_dir(&dir).map_err(io(&dir))? {
+            let entry = entry.map_err(io(&dir))?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().map_err(io(&dir))?.is_dir() {
+                open.push((entry.path(), format!("{name}/")));
+            } else {
+                files.push(name);
+            }
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Calibration, Code, NetworkConfigs};
+    use super::*;
+    use crate::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig};
+    use burn::tensor::Tensor;
+    use lungai_trace::verifies;
+
+    fn manifest() -> Manifest {
+        let window_hu = (-1000.0, 400.0);
+        Manifest {
+            schema: 1,
+            name: "test".into(),
+            version: "1".into(),
+            synthetic: true,
+            intended_use: "tests".into(),
+            input_contract: "none".into(),
+            networks: NetworkConfigs {
+                lung: LungConfig { width: 2, depth: 1, spacing_mm: 4.0, tile: 8, window_hu },
+                detector: DetectorConfig {
+                    space_to_depth: true,
+                    widths: vec![4, 4],
+                    head_width: 4,
+                    anchors_mm: vec![5.0, 10.0],
+                    spacing_mm: 1.0,
+                    tile: 8,
+                    window_hu,
+                },
+                classifier: ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 1.0, tile: 8, window_hu },
+            },
+            operating_points: BTreeMap::from([("default".into(), 0.5)]),
+            calibration: Calibration::NONE,
+            training: BTreeMap::new(),
+            code: Code {
+                commit: "unknown".into(),
+                dirty: false,
+                lock_sha256: "unknown".into(),
+                toolchain: "unknown".into(),
+            },
+            golden_tolerance: 1e-3,
+        }
+    }
+
+    /// A small frozen model in `registry/test/1`, its key trusted.
+    fn frozen(registry: &Path) -> (std::path::PathBuf, SigningKey) {
+        let device = Device::flex();
+        let manifest = manifest();
+        let networks = manifest.networks.init(&device);
+        let ones = Tensor::<5>::ones([1, 1, 8, 8, 8], &device);
+        let golden = Golden { lung: ones.clone(), detector: ones.clone(), classifier: ones };
+        let key = SigningKey::generate();
+        fs::create_dir_all(registry.join("trusted-keys")).unwrap();
+        fs::write(registry.join("trusted-keys/test.pem"), key.public_pem()).unwrap();
+        let folder = registry.join("test/1");
+        fs::create_dir_all(registry.join("test")).unwrap();
+        save(&folder, &manifest, &networks, &golden, "# Card\n", &key).unwrap();
+        (folder, key)
+    }
+
+    fn load_here(folder: &Path) -> Result<Frozen, FrozenError> {
+        load(folder, &Trust::find(folder, None)?, &Device::flex())
+    }
+
+    #[verifies("SR-002")]
+    #[test]
+    fn what_was_frozen_loads_with_its_manifest() {
+        let registry = tempfile::tempdir().unwrap();
+        let (folder, _) = frozen(registry.path());
+        assert_eq!(load_here(&folder).unwrap().manifest, manifest());
+    }
+
+    #[test]
+    fn a_frozen_model_is_never_overwritten() {
+        let registry = tempfile::tempdir().unwrap();
+        let (folder, key) = frozen(registry.path());
+        let loaded = load_here(&folder).unwrap();
+        let ones = Tensor::<5>::ones([1, 1, 8, 8, 8], &Device::flex());
+        let golden = Golden { lung: ones.clone(), detector: ones.clone(), classifier: ones };
+        let again = save(&folder, &loaded.manifest, &loaded.networks, &golden, "", &key);
+        assert!(matches!(again, Err(FrozenError::Exists(_))));
+    }
+
+    #[verifies("SR-002", "R-005")]
+    #[test]
+    fn a_changed_missing_or_added_file_is_named() {
+        let check = |spoil: &dyn Fn(&Path), expected: &str| {
+            let registry = tempfile::tempdir().unwrap();
+            let (folder, _) = frozen(registry.path());
+            spoil(&folder);
+            let error = load_here(&folder).unwrap_err();
+            assert!(error.is_integrity());
+            assert_eq!(error.to_string(), expected);
+        };
+        check(
+            &|folder| {
+                let mut weights = fs::read(folder.join(WEIGHTS)).unwrap();
+                *weights.last_mut().unwrap() ^= 1;
+                fs::write(folder.join(WEIGHTS), weights).unwrap();
+            },
+            "frozen file `model.safetensors` is changed",
+        );
+        check(
+            &|folder| fs::remove_file(folder.join(GOLDEN)).unwrap(),
+            "frozen file `golden/golden.safetensors` is missing",
+        );
+        check(&|folder| fs::write(folder.join("extra.txt"), "").unwrap(), "frozen file `extra.txt` is not signed");
+    }
+
+    #[verifies("SR-002")]
+    #[test]
+    fn a_stranger_s_signature_is_refused() {
+        let registry = tempfile::tempdir().unwrap();
+        let (folder, _) = frozen(registry.path());
+        let stranger = SigningKey::generate();
+        let trust = Trust::from_pem(&stranger.public_pem(), Path::new("stranger.pem")).unwrap();
+        let error = load(&folder, &trust, &Device::flex()).unwrap_err();
+        assert_eq!(error.rule(), "model-signature");
+        fs::remove_file(registry.path().join("trusted-keys/test.pem")).unwrap();
+        assert_eq!(load_here(&folder).unwrap_err().rule(), "model-no-trusted-key");
+    }
+
+    #[verifies("R-005")]
+    #[test]
+    fn weights_that_were_signed_by_mistake_fail_the_golden_self_test() {
+        let registry = tempfile::tempdir().unwrap();
+        let (folder, key) = frozen(registry.path());
+        let device = Device::flex();
+        let mut other = manifest().networks.init(&device);
+        other.detector = manifest().networks.detector.init(99, &device);
+        fs::write(folder.join(WEIGHTS), weights_to_bytes(&other)).unwrap();
+        let mut listed = BTreeMap::new();
+        for name in [MANIFEST, WEIGHTS, CARD, GOLDEN] {
+            listed.insert(name.to_owned(), sha256_hex(&fs::read(folder.join(name)).unwrap()));
+        }
+        fs::write(folder.join(SIGNATURE), key.sign(&listed)).unwrap();
+        let error = load_here(&folder).unwrap_err();
+        assert!(matches!(error, FrozenError::Golden { network: "detector", .. }), "{error}");
+    }
+}

@@ -1,0 +1,133 @@
+//! `manifest.json`: what a frozen model is.
+
+use crate::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The manifest. Every field is required; unknown fields are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 1.
+    pub schema: u32,
+    /// Model name.
+    pub name: String,
+    /// Model version.
+    pub version: String,
+    /// Whether any training data was synthetic.
+    pub synthetic: bool,
+    /// What the model may be used for.
+    pub intended_use: String,
+    /// What a scan must be like.
+    pub input_contract: String,
+    /// Shapes of the networks.
+    pub networks: NetworkConfigs,
+    /// Score thresholds by name, `0..=1`; `default` must be there.
+    pub operating_points: BTreeMap<String, f64>,
+    /// From the classifier's logit to a probability.
+    pub calibration: Calibration,
+    /// How each network was trained, by network name.
+    pub training: BTreeMap<String, Training>,
+    /// The program that trained them.
+    pub code: Code,
+    /// Largest relative difference that the golden self-test allows.
+    pub golden_tolerance: f64,
+}
+
+/// Shapes of the three networks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfigs {
+    /// Lung segmentation.
+    pub lung: LungConfig,
+    /// Nodule detection.
+    pub detector: DetectorConfig,
+    /// Malignancy.
+    pub classifier: ClassifierConfig,
+}
+
+/// Platt scaling: `probability = 1 / (1 + exp(-(slope * logit + intercept)))`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// 1 leaves the logit as it is.
+    pub slope: f64,
+    /// 0 leaves the logit as it is.
+    pub intercept: f64,
+}
+
+/// Where a network came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Name of the run folder.
+    pub run: String,
+    /// SHA-256 of the resolved experiment file.
+    pub experiment_sha256: String,
+    /// What it was trained on.
+    pub data: DataOrigin,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Optimiser steps behind the kept weights.
+    pub steps: u64,
+    /// Device, for example `cpu` or `cuda:0`.
+    pub device: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Held-out metrics of the kept weights, by name.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// A data set, pinned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataOrigin {
+    /// Name of the data set.
+    pub name: String,
+    /// SHA-256 of its manifest, which pins every series and the split.
+    pub manifest_sha256: String,
+}
+
+/// The program behind a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Code {
+    /// Commit, or `unknown`.
+    pub commit: String,
+    /// Whether the working tree had changes that the commit does not hold.
+    pub dirty: bool,
+    /// SHA-256 of the dependency lock file, or `unknown`.
+    pub lock_sha256: String,
+    /// Compiler version, or `unknown`.
+    pub toolchain: String,
+}
+
+impl Calibration {
+    /// Changes nothing.
+    pub const NONE: Self = Self { slope: 1.0, intercept: 0.0 };
+
+    /// Probability of a logit.
+    pub fn probability(&self, logit: f64) -> f64 {
+        1.0 / (1.0 + (-(self.slope * logit + self.intercept)).exp())
+    }
+}
+
+impl Manifest {
+    /// What a manifest promises beyond its types.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.schema != 1 {
+            return Err(format!("schema {} is not 1", self.schema));
+        }
+        let default = self.operating_points.get("default").ok_or("no operating point `default`")?;
+        for (name, threshold) in &self.operating_points {
+            if !(0.0..=1.0).contains(threshold) {
+                return Err(format!("operating point `{name}` is {threshold}, not within 0..=1"));
+            }
+        }
+        debug_assert!(default.is_finite());
+        if !(self.calibration.slope.is_finite() && self.calibration.intercept.is_finite()) {
+            return Err("calibration is not finite".into());
+        }
+        Ok(())
+    }
+}

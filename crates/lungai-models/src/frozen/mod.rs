@@ -1,0 +1,155 @@
+//! The frozen model: the folder in which three trained networks are validated and served as one.
+//!
+//! ```text
+//! NAME/VERSION/
+//!   manifest.json        what it is, where it came from, how it is to be used
+//!   model.safetensors    all weights, prefixes `lung.`, `detector.`, `classifier.`
+//!   golden/              inputs and the outputs that the networks gave when they were frozen
+//!   MODEL_CARD.md
+//!   model.sig            SHA-256 of every other file, signed
+//! ```
+//!
+//! [`load`] gives networks only if the signature is trusted, every file is the one that was signed, no file was added,
+//! and the networks still give the golden outputs on this device.
+
+mod folder;
+mod golden;
+mod manifest;
+mod signature;
+
+pub use folder::{Frozen, load, save};
+pub use golden::Golden;
+pub use manifest::{Calibration, Code, DataOrigin, Manifest, NetworkConfigs, Training};
+pub use signature::{SigningKey, Trust, sha256_hex};
+
+use crate::{classifier::ClassifierNet, detector::DetectorNet, lung::LungNet};
+use burn::{module::Module, tensor::Device};
+use burn_store::{ModuleSnapshot, SafetensorsStore};
+use std::path::{Path, PathBuf};
+
+/// The three networks of a frozen model.
+#[derive(Module, Debug)]
+pub struct Networks {
+    /// Left and right lung.
+    pub lung: LungNet,
+    /// Nodule candidates.
+    pub detector: DetectorNet,
+    /// Malignancy.
+    pub classifier: ClassifierNet,
+}
+
+/// Why a frozen model cannot be used. Everything but [`FrozenError::Io`] and [`FrozenError::Exists`] is a breach of
+/// integrity.
+#[derive(Debug, thiserror::Error)]
+pub enum FrozenError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A frozen model is never overwritten.
+    #[error("{0} exists already; a frozen model never changes: choose another version")]
+    Exists(PathBuf),
+    /// A key file that is not a P-256 key.
+    #[error("{0} holds no P-256 key in PEM form")]
+    Key(PathBuf),
+    /// No trusted key was found.
+    #[error("no trusted public key: give --trusted-key PEM or place one in {0}")]
+    NoTrust(PathBuf),
+    /// The signature is missing, malformed, or of a key that is not trusted.
+    #[error("{path}: {reason}")]
+    Signature {
+        /// The signature file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file is missing, changed or not listed in the signature.
+    #[error("frozen file `{file}` is {state}")]
+    File {
+        /// Relative path.
+        file: String,
+        /// `missing`, `changed` or `not signed`.
+        state: &'static str,
+    },
+    /// A file of the model does not have its format.
+    #[error("frozen file `{file}`: {reason}")]
+    Format {
+        /// Relative path.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The networks no longer give what they gave when they were frozen.
+    #[error(
+        "golden self-test of the {network} network: output differs by {difference:.2e} of its range, allowed {allowed:.0e}"
+    )]
+    Golden {
+        /// `lung`, `detector` or `classifier`.
+        network: &'static str,
+        /// Largest difference divided by the largest expected magnitude.
+        difference: f64,
+        /// Tolerance from the manifest.
+        allowed: f64,
+    },
+}
+
+impl FrozenError {
+    /// Whether the model itself is at fault (exit code 4) and not the surroundings.
+    pub fn is_integrity(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::Exists(_) | Self::Key(_))
+    }
+
+    /// Stable name of the broken rule.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "model-unreadable",
+            Self::Exists(_) => "model-exists",
+            Self::Key(_) => "key-invalid",
+            Self::NoTrust(_) => "model-no-trusted-key",
+            Self::Signature { .. } => "model-signature",
+            Self::File { .. } => "model-file",
+            Self::Format { .. } => "model-format",
+            Self::Golden { .. } => "model-golden",
+        }
+    }
+}
+
+/// Weights of a module as a safetensors file: the same weights give the same bytes.
+pub fn weights_to_bytes<M: Module>(module: &M) -> Vec<u8> {
+    let mut store = SafetensorsStore::from_bytes(None).clear_metadata();
+    module.save_into(&mut store).expect("writing into memory");
+    store.get_bytes().expect("just written")
+}
+
+/// Loads weights into a module of the same shape.
+///
+/// # Errors
+/// The store's message where a tensor is missing, unknown or of another shape.
+pub fn weights_from_bytes<M: Module>(module: &mut M, bytes: Vec<u8>) -> Result<(), String> {
+    let mut store = SafetensorsStore::from_bytes(Some(bytes));
+    let result = module.load_from(&mut store).map_err(|error| error.to_string())?;
+    match result.unused.first() {
+        Some(name) => Err(format!("unknown tensor `{name}`")),
+        None => Ok(()),
+    }
+}
+
+impl NetworkConfigs {
+    /// Networks of these shapes with untrained weights.
+    pub fn init(&self, device: &Device) -> Networks {
+        Networks {
+            lung: self.lung.init(0, device),
+            detector: self.detector.init(0, device),
+            classifier: self.classifier.init(0, device),
+        }
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FrozenError {
+    let path = path.to_owned();
+    move |source| FrozenError::Io { path, source }
+}

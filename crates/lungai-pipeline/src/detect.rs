@@ -1,0 +1,191 @@
+//! Nodule candidates: the detector over the whole lung, in patient mm.
+
+use crate::tiles::{cut, tiles};
+use burn::tensor::{Device, Tensor, TensorData};
+use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelPoint, WorldPoint};
+use lungai_imaging::{morphology::dilate_mm, resample, resample_labels};
+use lungai_models::anchors::proposals;
+use lungai_models::detector::{DetectorConfig, DetectorNet};
+use lungai_trace::implements;
+use ndarray::{Array3, Zip};
+
+/// How far outside of the lung mask a candidate may lie: a juxtapleural nodule is often left out of the mask.
+const GATE_MM: f64 = 10.0;
+/// Edge of the gate's voxels.
+const GATE_SPACING_MM: f64 = 2.0;
+
+/// A place that may be a nodule.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Centre.
+    pub position: WorldPoint,
+    /// Diameter of the sphere that the detector sees.
+    pub diameter_mm: f64,
+    /// `0..=1`.
+    pub score: f64,
+}
+
+/// Where candidates count: within 10 mm of any of several lung masks. It never touches the image.
+#[derive(Debug)]
+pub struct Gate {
+    open: Array3<bool>,
+    grid: Geometry,
+}
+
+impl Gate {
+    /// All maps must be of the same scan.
+    ///
+    /// # Panics
+    /// If `lungs` is empty.
+    pub fn new(lungs: &[&LabelMap]) -> Self {
+        let spacing = Spacing::new([GATE_SPACING_MM; 3]).expect("positive");
+        let grid = lungs[0].geometry().respaced(spacing);
+        let mut mask = Array3::from_elem(grid.size(), false);
+        for map in lungs {
+            Zip::from(&mut mask).and(&resample_labels(map, &grid).labels()).for_each(|open, label| *open |= *label > 0);
+        }
+        let open = dilate_mm(mask.view(), spacing, GATE_MM);
+        Self { open, grid }
+    }
+
+    /// Whether a candidate at `point` counts.
+    pub fn is_open(&self, point: WorldPoint) -> bool {
+        self.grid.voxel_at(point).is_some_and(|index| self.open[index.0])
+    }
+
+    /// First and one past the last open voxel along each axis, in mm from the grid's outer edge; `None` where all is shut.
+    fn extent_mm(&self) -> Option<[(f64, f64); 3]> {
+        let mut extent: Option<[(usize, usize); 3]> = None;
+        for ((z, y, x), open) in self.open.indexed_iter() {
+            if *open {
+                let at = [z, y, x];
+                let old = extent.unwrap_or(at.map(|i| (i, i + 1)));
+                extent = Some(std::array::from_fn(|i| (old[i].0.min(at[i]), old[i].1.max(at[i] + 1))));
+            }
+        }
+        let edge = |i: usize| i as f64 * GATE_SPACING_MM;
+        extent.map(|axes| axes.map(|(first, last)| (edge(first), edge(last))))
+    }
+}
+
+/// Candidates with at least `min_score`, highest score first, one per place.
+#[implements("FR-004")]
+pub fn candidates(
+    net: &DetectorNet,
+    config: &DetectorConfig,
+    volume: &Volume,
+    gate: &Gate,
+    min_score: f64,
+    device: &Device,
+) -> Vec<Candidate> {
+    let Some(extent) = gate.extent_mm() else { return Vec::new() };
+    let spacing = Spacing::new([config.spacing_mm; 3]).expect("checked configuration");
+    let whole = volume.geometry().respaced(spacing);
+    // Only the part of the scan that the gate lets pass is resampled and looked at.
+    let first = extent.map(|(mm, _)| (mm / config.spacing_mm).floor() as usize);
+    let past = extent.map(|(_, mm)| (mm / config.spacing_mm).ceil() as usize);
+    let size = std::array::from_fn(|i| past[i].min(whole.size()[i]).saturating_sub(first[i]).max(1));
+    let grid = whole.window(first.map(|v| v as isize), size);
+    let part = resample(volume, &grid);
+
+    let anchors: Vec<f64> = config.anchors_mm.iter().map(|mm| mm / config.spacing_mm).collect();
+    let edge = config.tile;
+    let mut found = Vec::new();
+    for start in tiles(size, edge) {
+        let middle = std::array::from_fn(|i| start[i] as f64 + edge as f64 / 2.0);
+        let reach_mm = edge as f64 * config.spacing_mm;
+        if !near_open(gate, grid.to_world(VoxelPoint(middle)), reach_mm) {
+            continue;
+        }
+        let input = cut(part.hu(), start, edge, config.window_hu);
+        let data = TensorData::new(input.into_raw_vec_and_offset().0, [1, 1, edge, edge, edge]);
+        let out = net.forward(Tensor::from_data(data, device));
+        let [_, _, d, h, w] = out.class.dims();
+        let values = |t: Tensor<5>| -> Vec<f32> { t.into_data().convert::<f32>().to_vec().expect("converted") };
+        for p in proposals(&values(out.class), &values(out.boxes), [d, h, w], &anchors, min_score) {
+            let voxel = std::array::from_fn(|i| p.sphere.centre[i] + start[i] as f64);
+            let position = grid.to_world(VoxelPoint(voxel));
+            if gate.is_open(position) {
+                found.push(Candidate { position, diameter_mm: p.sphere.diameter * config.spacing_mm, score: p.score });
+            }
+        }
+    }
+    suppress(found)
+}
+
+/// Whether any open voxel may lie within half of `reach_mm` along each axis of `middle`: a coarse test on a few points.
+fn near_open(gate: &Gate, middle: WorldPoint, reach_mm: f64) -> bool {
+    let steps = (reach_mm / (2.0 * GATE_MM)).ceil() as i32;
+    let offset = |i: i32| reach_mm * (f64::from(i) / f64::from(steps) - 0.5);
+    (0..=steps).any(|z| {
+        (0..=steps).any(|y| {
+            (0..=steps).any(|x| {
+                let [mx, my, mz] = middle.0;
+                gate.is_open(WorldPoint([mx + offset(x), my + offset(y), mz + offset(z)]))
+            })
+        })
+    })
+}
+
+/// Non-maximum suppression in mm: of candidates whose centre lies in a higher scored one (or it in theirs), only that
+/// one stays. Ties are broken by position, so that the order of tiles cannot matter.
+fn suppress(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|a, b| {
+        b.score.total_cmp(&a.score).then_with(|| a.position.0.map(f64::to_bits).cmp(&b.position.0.map(f64::to_bits)))
+    });
+    let mut kept: Vec<Candidate> = Vec::new();
+    for candidate in candidates {
+        let hidden = kept.iter().any(|better| {
+            let reach = better.diameter_mm.max(candidate.diameter_mm) / 2.0;
+            better.position.distance_mm(candidate.position) < reach
+        });
+        if !hidden {
+            kept.push(candidate);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_trace::verifies;
+
+    fn at(x: f64, diameter_mm: f64, score: f64) -> Candidate {
+        Candidate { position: WorldPoint([x, 0.0, 0.0]), diameter_mm, score }
+    }
+
+    #[verifies("FR-004", "R-002")]
+    #[test]
+    fn of_candidates_at_one_place_the_highest_score_stays() {
+        let kept = suppress(vec![at(0.0, 6.0, 0.5), at(1.0, 6.0, 0.9), at(3.9, 6.0, 0.7), at(20.0, 4.0, 0.1)]);
+        assert_eq!(kept, [at(1.0, 6.0, 0.9), at(20.0, 4.0, 0.1)]);
+    }
+
+    #[verifies("R-001")]
+    #[test]
+    fn neighbours_further_than_a_radius_both_stay() {
+        assert_eq!(suppress(vec![at(0.0, 6.0, 0.9), at(3.1, 6.0, 0.8)]).len(), 2);
+    }
+
+    #[verifies("R-001")]
+    #[test]
+    fn the_gate_is_open_up_to_10_mm_outside_of_any_mask() {
+        let geometry = Geometry::new(
+            [20, 20, 40],
+            Spacing::new([2.0; 3]).unwrap(),
+            WorldPoint([0.0; 3]),
+            Geometry::AXIAL,
+        )
+        .unwrap();
+        let map = |x: usize| {
+            let mut labels = Array3::zeros((20, 20, 40));
+            labels[[10, 10, x]] = 1;
+            LabelMap::new(labels, geometry.clone()).unwrap()
+        };
+        let gate = Gate::new(&[&map(5), &map(30)]);
+        let open = |x: f64| gate.is_open(WorldPoint([x, 20.0, 20.0]));
+        assert!(open(10.0) && open(20.0) && open(60.0) && open(69.0));
+        assert!(!open(30.0) && !open(74.0));
+    }
+}
