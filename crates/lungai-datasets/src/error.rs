@@ -105,12 +105,53 @@ pub enum DatasetError {
         /// Name of the file.
         file: String,
     },
+    /// A configuration, manifest or table breaks one of its rules.
+    #[error("{file}, line {line}: {reason}")]
+    Config {
+        /// Name of the file.
+        file: String,
+        /// Line, counted from 1.
+        line: usize,
+        /// The rule, with the value.
+        reason: String,
+    },
+    /// A part of a case is not what the manifest's checksum says.
+    #[error("case {case}: {part} has SHA-256 {found}, the manifest says {declared}")]
+    Checksum {
+        /// Name of the case.
+        case: String,
+        /// `series`, `lungs` or `nodules`.
+        part: &'static str,
+        /// What the manifest says.
+        declared: String,
+        /// What was computed.
+        found: String,
+    },
+    /// The manifest has no such truth for a case.
+    #[error("case {case}: the manifest names no {part}")]
+    NoTruth {
+        /// Name of the case.
+        case: String,
+        /// `lungs` or `nodules`.
+        part: &'static str,
+    },
+    /// The parts of a case do not fit each other.
+    #[error("case {case}: {reason}")]
+    Case {
+        /// Name of the case.
+        case: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// DICOM files that cannot be read.
+    #[error(transparent)]
+    Dicom(#[from] lungai_dicom::DicomError),
 }
 
 impl DatasetError {
     /// Stable kebab-case name of the rule that was broken.
-    pub fn rule(&self) -> &'static str {
-        match self {
+    pub fn rule(&self) -> String {
+        let rule = match self {
             Self::Io { .. } => "file-access",
             Self::UnknownFormat { .. } => "unknown-format",
             Self::Malformed { .. } => "malformed-file",
@@ -122,7 +163,13 @@ impl DatasetError {
             Self::NotFinite { .. } => "not-a-number",
             Self::NotALabel { .. } => "not-a-label",
             Self::UnknownExtension { .. } => "unknown-extension",
-        }
+            Self::Config { .. } => "bad-configuration",
+            Self::Checksum { .. } => "checksum-mismatch",
+            Self::NoTruth { .. } => "no-truth",
+            Self::Case { .. } => "inconsistent-case",
+            Self::Dicom(error) => return error.rule(),
+        };
+        rule.to_owned()
     }
 
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {

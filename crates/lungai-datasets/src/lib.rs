@@ -4,12 +4,23 @@
 //! This crate refuses to guess: an image without a stated orientation, a patient in two splits, a file that is not what
 //! its checksum says are errors. It knows no network and no statistics.
 
+mod align;
+mod annotations;
 mod error;
 mod formats;
 mod hash;
+mod manifest;
+mod open;
+mod yaml;
 
+pub use align::align_labels;
+pub use annotations::{nodules_csv, read_nodules};
 pub use error::DatasetError;
 pub use formats::{
     FloatImage, MAX_VOXELS, is_image_name, read_image, read_labels, read_volume, write_labels, write_volume,
 };
-pub use hash::{hu_sha256, labels_sha256, sha256};
+pub use hash::sha256;
+pub use lungai_dicom::hu_sha256;
+pub use manifest::{Case, Manifest, Part, Split};
+pub use open::{Opened, open};
+pub use yaml::read_yaml;

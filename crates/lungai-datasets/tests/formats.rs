@@ -1,7 +1,9 @@
 //! Research formats against files made by other programs and against headers written out by hand.
 
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelIndex, WorldPoint};
-use lungai_datasets::{DatasetError, hu_sha256, read_image, read_labels, read_volume, write_labels, write_volume};
+use lungai_datasets::{
+    DatasetError, hu_sha256, open, read_image, read_labels, read_volume, write_labels, write_volume,
+};
 use lungai_trace::verifies;
 use ndarray::Array3;
 use std::path::{Path, PathBuf};
@@ -305,4 +307,27 @@ fn a_soft_mask_keeps_its_fractions() {
     let litres = voxels as f64 * image.geometry.spacing().voxel_mm3() / 1e6;
     assert!((litres - 7.6015).abs() < 1e-3, "{litres} l"); // ct/expected.json
     assert!(matches!(read_labels(&path), Err(DatasetError::NotALabel { .. })));
+}
+
+lungai_dicom::worker_in_tests!();
+
+#[verifies("FR-001")]
+#[test]
+fn one_door_opens_dicom_and_research_images_alike() {
+    let Some(folder) = reference("ct/cip_ct64") else { return };
+    let dicom = open(&folder.join("dicom")).unwrap().scans.remove(0);
+    let nrrd = open(&folder.join("ct-64.nrrd")).unwrap().scans.remove(0);
+    assert_eq!(dicom.volume.hu(), nrrd.volume.hu());
+    check_same_place(dicom.volume.geometry(), nrrd.volume.geometry(), 0.05); // the DICOM positions have three decimals
+    assert_eq!(nrrd.series_uid, "sha256:1e35a7789ff1e391");
+    assert_eq!(nrrd.transfer_syntax, "nrrd");
+    assert_eq!(dicom.series_uid, "1.2.826.0.1.3680043.2.1125.1.18085492126195434258212517481071422");
+}
+
+#[test]
+fn what_is_no_image_is_an_error_of_the_dicom_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = open(&write(folder.path(), "x.txt", &[b"hello"])).unwrap_err();
+    assert_eq!(error.rule(), "not-dicom");
+    assert_eq!(open(&folder.path().join("absent")).unwrap_err().rule(), "file-access");
 }

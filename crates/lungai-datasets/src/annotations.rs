@@ -1,0 +1,174 @@
+//! Nodules of the reference standard as a table: one CSV per case, positions in patient LPS mm.
+
+use crate::DatasetError;
+use crate::error::name;
+use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A line of the table; an empty cell is unknown.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    id: String,
+    x_lps_mm: f64,
+    y_lps_mm: f64,
+    z_lps_mm: f64,
+    diameter_mm: f64,
+    volume_mm3: Option<f64>,
+    kind: Option<String>,
+    malignant: Option<bool>,
+    spiculation: Option<f64>,
+    excluded: bool,
+}
+
+/// Header line of the table.
+const COLUMNS: [&str; 10] = [
+    "id",
+    "x_lps_mm",
+    "y_lps_mm",
+    "z_lps_mm",
+    "diameter_mm",
+    "volume_mm3",
+    "kind",
+    "malignant",
+    "spiculation",
+    "excluded",
+];
+
+/// Reads the nodules of one case.
+///
+/// # Errors
+/// [`DatasetError::Config`] names the line: unknown or missing column, a value out of range, an id twice.
+pub fn read_nodules(path: &Path) -> Result<Vec<ReferenceNodule>, DatasetError> {
+    let text = std::fs::read(path).map_err(DatasetError::io(path))?;
+    parse(path, &text)
+}
+
+pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, DatasetError> {
+    let refuse = |line: u64, reason: String| DatasetError::Config { file: name(path), line: line as usize, reason };
+    let csv = |error: csv::Error| {
+        let line = error.position().map_or(1, csv::Position::line);
+        let reason = match error.kind() {
+            csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("{len} cells where the header has {expected_len}")
+            }
+            _ => "not a CSV line".into(),
+        };
+        refuse(line, reason)
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
+    let headers = reader.headers().map_err(csv)?.clone();
+    if let Some(missing) = COLUMNS.iter().find(|column| !headers.iter().any(|h| h == **column)) {
+        return Err(refuse(1, format!("column `{missing}` is missing")));
+    }
+    let mut ids = BTreeSet::new();
+    let mut nodules = Vec::new();
+    let mut record = csv::StringRecord::new();
+    while reader.read_record(&mut record).map_err(csv)? {
+        let line = record.position().map_or(1, csv::Position::line);
+        let row: Row = record.deserialize(Some(&headers)).map_err(csv)?;
+        let in_range = [row.x_lps_mm, row.y_lps_mm, row.z_lps_mm].iter().all(|v| v.is_finite());
+        if !in_range {
+            return Err(refuse(line, "the position must be finite".into()));
+        }
+        if !(row.diameter_mm.is_finite() && row.diameter_mm > 0.0) {
+            return Err(refuse(line, format!("diameter_mm {} must be positive", row.diameter_mm)));
+        }
+        if let Some(volume) = row.volume_mm3.filter(|v| !(v.is_finite() && *v > 0.0)) {
+            return Err(refuse(line, format!("volume_mm3 {volume} must be positive")));
+        }
+        if let Some(spiculation) = row.spiculation.filter(|v| !(0.0..=1.0).contains(v)) {
+            return Err(refuse(line, format!("spiculation {spiculation} must be within 0..=1")));
+        }
+        let kind = match &row.kind {
+            None => None,
+            Some(kind) => Some(NoduleKind::from_name(kind).ok_or_else(|| {
+                refuse(line, format!("kind `{kind}` is none of solid, part-solid, ground-glass, calcified"))
+            })?),
+        };
+        if !ids.insert(row.id.clone()) {
+            return Err(refuse(line, format!("id `{}` occurs twice", row.id)));
+        }
+        nodules.push(ReferenceNodule {
+            id: row.id,
+            position: WorldPoint([row.x_lps_mm, row.y_lps_mm, row.z_lps_mm]),
+            diameter_mm: row.diameter_mm,
+            volume_mm3: row.volume_mm3,
+            kind,
+            malignant: row.malignant,
+            spiculation: row.spiculation,
+            excluded: row.excluded,
+        });
+    }
+    Ok(nodules)
+}
+
+/// The table that [`read_nodules`] reads, numbers in full precision.
+pub fn nodules_csv(nodules: &[ReferenceNodule]) -> Vec<u8> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let written = writer.write_record(COLUMNS).and_then(|()| {
+        nodules.iter().try_for_each(|nodule| {
+            let [x_lps_mm, y_lps_mm, z_lps_mm] = nodule.position.0;
+            writer.serialize(Row {
+                id: nodule.id.clone(),
+                x_lps_mm,
+                y_lps_mm,
+                z_lps_mm,
+                diameter_mm: nodule.diameter_mm,
+                volume_mm3: nodule.volume_mm3,
+                kind: nodule.kind.map(|kind| kind.name().to_owned()),
+                malignant: nodule.malignant,
+                spiculation: nodule.spiculation,
+                excluded: nodule.excluded,
+            })
+        })
+    });
+    written.expect("memory takes every row");
+    writer.into_inner().expect("memory takes every row")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodule(id: &str) -> ReferenceNodule {
+        ReferenceNodule {
+            id: id.into(),
+            position: WorldPoint([-50.1, -148.0, 1.0 / 3.0]),
+            diameter_mm: 8.25,
+            volume_mm3: Some(294.0),
+            kind: Some(NoduleKind::PartSolid),
+            malignant: Some(true),
+            spiculation: None,
+            excluded: false,
+        }
+    }
+
+    #[test]
+    fn nodules_survive_the_table() {
+        let unknown = ReferenceNodule { volume_mm3: None, kind: None, malignant: None, excluded: true, ..nodule("b") };
+        let nodules = vec![nodule("a"), unknown];
+        assert_eq!(parse(Path::new("n.csv"), &nodules_csv(&nodules)).unwrap(), nodules);
+        assert_eq!(parse(Path::new("n.csv"), &nodules_csv(&[])).unwrap(), []);
+    }
+
+    #[test]
+    fn a_bad_row_is_named_by_its_line() {
+        let good = String::from_utf8(nodules_csv(&[nodule("a"), nodule("b")])).unwrap();
+        let check = |text: &str, expected: &str| {
+            assert_eq!(parse(Path::new("n.csv"), text.as_bytes()).unwrap_err().to_string(), expected);
+        };
+        check(&good.replace("\nb,", "\na,"), "n.csv, line 3: id `a` occurs twice");
+        check(&good.replacen("8.25", "-1", 1), "n.csv, line 2: diameter_mm -1 must be positive");
+        check(&good.replacen("8.25", "NaN", 1), "n.csv, line 2: diameter_mm NaN must be positive");
+        check(
+            &good.replacen("part-solid", "soft", 1),
+            "n.csv, line 2: kind `soft` is none of solid, part-solid, ground-glass, calcified",
+        );
+        check(&good.replacen("x_lps_mm", "x_mm", 1), "n.csv, line 1: column `x_lps_mm` is missing");
+        check(&good.replacen(",false\n", "\n", 1), "n.csv, line 2: 9 cells where the header has 10");
+    }
+}

@@ -1,0 +1,479 @@
+//! A data set: which scans, of which patients and centres, in which split, with which truth and checksums.
+
+use crate::error::name;
+use crate::hash::{hex, sha256};
+use crate::{DatasetError, align_labels, annotations, hu_sha256, open, read_labels, yaml};
+use lungai_ct::{Geometry, LabelMap, ReferenceNodule, Scan};
+use lungai_trace::implements;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+/// What a case is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// Weights are fitted on it.
+    Train,
+    /// Thresholds, calibration and stopping are decided on it.
+    Tune,
+    /// Only ever looked at by validation.
+    Test,
+}
+
+impl Split {
+    /// `train`, `tune` or `test`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Tune => "tune",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A data set as its `manifest.yaml` describes it. Loading checks every rule that needs no image:
+/// no patient in two splits, no test centre in training or tuning, all paths inside the manifest's folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Name, such as `phantom-demo`.
+    pub name: String,
+    /// Version of the data set, raised whenever a case changes.
+    pub version: String,
+    /// Whether the images were computed. Everything derived from the set must then say so.
+    pub synthetic: bool,
+    /// Licence or terms of use.
+    pub licence: String,
+    /// SHA-256 of the recipe that a synthetic set was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe_sha256: Option<String>,
+    /// Every centre that a case may name.
+    pub centres: Vec<String>,
+    cases: Vec<Case>,
+}
+
+/// One scan with its truth. Files are read, and their checksums compared, when asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Name, unique in the set: the `seriesuid` of mark and annotation tables.
+    pub id: String,
+    /// Pseudonym. Several scans may belong to one patient, who is in one split only.
+    pub patient: String,
+    /// One of [`Manifest::centres`].
+    pub centre: String,
+    /// What the case is for.
+    pub split: Split,
+    /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container.
+    pub series: Part,
+    /// Lung label map (1 right, 2 left), if there is one; the checksum is that of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lungs: Option<Part>,
+    /// Table of nodules, if it is known where they are; the checksum is that of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodules: Option<Part>,
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// A file or folder of a case.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Relative to the manifest, inside its folder.
+    pub path: PathBuf,
+    /// SHA-256 in hex, see [`Case`].
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// Reads and checks a `manifest.yaml` (or the folder that holds one). No image is opened.
+    ///
+    /// # Errors
+    /// [`DatasetError::Config`] names the line of the first broken rule.
+    #[implements("FR-001")]
+    pub fn load(path: &Path) -> Result<Self, DatasetError> {
+        let path = if path.is_dir() { path.join("manifest.yaml") } else { path.to_owned() };
+        let text = std::fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
+        let mut manifest: Self = yaml::parse(&path, &text)?;
+        manifest.check_rules(&path, &text)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for case in &mut manifest.cases {
+            case.folder = folder.to_owned();
+        }
+        Ok(manifest)
+    }
+
+    pub(crate) fn new(header: Self, cases: Vec<Case>) -> Self {
+        Self { cases, ..header }
+    }
+
+    fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {
+        let refuse = |key: &str, value: &str, reason: String| {
+            Err(DatasetError::Config { file: name(path), line: yaml::line_of(text, key, value), reason })
+        };
+        if self.cases.is_empty() {
+            return refuse("cases", "", "a data set needs at least one case".into());
+        }
+        let mut ids = BTreeSet::new();
+        let mut patients: BTreeMap<&str, &Case> = BTreeMap::new();
+        let mut test_centres: BTreeMap<&str, bool> = BTreeMap::new();
+        for case in &self.cases {
+            let id = &case.id;
+            if id.is_empty() || id.starts_with('.') || id.contains(['/', '\\', ',']) {
+                return refuse("id", id, format!("case id `{id}` must be usable as a file name"));
+            }
+            if !ids.insert(id) {
+                return refuse("id", id, format!("case id `{id}` occurs twice"));
+            }
+            if !self.centres.contains(&case.centre) {
+                let reason = format!("case {id}: centre `{}` is not among centres", case.centre);
+                return refuse("id", id, reason);
+            }
+            let first = *patients.entry(&case.patient).or_insert(case);
+            if first.split != case.split {
+                // The pseudonym itself stays out of the message.
+                let (a, b) = (first.split.name(), case.split.name());
+                let reason =
+                    format!("cases {} ({a}) and {id} ({b}) are of one patient; splits may not share one", first.id);
+                return refuse("id", id, reason);
+            }
+            let is_test = case.split == Split::Test;
+            if *test_centres.entry(&case.centre).or_insert(is_test) != is_test {
+                let reason =
+                    format!("case {id}: centre `{}` has test cases and others; it must be unseen", case.centre);
+                return refuse("id", id, reason);
+            }
+            for (part, what) in case.parts() {
+                let inside = part.path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+                if !inside || part.path.as_os_str().is_empty() {
+                    let reason = format!("case {id}: path of {what} must stay inside the manifest's folder");
+                    return refuse("id", id, reason);
+                }
+                if part.sha256.len() != 64 || !part.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+                    let reason = format!("case {id}: sha256 of {what} is not 64 lower-case hex digits");
+                    return refuse("id", id, reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The cases of one split, in the manifest's order.
+    pub fn cases(&self, split: Split) -> impl Iterator<Item = &Case> {
+        self.cases.iter().filter(move |case| case.split == split)
+    }
+
+    /// Every case, in the manifest's order.
+    pub fn all_cases(&self) -> &[Case] {
+        &self.cases
+    }
+
+    /// Root of a Merkle tree (as in RFC 6962) over the set's header and its cases by id: one value that changes
+    /// with any voxel, label, nodule, split or licence, and with no container format or path.
+    pub fn fingerprint(&self) -> String {
+        let mut cases: Vec<&Case> = self.cases.iter().collect();
+        cases.sort_by(|a, b| a.id.cmp(&b.id));
+        let kind = if self.synthetic { "synthetic" } else { "acquired" };
+        let header = [self.name.as_str(), self.version.as_str(), kind, self.licence.as_str()];
+        let mut leaves = vec![leaf(&header)];
+        leaves.extend(cases.into_iter().map(|case| {
+            let sum = |part: &Option<Part>| part.as_ref().map_or("-".to_owned(), |part| part.sha256.clone());
+            let (lungs, nodules) = (sum(&case.lungs), sum(&case.nodules));
+            leaf(&[&case.id, &case.patient, &case.centre, case.split.name(), &case.series.sha256, &lungs, &nodules])
+        }));
+        hex(&merkle(&leaves))
+    }
+
+    /// Opens every case, compares checksums, grids and positions. `progress` hears of each case before it is opened.
+    ///
+    /// # Errors
+    /// The first [`DatasetError`].
+    pub fn check(&self, progress: &mut dyn FnMut(&Case)) -> Result<(), DatasetError> {
+        for case in &self.cases {
+            progress(case);
+            let scan = case.load_scan()?;
+            let grid = scan.volume.geometry();
+            if case.lungs.is_some() {
+                case.load_lungs(grid)?;
+            }
+            if case.nodules.is_some() {
+                for nodule in case.nodules()? {
+                    if grid.voxel_at(nodule.position).is_none() {
+                        let reason = format!("nodule {} lies outside of the scan", nodule.id);
+                        return Err(DatasetError::Case { case: case.id.clone(), reason });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn leaf(fields: &[&str]) -> [u8; 32] {
+    let mut hasher = Sha256::new_with_prefix([0]);
+    for field in fields {
+        // A length before each field: no two lists of fields read the same.
+        hasher.update((field.len() as u64).to_le_bytes());
+        hasher.update(field);
+    }
+    hasher.finalize().into()
+}
+
+fn merkle(leaves: &[[u8; 32]]) -> [u8; 32] {
+    match leaves {
+        [] => Sha256::digest([]).into(),
+        [one] => *one,
+        many => {
+            // RFC 6962: the left half is the largest power of two that leaves something on the right.
+            let (left, right) = many.split_at(many.len().next_power_of_two() / 2);
+            let mut hasher = Sha256::new_with_prefix([1]);
+            hasher.update(merkle(left));
+            hasher.update(merkle(right));
+            hasher.finalize().into()
+        }
+    }
+}
+
+impl Case {
+    pub(crate) fn new(id: String, patient: String, centre: String, split: Split, series: Part) -> Self {
+        Self { id, patient, centre, split, series, lungs: None, nodules: None, folder: PathBuf::new() }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (&Part, &'static str)> {
+        let lungs = self.lungs.as_ref().map(|part| (part, "lungs"));
+        let nodules = self.nodules.as_ref().map(|part| (part, "nodules"));
+        [Some((&self.series, "series")), lungs, nodules].into_iter().flatten()
+    }
+
+    /// The scan; where the series' place holds several, the one that the checksum names.
+    ///
+    /// # Errors
+    /// [`DatasetError::Checksum`] where the voxels are not the manifest's; else why the series cannot be read.
+    pub fn load_scan(&self) -> Result<Scan, DatasetError> {
+        let opened = open(&self.resolve(&self.series)?)?;
+        let declared = self.series.sha256.clone();
+        let mut found = String::new();
+        for scan in opened.scans {
+            found = hu_sha256(&scan.volume);
+            if found == declared {
+                return Ok(scan);
+            }
+        }
+        match opened.refused.into_iter().next() {
+            Some(refused) if found.is_empty() => Err(refused.error.into()),
+            _ => Err(DatasetError::Checksum { case: self.id.clone(), part: "series", declared, found }),
+        }
+    }
+
+    /// The lung labels on `grid`, which is that of the scan: a mask stored with other axis signs is turned, one on another
+    /// grid refused.
+    ///
+    /// # Errors
+    /// [`DatasetError::NoTruth`] where the manifest names none.
+    pub fn load_lungs(&self, grid: &Geometry) -> Result<LabelMap, DatasetError> {
+        let part = self.lungs.as_ref().ok_or_else(|| DatasetError::NoTruth { case: self.id.clone(), part: "lungs" })?;
+        let path = self.resolve(part)?;
+        self.read_checked(part, &path, "lungs")?;
+        align_labels(&read_labels(&path)?, grid).ok_or_else(|| DatasetError::Case {
+            case: self.id.clone(),
+            reason: "the lung mask's grid is not that of the scan".into(),
+        })
+    }
+
+    /// The reference nodules; an empty table means that the scan has none.
+    ///
+    /// # Errors
+    /// [`DatasetError::NoTruth`] where the manifest names no table: nodules are then unknown, not absent.
+    pub fn nodules(&self) -> Result<Vec<ReferenceNodule>, DatasetError> {
+        let no_truth = || DatasetError::NoTruth { case: self.id.clone(), part: "nodules" };
+        let part = self.nodules.as_ref().ok_or_else(no_truth)?;
+        let path = self.resolve(part)?;
+        annotations::parse(&path, &self.read_checked(part, &path, "nodules")?)
+    }
+
+    fn read_checked(&self, part: &Part, path: &Path, what: &'static str) -> Result<Vec<u8>, DatasetError> {
+        let bytes = std::fs::read(path).map_err(DatasetError::io(path))?;
+        let found = sha256(&bytes);
+        if found != part.sha256 {
+            let declared = part.sha256.clone();
+            return Err(DatasetError::Checksum { case: self.id.clone(), part: what, declared, found });
+        }
+        Ok(bytes)
+    }
+
+    /// The real path; a link that leads out of the data set is refused like a `..`.
+    fn resolve(&self, part: &Part) -> Result<PathBuf, DatasetError> {
+        let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
+        let path = folder.join(&part.path);
+        let real = path.canonicalize().map_err(DatasetError::io(&path))?;
+        if !real.starts_with(folder.canonicalize().map_err(DatasetError::io(folder))?) {
+            let reason = "a path leads out of the manifest's folder".into();
+            return Err(DatasetError::Case { case: self.id.clone(), reason });
+        }
+        Ok(real)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{nodules_csv, write_labels, write_volume};
+    use lungai_ct::{NoduleKind, Spacing, Volume, WorldPoint};
+    use ndarray::Array3;
+
+    fn grid() -> Geometry {
+        let spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
+        Geometry::new([3, 4, 5], spacing, WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap()
+    }
+
+    /// Two training scans of one patient and a test scan, of two centres.
+    fn data_set(folder: &Path) -> String {
+        let mut text =
+            "name: tiny\nversion: '1'\nsynthetic: true\nlicence: CC0-1.0\ncentres: [north, south]\ncases:\n".to_owned();
+        for (i, (id, patient, centre, split)) in
+            [("n1", "p1", "north", "train"), ("n2", "p1", "north", "train"), ("s1", "p2", "south", "test")]
+                .iter()
+                .enumerate()
+        {
+            let volume = Volume::new(Array3::from_elem((3, 4, 5), i as i16 - 500), grid()).unwrap();
+            write_volume(&folder.join(format!("{id}.mha")), &volume).unwrap();
+            let lungs = LabelMap::new(Array3::from_elem((3, 4, 5), 1), grid()).unwrap();
+            write_labels(&folder.join(format!("{id}.nii.gz")), &lungs).unwrap();
+            let nodules = nodules_csv(&[ReferenceNodule {
+                id: "1".into(),
+                position: WorldPoint([2.0, 2.0, 2.0]),
+                diameter_mm: 6.0,
+                volume_mm3: None,
+                kind: Some(NoduleKind::Solid),
+                malignant: None,
+                spiculation: None,
+                excluded: false,
+            }]);
+            std::fs::write(folder.join(format!("{id}.csv")), &nodules).unwrap();
+            let file = sha256(&std::fs::read(folder.join(format!("{id}.nii.gz"))).unwrap());
+            text += &format!(
+                "- id: {id}\n  patient: {patient}\n  centre: {centre}\n  split: {split}\n  \
+                 series: {{path: {id}.mha, sha256: {}}}\n  lungs: {{path: {id}.nii.gz, sha256: {file}}}\n  \
+                 nodules: {{path: {id}.csv, sha256: {}}}\n",
+                hu_sha256(&volume),
+                sha256(&nodules),
+            );
+        }
+        std::fs::write(folder.join("manifest.yaml"), &text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_sound_data_set_loads_and_checks() {
+        let folder = tempfile::tempdir().unwrap();
+        data_set(folder.path());
+        let manifest = Manifest::load(folder.path()).unwrap();
+        let mut seen = Vec::new();
+        manifest.check(&mut |case| seen.push(case.id.clone())).unwrap();
+        assert_eq!(seen, ["n1", "n2", "s1"]);
+        assert_eq!(manifest.cases(Split::Test).map(|case| case.id.as_str()).collect::<Vec<_>>(), ["s1"]);
+        let case = &manifest.all_cases()[0];
+        let scan = case.load_scan().unwrap();
+        assert_eq!(case.load_lungs(scan.volume.geometry()).unwrap().geometry(), scan.volume.geometry());
+        assert_eq!(case.nodules().unwrap()[0].position, WorldPoint([2.0; 3]));
+    }
+
+    #[test]
+    fn each_broken_rule_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = data_set(folder.path());
+        let check = |from: &str, to: &str, line: usize, message: &str| {
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text);
+            std::fs::write(folder.path().join("manifest.yaml"), changed).unwrap();
+            let error = Manifest::load(folder.path()).unwrap_err().to_string();
+            assert_eq!(error, format!("manifest.yaml, line {line}: {message}"));
+        };
+        check(
+            "patient: p2",
+            "patient: p1",
+            21,
+            "cases n1 (train) and s1 (test) are of one patient; splits may not share one",
+        );
+        check(
+            "centre: south",
+            "centre: north",
+            21,
+            "case s1: centre `north` has test cases and others; it must be unseen",
+        );
+        check("centre: south", "centre: west", 21, "case s1: centre `west` is not among centres");
+        check("id: n2", "id: n1", 7, "case id `n1` occurs twice");
+        check("path: n2.mha", "path: ../n2.mha", 14, "case n2: path of series must stay inside the manifest's folder");
+        check("path: n2.mha", "path: /n2.mha", 14, "case n2: path of series must stay inside the manifest's folder");
+        check(
+            "licence:",
+            "license:",
+            4,
+            "unknown field `license`, expected one of `name`, `version`, `synthetic`, `licence`, `recipe_sha256`, \
+             `centres`, `cases`; did you mean `licence`?",
+        );
+        check(
+            "split: test",
+            "split: tset",
+            24,
+            "cases[2].split: unknown variant `tset`, expected one of `train`, `tune`, `test`; did you mean `test`?",
+        );
+    }
+
+    #[test]
+    fn a_changed_file_is_not_what_its_checksum_says() {
+        let folder = tempfile::tempdir().unwrap();
+        data_set(folder.path());
+        let manifest = Manifest::load(folder.path()).unwrap();
+        let part_of = |error: DatasetError| match error {
+            DatasetError::Checksum { case, part, .. } => format!("{case} {part}"),
+            other => panic!("{other}"),
+        };
+        std::fs::copy(folder.path().join("n2.mha"), folder.path().join("n1.mha")).unwrap();
+        assert_eq!(part_of(manifest.check(&mut |_| ()).unwrap_err()), "n1 series");
+        let table = folder.path().join("s1.csv");
+        std::fs::write(&table, std::fs::read_to_string(&table).unwrap().replace("6.0", "7.0")).unwrap();
+        let case = manifest.cases(Split::Test).next().unwrap();
+        assert_eq!(part_of(case.nodules().unwrap_err()), "s1 nodules");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_out_of_the_folder_is_refused() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        data_set(folder.path());
+        let manifest = Manifest::load(folder.path()).unwrap();
+        std::fs::rename(folder.path().join("n1.mha"), outside.path().join("n1.mha")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("n1.mha"), folder.path().join("n1.mha")).unwrap();
+        let error = manifest.all_cases()[0].load_scan().unwrap_err();
+        assert_eq!(error.to_string(), "case n1: a path leads out of the manifest's folder");
+    }
+
+    #[test]
+    fn the_fingerprint_follows_content_and_not_layout() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = data_set(folder.path());
+        let fingerprint = |text: String| {
+            std::fs::write(folder.path().join("manifest.yaml"), text).unwrap();
+            Manifest::load(folder.path()).unwrap().fingerprint()
+        };
+        let original = fingerprint(text.clone());
+        assert_eq!(original, fingerprint(text.replace("path: n1.mha", "path: elsewhere/n1.nrrd")));
+        assert_ne!(original, fingerprint(text.replace("split: train", "split: tune")));
+        assert_ne!(original, fingerprint(text.replace("licence: CC0-1.0", "licence: none")));
+        let at = text.find("sha256: ").unwrap() + 8;
+        let mut changed = text.clone();
+        changed.replace_range(at..at + 1, if &text[at..at + 1] == "0" { "1" } else { "0" });
+        assert_ne!(original, fingerprint(changed));
+    }
+
+    #[test]
+    fn the_tree_is_that_of_rfc_6962() {
+        let l: Vec<[u8; 32]> = (0..3u8).map(|i| [i; 32]).collect();
+        let node = |a: &[u8], b: &[u8]| -> [u8; 32] { Sha256::digest([&[1], a, b].concat()).into() };
+        assert_eq!(merkle(&l), node(&node(&l[0], &l[1]), &l[2]));
+    }
+}

@@ -1,0 +1,45 @@
+//! One door for every kind of scan: DICOM folder, archive or file, and the research formats.
+
+use crate::formats::Format;
+use crate::{DatasetError, hu_sha256, read_volume};
+use lungai_ct::{Acquisition, Scan};
+use lungai_dicom::{Refused, SetAside};
+use lungai_trace::implements;
+use std::path::Path;
+
+/// What a path held.
+#[derive(Debug)]
+pub struct Opened {
+    /// Readable series, the one with most slices first.
+    pub scans: Vec<Scan>,
+    /// Series that break a rule, with the rule.
+    pub refused: Vec<Refused>,
+    /// Files that belong to no series.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// Opens whatever `path` is, by content first and name second. A research image is a CT by assumption and
+/// named by its voxels' hash, as [`Scan::series_uid`] says.
+///
+/// # Errors
+/// [`DatasetError`]; a DICOM folder of which some series are sound is no error.
+#[implements("FR-001")]
+pub fn open(path: &Path) -> Result<Opened, DatasetError> {
+    if !path.is_dir() && Format::of(path)?.is_some() {
+        let (volume, format) = read_volume(path)?;
+        let hash = hu_sha256(&volume);
+        let scan = Scan {
+            series_uid: format!("sha256:{}", &hash[..16]),
+            study_uid: None,
+            frame_of_reference_uid: None,
+            patient_id: None,
+            modality: "CT".into(),
+            transfer_syntax: format.into(),
+            acquisition: Acquisition::default(),
+            volume,
+        };
+        return Ok(Opened { scans: vec![scan], refused: Vec::new(), set_aside: Vec::new() });
+    }
+    let input = lungai_dicom::read(path)?;
+    Ok(Opened { scans: input.scans, refused: input.refused, set_aside: input.set_aside })
+}
