@@ -1,0 +1,338 @@
+//! Pixel data to stored values and to HU, one frame at a time.
+
+use crate::header::{Layout, Plane};
+use crate::structure::{EXPLICIT_BE, Pixels, Structure};
+use crate::{DicomError, Limits};
+use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
+use dicom_encoding::transfer_syntax::{Codec, TransferSyntaxIndex};
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use lungai_trace::implements;
+use std::borrow::Cow;
+use std::ops::Range;
+
+const JPEG_EXTENDED: &str = "1.2.840.10008.1.2.4.51";
+const RLE: &str = "1.2.840.10008.1.2.5";
+
+/// The frames of one file, checked against the declared layout.
+pub struct Frames<'a> {
+    structure: &'a Structure<'a>,
+    layout: &'a Layout,
+    /// Fragments of each frame; empty for uncompressed pixels.
+    fragments: Vec<&'a [Range<usize>]>,
+}
+
+impl<'a> Frames<'a> {
+    /// # Errors
+    /// [`DicomError`] where the layout is not one that is read, or where the bytes are not those that it demands.
+    pub fn open(structure: &'a Structure<'a>, layout: &'a Layout, limits: &Limits) -> Result<Self, DicomError> {
+        let &Layout { frames, rows, columns, allocated, stored, high_bit, .. } = layout;
+        if matches!(structure.pixels, Pixels::None) {
+            return Err(DicomError::NoPixels);
+        }
+        for (value, name) in [(rows, "Rows"), (columns, "Columns"), (u32::from(allocated), "BitsAllocated")] {
+            if value == 0 {
+                return Err(DicomError::missing(name));
+            }
+        }
+        let pixels = u64::from(rows).saturating_mul(columns.into()).saturating_mul(frames.into());
+        if pixels.saturating_mul(layout.samples.into()) > limits.file_pixels || rows > 0xFFFF || columns > 0xFFFF {
+            return Err(DicomError::TooManyPixels { rows, columns, frames, limit: limits.file_pixels });
+        }
+        if frames == 0 || layout.samples == 0 {
+            return Err(DicomError::NoPixels);
+        }
+        let whole = matches!((allocated, stored), (1, 1) | (8, 1..=8) | (16, 1..=16) | (32, 1..=32));
+        if !whole || high_bit >= allocated || high_bit + 1 < stored {
+            return Err(DicomError::PixelLayout { allocated, stored, high_bit });
+        }
+        let mut by_frame = Vec::new();
+        match &structure.pixels {
+            Pixels::None => {}
+            Pixels::Native { bytes, .. } => {
+                let expected = (pixels * u64::from(layout.samples) * u64::from(allocated)).div_ceil(8);
+                let found = bytes.len() as u64;
+                if found != expected && found != expected + expected % 2 {
+                    return Err(DicomError::PixelLength { expected, found });
+                }
+            }
+            Pixels::Encapsulated { offsets, fragments } => {
+                by_frame = assign(&structure.data, offsets, fragments, frames)?;
+            }
+        }
+        Ok(Self { structure, layout, fragments: by_frame })
+    }
+
+    /// Stored values of one frame: rows, columns, samples. Bits beyond BitsStored are cut off (they held overlays once).
+    ///
+    /// # Errors
+    /// [`DicomError`] where compressed data are damaged.
+    #[implements("FR-001")]
+    pub fn stored(&self, frame: u32) -> Result<Vec<i32>, DicomError> {
+        let layout = self.layout;
+        let count = layout.rows as usize * layout.columns as usize * usize::from(layout.samples);
+        let bytes_per_value = usize::from(layout.allocated / 8);
+        let data = &self.structure.data;
+        let mut big_endian = false;
+        let bytes = match &self.structure.pixels {
+            Pixels::None => return Err(DicomError::NoPixels),
+            Pixels::Native { bytes, .. } if layout.allocated == 1 => {
+                // Frames follow each other without padding to whole bytes.
+                let first = frame as usize * count;
+                let packed = &data[bytes.clone()];
+                return Ok((first..first + count).map(|bit| i32::from(packed[bit / 8] >> (bit % 8) & 1)).collect());
+            }
+            Pixels::Native { bytes, words } => {
+                let start = bytes.start + frame as usize * count * bytes_per_value;
+                let swapped = self.structure.data_syntax == EXPLICIT_BE;
+                if swapped && *words && bytes_per_value == 1 {
+                    Cow::Owned((start..start + count).map(|at| data[bytes.start + ((at - bytes.start) ^ 1)]).collect())
+                } else {
+                    big_endian = swapped;
+                    Cow::Borrowed(&data[start..start + count * bytes_per_value])
+                }
+            }
+            Pixels::Encapsulated { .. } => Cow::Owned(self.decompress(frame, count * bytes_per_value)?),
+        };
+        let mut values = unpack(&bytes, layout, big_endian)?;
+        let native = matches!(self.structure.pixels, Pixels::Native { .. });
+        if native && layout.planar && layout.samples > 1 {
+            let plane = count / usize::from(layout.samples);
+            let samples = usize::from(layout.samples);
+            values = (0..count).map(|i| values[i % samples * plane + i / samples]).collect();
+        }
+        Ok(values)
+    }
+
+    /// HU of one frame: `slope * stored + intercept`, rounded half away from zero and kept within `i16`.
+    ///
+    /// # Errors
+    /// As [`Frames::stored`], and [`DicomError::MissingTag`] without rescale attributes: CT demands them.
+    #[implements("FR-001")]
+    pub fn hu(&self, frame: u32, plane: &Plane) -> Result<Vec<i16>, DicomError> {
+        let rescale = rescale(plane)?;
+        Ok(self.stored(frame)?.into_iter().map(rescale).collect())
+    }
+
+    fn decompress(&self, frame: u32, expected: usize) -> Result<Vec<u8>, DicomError> {
+        let layout = self.layout;
+        let fragments = self.fragments[frame as usize];
+        let stream: Vec<u8> = fragments.iter().flat_map(|range| &self.structure.data[range.clone()]).copied().collect();
+        let damaged = DicomError::DamagedPixels { frame };
+        let mut bytes = if self.structure.transfer_syntax == RLE {
+            unpack_rle(&stream, layout).ok_or_else(|| damaged.clone())?
+        } else {
+            let unsupported = || DicomError::TransferSyntax { uid: self.structure.transfer_syntax.clone() };
+            let syntax = TransferSyntaxRegistry.get(&self.structure.transfer_syntax).ok_or_else(unsupported)?;
+            let Codec::EncapsulatedPixelData(Some(codec), _) = syntax.codec() else { return Err(unsupported()) };
+            if !matches!(layout.allocated, 8 | 16) {
+                let &Layout { allocated, stored, high_bit, .. } = layout;
+                return Err(DicomError::PixelLayout { allocated, stored, high_bit });
+            }
+            // A decoder allocates what its stream declares: it must be what the header declares.
+            let (stream_rows, stream_columns) = stream_size(&stream).ok_or_else(|| damaged.clone())?;
+            if (stream_rows, stream_columns) != (layout.rows, layout.columns) {
+                let Layout { rows, columns, .. } = *layout;
+                return Err(DicomError::StreamSize { stream_rows, stream_columns, rows, columns });
+            }
+            if self.structure.transfer_syntax == JPEG_EXTENDED && layout.stored > 8 {
+                return Err(unsupported()); // the decoder knows 8 bits only
+            }
+            let one = OneFrame { stream: &stream, layout, transfer_syntax: &self.structure.transfer_syntax };
+            let mut bytes = Vec::new();
+            codec.decode_frame(&one, 0, &mut bytes).map_err(|_| damaged.clone())?;
+            bytes
+        };
+        if layout.allocated == 16 && bytes.len() * 2 == expected {
+            bytes = bytes.into_iter().flat_map(|low| [low, 0]).collect(); // a stream of 8 bits or less
+        }
+        if bytes.len() == expected { Ok(bytes) } else { Err(damaged) }
+    }
+}
+
+/// Stored value to HU.
+///
+/// # Errors
+/// [`DicomError::MissingTag`] without slope or intercept.
+pub fn rescale(plane: &Plane) -> Result<impl Fn(i32) -> i16 + use<>, DicomError> {
+    let slope = plane.slope.ok_or_else(|| DicomError::missing("RescaleSlope"))?;
+    let intercept = plane.intercept.ok_or_else(|| DicomError::missing("RescaleIntercept"))?;
+    if slope == 0.0 {
+        return Err(DicomError::bad("RescaleSlope"));
+    }
+    Ok(move |stored: i32| (slope * f64::from(stored) + intercept).round() as i16) // `as` saturates
+}
+
+fn unpack(bytes: &[u8], layout: &Layout, big_endian: bool) -> Result<Vec<i32>, DicomError> {
+    let &Layout { allocated, stored, high_bit, signed, .. } = layout;
+    let shift = u32::from(high_bit + 1 - stored);
+    let spare = 32 - u32::from(stored);
+    // To the top of the word, which drops what lies above, then back with or without the sign.
+    let value = |raw: u32| {
+        let top = (raw >> shift) << spare;
+        if signed { (top as i32) >> spare } else { (top >> spare) as i32 }
+    };
+    Ok(match allocated {
+        8 => bytes.iter().map(|byte| value(u32::from(*byte))).collect(),
+        16 => {
+            let two = if big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
+            bytes.chunks_exact(2).map(|b| value(u32::from(two([b[0], b[1]])))).collect()
+        }
+        32 if signed || stored < 32 => {
+            let four = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+            bytes.chunks_exact(4).map(|b| value(four([b[0], b[1], b[2], b[3]]))).collect()
+        }
+        _ => return Err(DicomError::PixelLayout { allocated, stored, high_bit }),
+    })
+}
+
+/// Which fragments make up which frame: one each, else by the offset table, else each frame starts
+/// where a fragment starts with an image's first marker.
+fn assign<'a>(
+    data: &[u8],
+    offsets: &[u32],
+    fragments: &'a [Range<usize>],
+    frames: u32,
+) -> Result<Vec<&'a [Range<usize>]>, DicomError> {
+    let count = frames as usize;
+    let error = || DicomError::Fragments { fragments: fragments.len(), frames };
+    if count > fragments.len() {
+        return Err(error());
+    }
+    if count == 1 {
+        return Ok(vec![fragments]);
+    }
+    if count == fragments.len() {
+        return Ok(fragments.chunks(1).collect());
+    }
+    let first = fragments[0].start as u64;
+    let starts: Vec<usize> = if offsets.len() == count {
+        let found = offsets.iter().map(|offset| {
+            fragments.binary_search_by_key(&(first + u64::from(*offset)), |fragment| fragment.start as u64)
+        });
+        found.collect::<Result<_, _>>().map_err(|_| error())?
+    } else {
+        let opens = |fragment: &Range<usize>| matches!(data[fragment.clone()], [0xFF, 0xD8 | 0x4F, ..]);
+        (0..fragments.len()).filter(|i| opens(&fragments[*i])).collect()
+    };
+    let ordered = starts.windows(2).all(|pair| pair[0] < pair[1]);
+    if starts.len() != count || starts[0] != 0 || !ordered {
+        return Err(error());
+    }
+    let ends = starts.iter().copied().skip(1).chain([fragments.len()]);
+    Ok(starts.iter().zip(ends).map(|(start, end)| &fragments[*start..end]).collect())
+}
+
+/// Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream declares.
+fn stream_size(stream: &[u8]) -> Option<(u32, u32)> {
+    let two = |at: usize| Some(u32::from(u16::from_be_bytes(stream.get(at..at + 2)?.try_into().ok()?)));
+    let four = |at: usize| Some(u32::from_be_bytes(stream.get(at..at + 4)?.try_into().ok()?));
+    if stream.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) {
+        // ISO 15444-1 A.5.1: Xsiz, Ysiz, XOsiz, YOsiz after Lsiz and Rsiz.
+        return Some((four(12)?.checked_sub(four(20)?)?, four(8)?.checked_sub(four(16)?)?));
+    }
+    if !stream.starts_with(&[0xFF, 0xD8]) {
+        return None;
+    }
+    let mut at = 2;
+    loop {
+        let marker = *stream.get(at + 1)?;
+        match marker {
+            _ if stream[at] != 0xFF => return None,
+            0xFF => at += 1,
+            // ISO 10918-1 B.2.2 and ISO 14495-1 C.2.2: length, precision, lines, samples per line.
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => return Some((two(at + 5)?, two(at + 7)?)),
+            0x01 | 0xD0..=0xD9 => at += 2,
+            _ => at += 2 + two(at + 2)? as usize,
+        }
+    }
+}
+
+/// PS3.5 annex G: a table of segments, each one byte plane (most significant first) packed by runs.
+fn unpack_rle(stream: &[u8], layout: &Layout) -> Option<Vec<u8>> {
+    let word = |i: usize| Some(u32::from_le_bytes(stream.get(4 * i..4 * i + 4)?.try_into().ok()?) as usize);
+    let per_value = usize::from(layout.allocated / 8);
+    let planes = per_value * usize::from(layout.samples);
+    if planes == 0 || word(0)? != planes || planes > 15 {
+        return None;
+    }
+    let pixels = layout.rows as usize * layout.columns as usize;
+    // A run of 128 takes two bytes: more pixels than this cannot come out.
+    if pixels > stream.len().saturating_mul(64) {
+        return None;
+    }
+    let mut out = vec![0; pixels * planes];
+    for plane in 0..planes {
+        let start = word(1 + plane)?;
+        let end = if plane + 1 < planes { word(2 + plane)? } else { stream.len() };
+        let mut input = stream.get(start..end)?.iter();
+        // Byte planes come most significant first, the output is little endian.
+        let offset = plane / per_value * per_value + (per_value - 1 - plane % per_value);
+        let mut pixel = 0;
+        while pixel < pixels {
+            let code = *input.next()? as i8;
+            let length = usize::from(code.unsigned_abs()) + 1;
+            if code == -128 {
+                continue;
+            }
+            if pixel + length > pixels {
+                return None;
+            }
+            let run = if code < 0 { Some(*input.next()?) } else { None };
+            for _ in 0..length {
+                let byte = match run {
+                    Some(byte) => byte,
+                    None => *input.next()?,
+                };
+                out[pixel * planes + offset] = byte;
+                pixel += 1;
+            }
+        }
+    }
+    Some(out)
+}
+
+/// One compressed frame, as the codecs want to see it.
+struct OneFrame<'a> {
+    stream: &'a [u8],
+    layout: &'a Layout,
+    transfer_syntax: &'a str,
+}
+
+impl PixelDataObject for OneFrame<'_> {
+    fn transfer_syntax_uid(&self) -> &str {
+        self.transfer_syntax
+    }
+    fn rows(&self) -> Option<u16> {
+        u16::try_from(self.layout.rows).ok()
+    }
+    fn cols(&self) -> Option<u16> {
+        u16::try_from(self.layout.columns).ok()
+    }
+    fn samples_per_pixel(&self) -> Option<u16> {
+        Some(self.layout.samples)
+    }
+    fn bits_allocated(&self) -> Option<u16> {
+        Some(self.layout.allocated)
+    }
+    fn bits_stored(&self) -> Option<u16> {
+        Some(self.layout.stored)
+    }
+    fn photometric_interpretation(&self) -> Option<&str> {
+        Some(&self.layout.photometric)
+    }
+    fn number_of_frames(&self) -> Option<u32> {
+        Some(1)
+    }
+    fn number_of_fragments(&self) -> Option<u32> {
+        Some(1)
+    }
+    fn fragment(&self, fragment: usize) -> Option<Cow<'_, [u8]>> {
+        (fragment == 0).then_some(Cow::Borrowed(self.stream))
+    }
+    fn offset_table(&self) -> Option<Cow<'_, [u32]>> {
+        Some(Cow::Borrowed(&[]))
+    }
+    fn raw_pixel_data(&self) -> Option<RawPixelData> {
+        Some(RawPixelData { fragments: vec![self.stream.to_vec()].into(), offset_table: Default::default() })
+    }
+}

@@ -1,0 +1,308 @@
+//! A folder, an archive or a file in; CT scans out.
+
+use crate::header::{Acquired, Header};
+use crate::job::Source;
+use crate::pixels::rescale;
+use crate::series::{Plan, check_axial, check_kind, plan};
+use crate::worker::{Ended, Reply, Want, run_all};
+use crate::{DicomError, Limits};
+use lungai_ct::{Scan, Volume};
+use lungai_trace::implements;
+use ndarray::Array3;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// What one input held.
+#[derive(Debug)]
+pub struct DicomInput {
+    /// The series that make volumes, most voxels first, then by series UID. Never empty.
+    pub scans: Vec<Scan>,
+    /// CT series that do not make a volume, by series UID.
+    pub refused: Vec<Refused>,
+    /// Files that are no axial CT slices, in order of their names.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A CT series that was not read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// Series Instance UID.
+    pub series_uid: String,
+    /// Files in the series.
+    pub files: usize,
+    /// The rule that it breaks.
+    pub error: DicomError,
+}
+
+/// A file that was not read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetAside {
+    /// Path below the input, within an archive `archive/name`. May hold personal data: file names often do.
+    pub file: String,
+    /// Why.
+    pub reason: DicomError,
+}
+
+/// One file's pixels as they are stored, before rescale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodedFile {
+    /// Frames; 1 for an ordinary slice.
+    pub frames: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+    /// 1 for grey, 3 for colour.
+    pub samples: usize,
+    /// Transfer Syntax UID.
+    pub transfer_syntax: String,
+    /// Stored values: frames, rows, columns, samples.
+    pub pixels: Vec<i32>,
+}
+
+/// Reads every CT series below `path`: a folder (recursively, any names, any order; zip and tar files in it
+/// are opened too, one level), one zip or tar, or one file. Files are told apart by content.
+///
+/// An HTTP service spools what it receives into a fresh folder under names of its own and calls this.
+///
+/// # Errors
+/// [`DicomError`] where no series could be read: the reason of the largest refused series, else that of
+/// the only file, else [`DicomError::NoCtSeries`]; or where the input as a whole breaks a limit.
+pub fn read(path: &Path) -> Result<DicomInput, DicomError> {
+    read_within(path, &Limits::default())
+}
+
+/// [`read`] with other limits.
+///
+/// # Errors
+/// As [`read`].
+#[implements("FR-001", "SR-003")]
+pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
+    let mut files = Vec::new();
+    if std::fs::metadata(path)?.is_dir() {
+        list(path, String::new(), 0, limits, &mut files)?;
+    } else {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.push((name, Source { path: path.to_owned(), entry: None }));
+    }
+    let alone = files.len() == 1 && files[0].1.path == path;
+    let mut set_aside = Vec::new();
+    let mut images = Vec::new();
+    let mut entries = Vec::new();
+    for (name, source, look) in look_at(files, limits) {
+        match look {
+            Ok(Look::Image(header)) => images.push((name, source, header)),
+            Ok(Look::Archive(names)) => {
+                let prefix = if alone { String::new() } else { format!("{name}/") };
+                entries.extend(names.into_iter().map(|(index, inner)| {
+                    (format!("{prefix}{inner}"), Source { path: source.path.clone(), entry: Some(index) })
+                }));
+            }
+            Err(error) => set_aside.push(SetAside { file: name, reason: broken_input(error)? }),
+        }
+    }
+    if images.len() + set_aside.len() + entries.len() > limits.files {
+        return Err(DicomError::TooManyFiles { limit: limits.files });
+    }
+    for (name, source, look) in look_at(entries, limits) {
+        match look {
+            Ok(Look::Image(header)) => images.push((name, source, header)),
+            Ok(Look::Archive(_)) => set_aside.push(SetAside { file: name, reason: DicomError::NestedArchive }),
+            Err(error) => set_aside.push(SetAside { file: name, reason: broken_input(error)? }),
+        }
+    }
+    let looked_at = images.len() + set_aside.len();
+
+    let mut by_series: BTreeMap<&str, Vec<(usize, &Header)>> = BTreeMap::new();
+    for (file, (name, _, header)) in images.iter().enumerate() {
+        let missing = || DicomError::missing("SeriesInstanceUID");
+        match check_kind(header).and_then(|()| if header.series_uid.is_empty() { Err(missing()) } else { Ok(()) }) {
+            Ok(()) => by_series.entry(&header.series_uid).or_default().push((file, header)),
+            Err(reason) => set_aside.push(SetAside { file: name.clone(), reason }),
+        }
+    }
+    let mut refused = Vec::new();
+    let mut plans = Vec::new();
+    for (series_uid, mut slices) in by_series {
+        // A scout or a reformat among axial slices is set aside; a series of nothing else is refused as a whole.
+        if slices.iter().any(|(_, header)| check_axial(header).is_ok()) {
+            slices.retain(|(file, header)| match check_axial(header) {
+                Err(reason @ DicomError::NonAxial { .. }) => {
+                    set_aside.push(SetAside { file: images[*file].0.clone(), reason });
+                    false
+                }
+                _ => true,
+            });
+        }
+        match plan(&slices).and_then(|plan| bounded(plan, limits)) {
+            Ok(plan) => plans.push((series_uid, plan, slices)),
+            Err(error) => {
+                refused.push(Refused { series_uid: series_uid.to_owned(), files: slices.len(), error });
+            }
+        }
+    }
+    plans.sort_by_key(|(_, plan, _)| std::cmp::Reverse(voxels(plan)));
+    let mut scans = Vec::new();
+    for (series_uid, plan, slices) in plans {
+        let head = slices[0].1;
+        match decode(plan, &images, limits) {
+            Ok(volume) => scans.push(scan(head, volume)?),
+            Err(error @ DicomError::WorkerNotInitialised) => return Err(error),
+            Err(error) => {
+                refused.push(Refused { series_uid: series_uid.to_owned(), files: slices.len(), error });
+            }
+        }
+    }
+    refused.sort_by(|a, b| a.series_uid.cmp(&b.series_uid));
+    set_aside.sort_by(|a, b| a.file.cmp(&b.file));
+    if !scans.is_empty() {
+        return Ok(DicomInput { scans, refused, set_aside });
+    }
+    let largest = refused.into_iter().rev().max_by_key(|series| series.files).map(|series| series.error);
+    let only = if looked_at == 1 { set_aside.pop().map(|file| file.reason) } else { None };
+    Err(largest.or(only).unwrap_or(DicomError::NoCtSeries { files: looked_at }))
+}
+
+/// Decodes one DICOM file of any kind, multi-frame and colour included, to its stored values.
+///
+/// # Errors
+/// [`DicomError`] names the broken rule.
+#[implements("FR-001")]
+pub fn decode_file(path: &Path) -> Result<DecodedFile, DicomError> {
+    let limits = Limits::default();
+    let source = |_: &()| Source { path: path.to_owned(), entry: None };
+    let mut results = run_all(vec![()], Want::Stored, &limits, source, |(), reply, bytes| {
+        let Reply::File { header, pixel_bytes } = reply else { return Err(Ended(DicomError::WorkerReply)) };
+        let layout = &header.layout;
+        let samples = u64::from(layout.samples);
+        let size = u64::from(layout.rows) * u64::from(layout.columns);
+        let expected = size.saturating_mul(layout.frames.into()).saturating_mul(samples);
+        if expected > limits.file_pixels || pixel_bytes != 4 * expected {
+            return Err(Ended(DicomError::WorkerReply));
+        }
+        let mut pixels = vec![0; expected as usize];
+        bytes.stored(&mut pixels)?;
+        let (frames, rows, columns) = (layout.frames as usize, layout.rows as usize, layout.columns as usize);
+        let transfer_syntax = header.transfer_syntax.clone();
+        Ok(DecodedFile { frames, rows, columns, samples: samples as usize, transfer_syntax, pixels })
+    });
+    results.pop().unwrap_or(Err(DicomError::WorkerReply))
+}
+
+/// Files below a folder, by name, so that results do not depend on the file system's order.
+fn list(
+    folder: &Path,
+    prefix: String,
+    depth: usize,
+    limits: &Limits,
+    files: &mut Vec<(String, Source)>,
+) -> Result<(), DicomError> {
+    if depth > limits.folder_depth {
+        return Err(DicomError::FoldersTooDeep { limit: limits.folder_depth });
+    }
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        paths.push((entry.file_name(), entry.file_type()?, entry.path()));
+        if files.len() + paths.len() > limits.files {
+            return Err(DicomError::TooManyFiles { limit: limits.files });
+        }
+    }
+    paths.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, kind, path) in paths {
+        let name = format!("{prefix}{}", name.to_string_lossy());
+        // Links to folders could lead in circles; links to files are followed when they are opened.
+        if kind.is_dir() {
+            list(&path, format!("{name}/"), depth + 1, limits, files)?;
+        } else {
+            files.push((name, Source { path, entry: None }));
+        }
+    }
+    Ok(())
+}
+
+enum Look {
+    Image(Box<Header>),
+    Archive(Vec<(usize, String)>),
+}
+
+fn look_at(files: Vec<(String, Source)>, limits: &Limits) -> Vec<(String, Source, Result<Look, DicomError>)> {
+    let jobs: Vec<&Source> = files.iter().map(|(_, source)| source).collect();
+    let looks = run_all(
+        jobs,
+        Want::Header,
+        limits,
+        |source| (*source).clone(),
+        |_, reply, _| {
+            Ok(match reply {
+                Reply::File { header, .. } => Look::Image(header),
+                Reply::Archive(entries) => Look::Archive(entries.into_iter().map(|e| (e.index, e.name)).collect()),
+            })
+        },
+    );
+    files.into_iter().zip(looks).map(|((name, source), look)| (name, source, look)).collect()
+}
+
+/// A fault of ours or of the machine is not a property of one file.
+fn broken_input(error: DicomError) -> Result<DicomError, DicomError> {
+    match error {
+        DicomError::WorkerNotInitialised | DicomError::WorkerStart { .. } => Err(error),
+        _ => Ok(error),
+    }
+}
+
+fn voxels(plan: &Plan) -> u64 {
+    plan.geometry.size().iter().map(|n| *n as u64).product()
+}
+
+fn bounded<'a>(plan: Plan<'a>, limits: &Limits) -> Result<Plan<'a>, DicomError> {
+    let voxels = voxels(&plan);
+    let limit = limits.series_voxels;
+    if voxels > limit { Err(DicomError::SeriesTooLarge { voxels, limit }) } else { Ok(plan) }
+}
+
+/// Decodes all files of a plan straight into the volume.
+fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits) -> Result<Volume, DicomError> {
+    let [z, y, x] = plan.geometry.size();
+    let mut hu = Array3::<i16>::zeros((z, y, x));
+    let slabs = hu.as_slice_mut().expect("a fresh array is contiguous").chunks_exact_mut(y * x);
+    // A multi-frame file fills many slices.
+    let mut by_file: HashMap<usize, Vec<(u32, &mut [i16])>> = HashMap::new();
+    for (slice, slab) in plan.slices.iter().zip(slabs) {
+        by_file.entry(slice.file).or_default().push((slice.frame, slab));
+    }
+    let mut jobs: Vec<_> = by_file.into_iter().collect();
+    jobs.sort_by_key(|(file, _)| *file);
+    let source = |(file, _): &(usize, _)| images[*file].1.clone();
+    let done = run_all(jobs, Want::Hu, limits, source, |(_, mut slabs), reply, pixels| {
+        let expected = slabs.len() as u64 * (y * x * 2) as u64;
+        if !matches!(reply, Reply::File { pixel_bytes, .. } if pixel_bytes == expected) {
+            return Err(Ended(DicomError::WorkerReply));
+        }
+        slabs.sort_by_key(|(frame, _)| *frame);
+        for (_, slab) in &mut slabs {
+            pixels.hu(slab)?;
+        }
+        Ok(())
+    });
+    done.into_iter().collect::<Result<(), _>>()?;
+    Ok(Volume::new(hu, plan.geometry).expect("the array was made by the geometry"))
+}
+
+fn scan(head: &Header, volume: Volume) -> Result<Scan, DicomError> {
+    let plane = head.planes.first();
+    let padding_hu = match (head.padding, plane) {
+        (Some(value), Some(plane)) => Some(rescale(plane)?(value)),
+        _ => None,
+    };
+    Ok(Scan {
+        series_uid: head.series_uid.clone(),
+        study_uid: head.study_uid.clone(),
+        frame_of_reference_uid: head.frame_of_reference_uid.clone(),
+        patient_id: head.patient_id.clone(),
+        modality: head.modality.clone(),
+        transfer_syntax: head.transfer_syntax.clone(),
+        acquisition: Acquired::into_acquisition(head.acquired.clone(), padding_hu),
+        volume,
+    })
+}
