@@ -1,6 +1,6 @@
 //! 3D convolution with its three gradients: kernel 3 with padding 1, or kernel 1; stride 1 or 2.
 use crate::canvas::Canvas;
-use crate::simd::Isa;
+use crate::simd::{Isa, widest};
 use crate::sums;
 use crate::taps::{Channels, Taps, Target, convolve, correlate};
 use rayon::prelude::*;
@@ -99,19 +99,15 @@ pub fn conv3d_grad_weight(shape: &ConvShape, x: &[f32], grad: &[f32]) -> Vec<f32
     conv3d_grad_weight_on(Isa::best(), shape, x, grad)
 }
 
-/// Gradient of [`conv3d`] by its bias: the sum over batch and positions, `[out_channels]`.
+/// Sum of each channel over batch and positions: the gradient of [`conv3d`] by its bias.
 ///
-/// - grad: by the output, in its shape
-pub fn conv3d_grad_bias(shape: &ConvShape, grad: &[f32]) -> Vec<f32> {
-    shape.check(None, None, Some(grad));
-    let volume: usize = shape.out_size().iter().product();
-    (0..shape.out_channels)
+/// - grad: `[batch, channels, volume]`; output: `[channels]`
+pub fn channel_sums(batch: usize, channels: usize, volume: usize, grad: &[f32]) -> Vec<f32> {
+    assert_eq!(grad.len(), batch * channels * volume, "{batch} items of {channels} channels of {volume} values");
+    let plane = |n: usize, channel: usize| &grad[(n * channels + channel) * volume..][..volume];
+    (0..channels)
         .into_par_iter()
-        .map(|o| {
-            (0..shape.batch)
-                .map(|n| sums::plain(&grad[(n * shape.out_channels + o) * volume..][..volume], |value| value))
-                .sum::<f64>() as f32
-        })
+        .map(|c| (0..batch).map(|n| widest(|| sums::plain(plane(n, c), |value| value))).sum::<f64>() as f32)
         .collect()
 }
 
@@ -282,7 +278,7 @@ mod tests {
                     conv3d_on(isa, &s, &x, &weight, Some(&bias)),
                     conv3d_grad_x_on(isa, &s, &weight, &grad),
                     conv3d_grad_weight_on(isa, &s, &x, &grad),
-                    conv3d_grad_bias(&s, &grad),
+                    channel_sums(s.batch, s.out_channels, per_channel, &grad),
                 ]
             };
             let ours = all();

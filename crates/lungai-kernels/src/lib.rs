@@ -1,4 +1,4 @@
-//! CPU kernels of the 3D networks: convolution, group normalisation, pooling and sub-pixel shuffles, each with its
+//! CPU kernels of the 3D networks: convolution, group normalisation, pooling, residual sums and sub-pixel shuffles, each with its
 //! gradients. Tensors are dense `f32` slices in the order `[batch, channel, depth, height, width]`.
 //!
 //! What holds everywhere:
@@ -13,12 +13,14 @@ mod canvas;
 mod conv;
 mod norm;
 mod pool;
+mod residual;
 mod shuffle;
 mod simd;
 mod sums;
 mod taps;
 
-pub use conv::{ConvShape, conv3d, conv3d_grad_bias, conv3d_grad_weight, conv3d_grad_x};
+pub use conv::{ConvShape, channel_sums, conv3d, conv3d_grad_weight, conv3d_grad_x};
 pub use norm::{NormGradients, NormShape, group_norm, group_norm_grad};
 pub use pool::{max_pool3d, max_pool3d_grad, mean_pool3d, mean_pool3d_grad};
+pub use residual::{add_relu, add_relu_grad};
 pub use shuffle::{depth_to_space, space_to_depth};
