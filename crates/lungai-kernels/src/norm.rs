@@ -54,7 +54,8 @@ pub fn group_norm(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]) -> 
             let floor = if shape.relu { 0.0 } else { f32::NEG_INFINITY };
             widest(|| {
                 for (out, x) in out.iter_mut().zip(x) {
-                    out.write(line.at(*x).max(floor));
+                    let y = line.at(*x);
+                    out.write(if y <= floor { floor } else { y }); // unlike `f32::max`, keeps what is not a number
                 }
             });
         });
@@ -292,6 +293,12 @@ mod tests {
         assert!((y[0] + 1.0).abs() < 1e-4 && (y[1] - 1.0).abs() < 1e-4, "{y:?}");
         let cut = group_norm(&NormShape { relu: true, ..shape }, &[1000.0, 1004.0], &[2.0], &[0.5]);
         assert!(cut[0] == 0.0 && (cut[1] - 2.5).abs() < 2e-4, "{cut:?}");
+    }
+
+    #[test]
+    fn a_diverged_network_stays_visible_behind_the_relu() {
+        let shape = NormShape { batch: 1, channels: 1, volume: 2, groups: 1, relu: true };
+        assert!(group_norm(&shape, &[f32::NAN, 1.0], &[1.0], &[0.0]).iter().all(|y| y.is_nan()));
     }
 
     #[test]

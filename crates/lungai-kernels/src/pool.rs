@@ -9,7 +9,7 @@ fn volume(size: [usize; 3]) -> usize {
     size.iter().product()
 }
 
-/// Maximum of each block.
+/// Maximum of each block; not a number where one of its voxels is none.
 ///
 /// - x: `[planes, d, h, w]` with `size` = `[d, h, w]`, each at least 2
 /// - output: `[planes, d/2, h/2, w/2]`, rounded down
@@ -17,7 +17,10 @@ fn volume(size: [usize; 3]) -> usize {
 /// # Panics
 /// Where a length does not fit the shape. So do the functions below.
 pub fn max_pool3d(planes: usize, size: [usize; 3], x: &[f32]) -> Vec<f32> {
-    pool(planes, size, x, |block| block.into_iter().reduce(f32::max).unwrap_or(f32::NEG_INFINITY))
+    let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+    pool(planes, size, x, |[a, b, c, d, e, f, g, h]| {
+        larger(larger(larger(a, b), larger(c, d)), larger(larger(e, f), larger(g, h)))
+    })
 }
 
 /// Gradient of [`max_pool3d`] by its input; of equal maxima the first one gets all.
@@ -109,6 +112,9 @@ mod tests {
         x[2] = 9.0; // in the odd column
         x[12..].fill(-1.0); // plane 1: all equal
         assert_eq!(max_pool3d(2, [2, 2, 3], &x), [5.0, -1.0]);
+        let mut broken = x.clone();
+        broken[4] = f32::NAN;
+        assert!(max_pool3d(2, [2, 2, 3], &broken)[0].is_nan());
         let mut expected = vec![0.0; 24];
         (expected[7], expected[12]) = (3.0, 4.0);
         assert_eq!(max_pool3d_grad(2, [2, 2, 3], &x, &[3.0, 4.0]), expected);
