@@ -26,8 +26,10 @@ impl<'a> Frames<'a> {
     /// [`DicomError`] where the layout is not one that is read, or where the bytes are not those that it demands.
     pub fn open(structure: &'a Structure<'a>, layout: &'a Layout, limits: &Limits) -> Result<Self, DicomError> {
         let &Layout { frames, rows, columns, allocated, stored, high_bit, .. } = layout;
-        if matches!(structure.pixels, Pixels::None) {
-            return Err(DicomError::NoPixels);
+        match &structure.pixels {
+            Pixels::None => return Err(DicomError::NoPixels),
+            Pixels::Broken(error) => return Err(error.clone()),
+            Pixels::Native { .. } | Pixels::Encapsulated { .. } => {}
         }
         for (value, name) in [(rows, "Rows"), (columns, "Columns"), (u32::from(allocated), "BitsAllocated")] {
             if value == 0 {
@@ -47,7 +49,7 @@ impl<'a> Frames<'a> {
         }
         let mut by_frame = Vec::new();
         match &structure.pixels {
-            Pixels::None => {}
+            Pixels::None | Pixels::Broken(_) => {}
             Pixels::Native { bytes, .. } => {
                 let expected = (pixels * u64::from(layout.samples) * u64::from(allocated)).div_ceil(8);
                 let found = bytes.len() as u64;
@@ -74,7 +76,7 @@ impl<'a> Frames<'a> {
         let data = &self.structure.data;
         let mut big_endian = false;
         let bytes = match &self.structure.pixels {
-            Pixels::None => return Err(DicomError::NoPixels),
+            Pixels::None | Pixels::Broken(_) => return Err(DicomError::NoPixels),
             Pixels::Native { bytes, .. } if layout.allocated == 1 => {
                 // Frames follow each other without padding to whole bytes.
                 let first = frame as usize * count;

@@ -30,6 +30,8 @@ pub struct Structure<'a> {
 pub enum Pixels {
     /// None.
     None,
+    /// They do not fit into the file. The header is whole: the series that the file belongs to must know.
+    Broken(DicomError),
     /// Uncompressed.
     Native {
         /// Within the data set.
@@ -140,12 +142,15 @@ impl Walk<'_> {
             let element = self.element(encoding)?;
             if element.tag != PIXEL_DATA {
                 self.value(&element, encoding, self.bytes.len(), 1)?;
-            } else if element.length == UNDEFINED {
-                return Ok((start, self.fragments()?));
-            } else {
-                let bytes = self.take(element.tag, element.length)?;
-                return Ok((start, Pixels::Native { bytes, words: element.vr != VR::OB }));
+                continue;
             }
+            let pixels = if element.length == UNDEFINED {
+                self.fragments()
+            } else {
+                let words = element.vr != VR::OB;
+                self.take(element.tag, element.length).map(|bytes| Pixels::Native { bytes, words })
+            };
+            return Ok((start, pixels.unwrap_or_else(Pixels::Broken)));
         }
         Ok((self.bytes.len(), Pixels::None))
     }

@@ -1,4 +1,5 @@
 //! Real files against what pydicom and SimpleITK read from them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use lungai_dicom::{DecodedFile, DicomError, decode_file, hu_sha256, read};
 use lungai_trace::verifies;

@@ -1,0 +1,202 @@
+//! Damaged and malicious files cost one clear error, little memory and little time.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use lungai_ct::{Acquisition, Geometry, Spacing, Volume, WorldPoint};
+use lungai_dicom::{DicomError, Limits, SeriesTags, decode_file, read, read_within, write_series};
+use lungai_trace::verifies;
+use ndarray::Array3;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+lungai_dicom::worker_in_tests!();
+
+fn two_slices() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let spacing = Spacing::new([1.0; 3]).unwrap();
+    let geometry = Geometry::new([2, 64, 64], spacing, WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
+    let volume = Volume::new(Array3::zeros((2, 64, 64)), geometry).unwrap();
+    let tags = SeriesTags::synthetic("PATIENT-7", "scan");
+    write_series(&volume, &Acquisition::default(), &tags, folder.path()).unwrap();
+    folder
+}
+
+/// A file with this transfer syntax and data set.
+fn dicom(transfer_syntax: &str, data_set: &[u8]) -> Vec<u8> {
+    let mut uid = transfer_syntax.as_bytes().to_vec();
+    uid.resize(uid.len().next_multiple_of(2), 0);
+    let mut file = vec![0; 128];
+    file.extend(b"DICM\x02\x00\x10\x00UI");
+    file.extend((uid.len() as u16).to_le_bytes());
+    file.extend(uid);
+    file.extend(data_set);
+    file
+}
+
+fn check_decode(bytes: &[u8]) -> DicomError {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    decode_file(file.path()).unwrap_err()
+}
+
+const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+const IMPLICIT: &str = "1.2.840.10008.1.2";
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+
+#[verifies("FR-001", "SR-003")]
+#[test]
+fn a_length_beyond_the_file_is_named_and_not_allocated() {
+    // (0008,0008) UN, 0x60000000 bytes: 1.6 GB in a file of 200 bytes.
+    let file = dicom(EXPLICIT, b"\x08\x00\x08\x00UN\x00\x00\x00\x00\x00\x60abcd");
+    let expected = DicomError::Truncated { group: 8, element: 8, declared: 0x6000_0000, left: 4 };
+    assert_eq!(check_decode(&file), expected);
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_cut_slice_refuses_its_series() {
+    let folder = two_slices();
+    let last = folder.path().join("000002.dcm");
+    let bytes = fs::read(&last).unwrap();
+    fs::write(&last, &bytes[..bytes.len() - 10]).unwrap();
+    let error = read(folder.path()).unwrap_err();
+    assert_eq!(error, DicomError::Truncated { group: 0x7FE0, element: 0x10, declared: 8192, left: 8182 });
+}
+
+#[verifies("SR-003")]
+#[test]
+fn sequences_nest_only_so_deep() {
+    // Each level: a sequence of undefined length, an item of undefined length.
+    let explicit = b"\x08\x00\x15\x11SQ\x00\x00\xFF\xFF\xFF\xFF\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF".repeat(10_000);
+    assert_eq!(check_decode(&dicom(EXPLICIT, &explicit)), DicomError::NestedTooDeep { limit: 16 });
+    let implicit = b"\x08\x00\x15\x11\xFF\xFF\xFF\xFF\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF".repeat(10_000);
+    assert_eq!(check_decode(&dicom(IMPLICIT, &implicit)), DicomError::NestedTooDeep { limit: 16 });
+}
+
+#[verifies("SR-003")]
+#[test]
+fn elements_are_counted() {
+    let many = b"\x08\x00\x05\x00CS\x00\x00".repeat(1_000_001);
+    assert_eq!(check_decode(&dicom(EXPLICIT, &many)), DicomError::TooManyElements { limit: 1_000_000 });
+}
+
+#[verifies("SR-003")]
+#[test]
+fn a_deflate_bomb_is_stopped() {
+    let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&vec![0; 80 << 20]).unwrap();
+    let file = dicom(DEFLATED, &packed.finish().unwrap());
+    assert!(file.len() < 1 << 20);
+    assert_eq!(check_decode(&file), DicomError::DeflateTooLarge { limit: 64 << 20 });
+    // A stored block of 255 bytes that ends after four.
+    let cut = dicom(DEFLATED, &[0x01, 0xFF, 0x00, 0x00, 0xFF, 1, 2, 3, 4]);
+    assert_eq!(check_decode(&cut), DicomError::DamagedDeflate);
+}
+
+#[verifies("SR-003")]
+#[test]
+fn a_zip_bomb_is_stopped_before_it_is_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb.zip");
+    let mut zip = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    zip.start_file("zeros", zip::write::SimpleFileOptions::default()).unwrap();
+    for _ in 0..80 {
+        zip.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    zip.finish().unwrap();
+    let start = Instant::now();
+    assert!(matches!(read(&path).unwrap_err(), DicomError::CompressionRatio { ratio: 201.., limit: 200 }));
+    assert!(start.elapsed() < Duration::from_secs(2));
+    let small = Limits { archive_bytes: 1 << 20, ..Limits::default() };
+    assert_eq!(read_within(&path, &small).unwrap_err().rule(), "archive-too-large");
+}
+
+#[verifies("SR-003")]
+#[test]
+fn a_zip_entry_cannot_outgrow_its_declared_size() {
+    let folder = two_slices();
+    let path = folder.path().join("scan.zip");
+    let mut zip = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    zip.start_file("a", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(&fs::read(folder.path().join("000001.dcm")).unwrap()).unwrap();
+    zip.finish().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let central = bytes.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+    bytes[central + 24..central + 28].copy_from_slice(&100u32.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let rule = read(&path).unwrap_err().rule();
+    assert!(["entry-longer-than-declared", "damaged-archive"].contains(&rule.as_str()), "{rule}");
+}
+
+#[verifies("SR-003")]
+#[test]
+fn archives_within_archives_stay_closed() {
+    let folder = two_slices();
+    let (inner, outer) = (folder.path().join("inner.zip"), folder.path().join("outer.zip"));
+    for (path, content) in [(&inner, folder.path().join("000001.dcm")), (&outer, inner.clone())] {
+        let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
+        zip.start_file("x", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(&fs::read(content).unwrap()).unwrap();
+        zip.finish().unwrap();
+    }
+    assert_eq!(read(&outer).unwrap_err(), DicomError::NestedArchive);
+}
+
+#[verifies("SR-003")]
+#[test]
+fn a_decoder_out_of_memory_dies_alone() {
+    let folder = two_slices();
+    let tight = Limits { worker_bytes: 1 << 16, ..Limits::default() };
+    let outcome = read_within(folder.path(), &tight);
+    assert_eq!(outcome.unwrap_err().rule(), "no-ct-series");
+    assert!(read(folder.path()).is_ok()); // this process lives, and the next reading works
+}
+
+/// Bytes changed at random: pixels or one error, in time. A child may die of it; this process must not.
+fn check_mutations(path: &Path, count: u64) {
+    let original = fs::read(path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("mutated");
+    for seed in 0..count {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut bytes = original.clone();
+        for _ in 0..rng.random_range(1..4) {
+            // Half of the changes in the header, where they hurt most.
+            let range = if rng.random_bool(0.5) { 132..bytes.len().min(4000) } else { 132..bytes.len() };
+            let at = rng.random_range(range);
+            bytes[at] = rng.random();
+        }
+        fs::write(&target, &bytes).unwrap();
+        let start = Instant::now();
+        let limits = Limits { file_seconds: 5, ..Limits::default() };
+        let (decoded, input) = (decode_file(&target), read_within(&target, &limits));
+        assert!(start.elapsed() < Duration::from_secs(40), "seed {seed}");
+        if let Err(error) = decoded {
+            assert!(!matches!(error, DicomError::WorkerReply | DicomError::WorkerNotInitialised), "seed {seed}");
+        }
+        let Err(error) = input else { continue };
+        assert!(!error.to_string().contains("PATIENT"));
+    }
+}
+
+#[verifies("FR-001", "SR-003")]
+#[test]
+fn mutated_files_never_harm_this_process() {
+    check_mutations(&two_slices().path().join("000001.dcm"), 150);
+    let Some(data) = std::env::var_os("LUNGAI_REFERENCE_DATA").map(PathBuf::from) else {
+        return eprintln!("compressed files not evidenced here: reference data absent");
+    };
+    for file in ["RLELosslessTransferSyntax_1.2.840.10008.1.2.5", "JPEGLSLosslessTransferSyntax_1.2.840.10008.1.2.4.80"]
+    {
+        check_mutations(&data.join(format!("dicom/ts_chest_slice/CTImage_{file}.dcm")), 30);
+    }
+    let small =
+        ["pydicom_files/CT_small.dcm", "pydicom_files/JPEG2000-embedded-sequence-delimiter.dcm", "deflate/image_dfl"];
+    for file in small {
+        check_mutations(&data.join("dicom").join(file), 60);
+    }
+}
