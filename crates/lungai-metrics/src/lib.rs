@@ -1,1 +1,23 @@
-//! To be written.
+//! What a result is worth: pure functions from detections, scores, masks and ratings to figures with intervals.
+//!
+//! Reading order: [`matching`] says which mark found which nodule, [`froc`] turns that into a curve, [`bootstrap`]
+//! into intervals; [`roc`], [`agreement`], [`proportion`] and [`centres`] are the classical statistics.
+//!
+//! This crate refuses files, printing, defaults that hide a rule (a rule is an argument), and figures that the data
+//! cannot carry: too few cases are an error, never a zero. Every function names its source.
+
+pub mod agreement;
+pub mod bootstrap;
+pub mod centres;
+mod distributions;
+mod error;
+pub mod froc;
+pub mod matching;
+pub mod proportion;
+pub mod roc;
+
+pub use distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided_p};
+pub use error::MetricsError;
+
+/// Lower and upper confidence limit.
+pub type Interval = [f64; 2];

@@ -1,0 +1,99 @@
+//! Intervals of a proportion: so many of so many.
+
+use crate::distributions::beta_quantile;
+use crate::error::{at_least, deviate};
+use crate::{Interval, MetricsError};
+
+/// A proportion with both usual intervals. Cases are taken as independent: where one patient gives several,
+/// resample patients ([`crate::bootstrap`]) as well.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Proportion {
+    /// `successes / trials`.
+    pub value: f64,
+    /// Wilson's score interval: closest to its nominal coverage on average.
+    pub wilson: Interval,
+    /// Clopper and Pearson's exact interval: never below its nominal coverage.
+    pub clopper_pearson: Interval,
+}
+
+/// `successes` of `trials` with two-sided intervals at confidence `level` (0.95 for 95 %).
+///
+/// # Errors
+/// No trials, more successes than trials, or a level outside `0..1`.
+pub fn proportion(successes: usize, trials: usize, level: f64) -> Result<Proportion, MetricsError> {
+    at_least("trials of a proportion", trials, 1)?;
+    if successes > trials {
+        return Err(MetricsError::Length { what: "successes against trials", left: successes, right: trials });
+    }
+    Ok(Proportion {
+        value: successes as f64 / trials as f64,
+        wilson: wilson(successes, trials, deviate(level)?),
+        clopper_pearson: clopper_pearson(successes, trials, 1.0 - level),
+    })
+}
+
+/// Wilson, J Am Stat Assoc 1927;22:209.
+fn wilson(successes: usize, trials: usize, z: f64) -> Interval {
+    let n = trials as f64;
+    let p = successes as f64 / n;
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    // At the ends the formula gives exactly 0 and 1, but for rounding.
+    let low = if successes == 0 { 0.0 } else { centre - half };
+    let high = if successes == trials { 1.0 } else { centre + half };
+    [low, high]
+}
+
+/// Clopper and Pearson, Biometrika 1934;26:404, by beta quantiles.
+fn clopper_pearson(successes: usize, trials: usize, alpha: f64) -> Interval {
+    let (k, n) = (successes as f64, trials as f64);
+    let low = if successes == 0 { 0.0 } else { beta_quantile(alpha / 2.0, k, n - k + 1.0) };
+    let high = if successes == trials { 1.0 } else { beta_quantile(1.0 - alpha / 2.0, k + 1.0, n - k) };
+    [low, high]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn close(a: Interval, b: Interval, tolerance: f64) {
+        assert!((a[0] - b[0]).abs() < tolerance && (a[1] - b[1]).abs() < tolerance, "{a:?} against {b:?}");
+    }
+
+    #[test]
+    fn fifteen_of_twenty_has_the_published_limits() {
+        // R: binom::binom.confint(15, 20, methods = c("wilson", "exact")).
+        let p = proportion(15, 20, 0.95).unwrap();
+        close(p.wilson, [0.53130, 0.88814], 5e-6);
+        close(p.clopper_pearson, [0.50895, 0.91343], 5e-6);
+    }
+
+    #[test]
+    fn none_of_ten_can_still_be_three_in_ten() {
+        let p = proportion(0, 10, 0.95).unwrap();
+        close(p.clopper_pearson, [0.0, 0.30850], 5e-6);
+        assert_eq!(p.wilson[0], 0.0);
+    }
+
+    #[test]
+    fn impossible_counts_are_refused() {
+        assert!(proportion(0, 0, 0.95).is_err());
+        assert!(proportion(3, 2, 0.95).is_err());
+        assert!(proportion(1, 2, 1.0).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn limits_hold_the_value_and_mirror(n in 1usize..400, share in 0.0..=1.0f64) {
+            let k = (share * n as f64).round() as usize;
+            let (p, q) = (proportion(k, n, 0.95).unwrap(), proportion(n - k, n, 0.95).unwrap());
+            for (a, b) in [(p.wilson, q.wilson), (p.clopper_pearson, q.clopper_pearson)] {
+                prop_assert!(0.0 <= a[0] && a[0] <= p.value && p.value <= a[1] && a[1] <= 1.0);
+                prop_assert!((a[0] - (1.0 - b[1])).abs() < 1e-9);
+            }
+            // Exactness costs width.
+            prop_assert!(p.clopper_pearson[1] - p.clopper_pearson[0] >= p.wilson[1] - p.wilson[0] - 0.02);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The binary against published data and the figures that other programs computed from it.
+//!
+//! The data are read from the folder in `LUNGAI_REFERENCE_DATA`; where it is unset nothing is shown.
+
+#![allow(clippy::unwrap_used)]
+
+use lungai_ct::WorldPoint;
+use lungai_metrics::bootstrap::{Draws, froc_intervals};
+use lungai_metrics::froc::{CPM_RATES, Interpolation, froc};
+use lungai_metrics::matching::{Lesion, Mark, MatchRule};
+use lungai_trace::verifies;
+use serde_json::Value;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn data() -> Option<PathBuf> {
+    let folder = std::env::var_os("LUNGAI_REFERENCE_DATA").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("not evidenced here: reference data absent");
+    }
+    folder
+}
+
+fn stats(arguments: &[&str]) -> Value {
+    let out = Command::new(env!("CARGO_BIN_EXE_lungai-stats")).args(arguments).arg("--json").output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success(), "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A text file, unpacked where its name ends in `.gz`.
+fn text(path: &Path) -> String {
+    let mut file = std::fs::File::open(path).unwrap();
+    let mut text = String::new();
+    if path.extension().is_some_and(|e| e == "gz") {
+        flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    } else {
+        file.read_to_string(&mut text).unwrap();
+    }
+    text
+}
+
+fn close(got: &Value, expected: &Value, tolerance: f64) {
+    let (got, expected) = (got.as_f64().unwrap(), expected.as_f64().unwrap());
+    assert!((got - expected).abs() <= tolerance, "{got} against {expected}");
+}
+
+fn path(folder: &Path, file: &str) -> String {
+    folder.join(file).to_str().unwrap().to_owned()
+}
+
+fn froc_of_88_scans(folder: &Path, more: &[&str]) -> Value {
+    let files = ["annotations.csv", "annotations_excluded.csv.gz", "val9_sid.csv"].map(|f| path(folder, f));
+    let marks = path(folder, "res18_focal_all/luna_submission_res18_focal_all.csv");
+    let mut arguments = vec!["froc", "--annotations", &files[0], "--excluded", &files[1], "--seriesuids", &files[2]];
+    arguments.extend(["--submission", &marks]);
+    arguments.extend(more);
+    stats(&arguments)
+}
+
+#[verifies("FR-004")]
+#[test]
+fn a_luna16_submission_gets_the_official_scripts_digits() {
+    let Some(folder) = data().map(|d| d.join("luna16")) else { return };
+    let out = froc_of_88_scans(&folder, &["--bootstrap", "1000", "--seed", "0"]);
+    let expected = json(&folder.join("res18_focal_all/expected.json"));
+    close(&out["cpm"], &expected["CPM"], 1e-14);
+    for (rate, sensitivity) in expected["sens_at"].as_object().unwrap() {
+        close(&out["sensitivity_at"][rate], sensitivity, 1e-14);
+    }
+    // Of the rates, only these are points of the grid on which the script takes its bootstrap limits.
+    for rate in ["0.125", "1", "8"] {
+        close(&out["ci95"][rate][0], &expected["boot_lb"][rate], 6e-8); // its replicates are in single precision
+        close(&out["ci95"][rate][1], &expected["boot_ub"][rate], 6e-8);
+    }
+    let counts = &out["counts"];
+    let names = ["true_positives", "false_positives", "false_negatives", "ignored_on_excluded", "doubles", "nodules"];
+    assert_eq!(names.map(|name| counts[name].as_u64().unwrap()), [104, 986, 1, 358, 51, 105]);
+    assert_eq!(counts["scans"], 88);
+}
+
+#[verifies("FR-004")]
+#[test]
+fn the_whole_curve_is_the_official_one() {
+    let Some(folder) = data().map(|d| d.join("luna16")) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let curve = path(scratch.path(), "curve.csv");
+    froc_of_88_scans(&folder, &["--curve", &curve]);
+    let ours: Vec<[f64; 3]> = std::fs::read_to_string(&curve)
+        .unwrap()
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let cells: Vec<f64> = line.split(',').map(|cell| cell.parse().unwrap()).collect();
+            [cells[1], cells[2], cells[0]]
+        })
+        .collect();
+    // The script's file leaves out points on a straight line between their neighbours, from the first mark on.
+    let keep = |i: usize| {
+        i <= 1 || i + 1 == ours.len() || {
+            let bend = |k: usize| (ours[i + 1][k] - 2.0 * ours[i][k] + ours[i - 1][k]).abs() > 1e-12;
+            bend(0) || bend(1)
+        }
+    };
+    let lines: Vec<String> = (0..ours.len())
+        .filter(|i| keep(*i))
+        .map(|i| format!("{:.9},{:.9},{:.9}", ours[i][0], ours[i][1], ours[i][2]))
+        .collect();
+    let expected = text(&folder.join("res18_focal_all/expected_froc_fps_sens_thr.csv.gz"));
+    assert_eq!(lines, expected.lines().collect::<Vec<_>>());
+}
+
+#[verifies("FR-004")]
+#[test]
+fn bootstrap_limits_are_the_official_ones_on_the_official_grid() {
+    let Some(folder) = data().map(|d| d.join("luna16")) else { return };
+    // Read here once more, by the few lines that a script would take.
+    let uids: Vec<String> = text(&folder.join("val9_sid.csv")).lines().map(|line| line.trim().to_owned()).collect();
+    let mut scans: Vec<(Vec<Mark>, Vec<Lesion>)> = vec![(vec![], vec![]); uids.len()];
+    for (i, file) in
+        ["annotations.csv", "annotations_excluded.csv.gz", "res18_focal_all/luna_submission_res18_focal_all.csv"]
+            .iter()
+            .enumerate()
+    {
+        for line in text(&folder.join(file)).lines().skip(1) {
+            let (uid, numbers) = line.split_once(',').unwrap();
+            let n: Vec<f64> = numbers.split(',').map(|cell| cell.parse().unwrap()).collect();
+            let Some(scan) = uids.iter().position(|listed| listed == uid) else { continue };
+            let position = WorldPoint([n[0], n[1], n[2]]);
+            match i {
+                2 => scans[scan].0.push(Mark { position, score: n[3] }),
+                _ => scans[scan].1.push(Lesion { position, diameter_mm: n[3], excluded: i == 1 }),
+            }
+        }
+    }
+    let froc = froc(&scans, &MatchRule::LUNA16).unwrap();
+    let draws = Draws::of_scans(scans.len(), 1000, 0).unwrap();
+    let step = (8.0 - 0.125) / 9999.0; // numpy.linspace(0.125, 8, 10000)
+    // expected.json reads the seven rates off that grid's limits, on the line between neighbours.
+    let below = CPM_RATES.map(|rate| ((rate - 0.125) / step).floor().min(9998.0));
+    let neighbours: Vec<f64> = below.iter().flat_map(|i| [0.125 + i * step, 0.125 + (i + 1.0) * step]).collect();
+    let limits = froc_intervals(&froc, &draws, &neighbours, Interpolation::Luna16, 0.95).unwrap();
+    let expected = json(&folder.join("res18_focal_all/expected.json"));
+    for (i, rate) in CPM_RATES.iter().enumerate() {
+        let share = (rate - 0.125) / step - below[i];
+        let between = |value: &dyn Fn(usize) -> f64| (value(2 * i) + share * (value(2 * i + 1) - value(2 * i))).into();
+        let name = rate.to_string();
+        close(&between(&|k| limits.intervals[k][0]), &expected["boot_lb"][&name], 6e-8);
+        close(&between(&|k| limits.intervals[k][1]), &expected["boot_ub"][&name], 6e-8);
+        close(&between(&|k| limits.mean[k]), &expected["boot_mean"][&name], 1e-6); // summed in single precision there
+    }
+
+    // The authors' own run has an unknown seed: equal within the noise of 1000 replicates.
+    let theirs =
+        text(&folder.join("res18_focal_all/authors_froc_luna_submission_res18_focal_all_bootstrapping.csv.gz"));
+    let rows: Vec<Vec<f64>> =
+        theirs.lines().skip(1).step_by(50).map(|l| l.split(',').map(|c| c.parse().unwrap()).collect()).collect();
+    let rates: Vec<f64> = rows.iter().map(|row| row[0]).collect();
+    let limits = froc_intervals(&froc, &draws, &rates, Interpolation::Luna16, 0.95).unwrap();
+    for (i, row) in rows.iter().enumerate() {
+        close(&limits.mean[i].into(), &row[1].into(), 0.006);
+        close(&limits.intervals[i][0].into(), &row[2].into(), 0.03);
+        close(&limits.intervals[i][1].into(), &row[3].into(), 0.02);
+    }
+}
+
+#[verifies("FR-004")]
+#[test]
+fn patients_are_drawn_whole() {
+    let Some(folder) = data().map(|d| d.join("luna16")) else { return };
+    // LIDC-IDRI has one scan for nearly every patient, so here both ways must almost agree; two made-up patients
+    // with half of the scans each must give a wide interval.
+    let list = std::fs::read_to_string(folder.join("val9_sid.csv")).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let check = |patient: &dyn Fn(usize) -> usize| {
+        let lines = list.lines().enumerate().map(|(i, uid)| format!("{},p{}\n", uid.trim(), patient(i)));
+        let file = scratch.path().join("patients.csv");
+        std::fs::write(&file, "seriesuid,patient\n".to_owned() + &lines.collect::<String>()).unwrap();
+        let out = froc_of_88_scans(&folder, &["--bootstrap", "500", "--patients", file.to_str().unwrap()]);
+        assert_eq!(out["bootstrap"]["unit"], "patient");
+        out["cpm_ci95"][1].as_f64().unwrap() - out["cpm_ci95"][0].as_f64().unwrap()
+    };
+    let (single, in_tens) = (check(&|i| i), check(&|i| i / 10));
+    assert!((0.08..0.15).contains(&single), "{single}");
+    assert!(in_tens != single);
+}
+
+#[verifies("FR-005")]
+#[test]
+fn auc_and_its_test_agree_with_proc() {
+    let Some(folder) = data().map(|d| d.join("stats/aSAH")) else { return };
+    let csv = path(&folder, "aSAH.csv");
+    let expected = json(&folder.join("expected.json"));
+    let (proc, own) = (&expected["values_from_pROC_test_suite"], &expected["recomputed_independently"]);
+    for (a, b) in [("wfns", "s100b"), ("wfns", "ndka"), ("ndka", "s100b")] {
+        let out =
+            stats(&["roc", "--csv", &csv, "--label", "outcome", "--positive", "Poor", "--score", a, "--score", b]);
+        for score in [a, b] {
+            close(&out["scores"][score]["auc"], &own[score]["auc"], 1e-14);
+            close(&out["scores"][score]["variance"], &proc["var"][score], 1e-16);
+            close(&out["scores"][score]["ci95"][0], &own[score]["ci95"][0], 1e-13);
+            close(&out["scores"][score]["ci95"][1], &own[score]["ci95"][1], 1e-13);
+        }
+        let test = &proc["paired_test"][format!("{a}-{b}")];
+        close(&out["paired"]["z"], &test["Z"], 1e-12);
+        close(&out["paired"]["p"], &test["p"], 1e-13);
+        close(&out["paired"]["ci95"][0], &test["ci_diff"][0], 1e-12);
+        close(&out["paired"]["ci95"][1], &test["ci_diff"][1], 1e-12);
+    }
+}
+
+fn kappa(rows: &[String]) -> Value {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = path(scratch.path(), "ratings.csv");
+    std::fs::write(&file, rows.join("\n")).unwrap();
+    stats(&["kappa", "--csv", &file])
+}
+
+#[verifies("FR-004")]
+#[test]
+fn kappas_of_published_ratings_are_reproduced() {
+    let Some(folder) = data().map(|d| d.join("stats")) else { return };
+    let published = json(&folder.join("kappa/expected_published_kappa.json"));
+    let of_1971 = published["fleiss_1971_diagnoses"]["rows_subjects_cols_raters"].as_array().unwrap();
+    let mut rows = vec!["a,b,c,d,e,f".to_owned()];
+    for subject in of_1971 {
+        rows.push(subject.as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join(","));
+    }
+    close(&kappa(&rows)["fleiss"], &published["fleiss_1971_diagnoses"]["kappa"], 5e-8);
+
+    // Van Dyke's five readers, as scikit-learn and statsmodels computed it.
+    let expected = json(&folder.join("kappa/expected_vandyke_roc.json"));
+    let marks = std::fs::read_to_string(folder.join("vandyke_roc/marks.csv")).unwrap();
+    for modality in ["0", "1"] {
+        let mut of_case = std::collections::BTreeMap::<u32, [&str; 5]>::new();
+        for line in marks.lines().skip(1) {
+            let cells: Vec<&str> = line.split(',').collect();
+            if cells[0] == modality {
+                of_case.entry(cells[2].parse().unwrap()).or_default()[cells[1].parse::<usize>().unwrap()] = cells[5];
+            }
+        }
+        let mut rows = vec!["0,1,2,3,4".to_owned()];
+        rows.extend(of_case.values().map(|ratings| ratings.join(",")));
+        let out = kappa(&rows);
+        close(&out["fleiss"], &expected["fleiss"][modality], 1e-13);
+        let pairs = expected["pairs"].as_array().unwrap().iter().filter(|pair| pair["modality"] == modality);
+        let mut compared = 0;
+        for (ours, theirs) in out["pairs"].as_array().unwrap().iter().zip(pairs) {
+            assert_eq!((&ours["a"], &ours["b"]), (&theirs["r1"], &theirs["r2"]));
+            close(&ours["cohen"], &theirs["unweighted"], 1e-13);
+            close(&ours["linear"], &theirs["linear"], 1e-13);
+            close(&ours["quadratic"], &theirs["quadratic"], 1e-13);
+            compared += 1;
+        }
+        assert_eq!(compared, 10);
+    }
+}
+
+#[verifies("FR-005")]
+#[test]
+fn agreement_of_the_lidc_readers_on_malignancy_is_reproduced() {
+    let Some(folder) = data().map(|d| d.join("lidc")) else { return };
+    let expected = json(&folder.join("expected_summary.json"));
+    let text = std::fs::read_to_string(folder.join("annotations_with_malignancy.csv")).unwrap();
+    let of_four: Vec<String> = text
+        .lines()
+        .skip(1)
+        .map(|line| line.split('"').nth(1).unwrap().trim_matches(['[', ']']).replace(' ', ""))
+        .filter(|ratings| ratings.split(',').count() == 4)
+        .collect();
+    assert_eq!(of_four.len() as u64, expected["n_nodules_with_4_ratings"].as_u64().unwrap());
+    let mut rows = vec!["a,b,c,d".to_owned()];
+    rows.extend(of_four);
+    let out = kappa(&rows);
+    close(&out["fleiss"], &expected["fleiss_kappa_5_classes"], 1e-13);
+    for scale in ["nominal", "ordinal", "interval"] {
+        close(&out["krippendorff"][scale], &expected["krippendorff_alpha"][scale], 1e-13);
+    }
+}
