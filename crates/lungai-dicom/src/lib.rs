@@ -9,6 +9,7 @@ mod digest;
 mod error;
 mod header;
 mod job;
+mod jpeg12;
 mod limits;
 mod pixels;
 mod read;

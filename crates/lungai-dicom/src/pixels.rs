@@ -2,7 +2,7 @@
 
 use crate::header::{Layout, Plane};
 use crate::structure::{EXPLICIT_BE, Pixels, Structure};
-use crate::{DicomError, Limits};
+use crate::{DicomError, Limits, jpeg12};
 use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
 use dicom_encoding::transfer_syntax::{Codec, TransferSyntaxIndex};
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
@@ -131,18 +131,20 @@ impl<'a> Frames<'a> {
                 return Err(DicomError::PixelLayout { allocated, stored, high_bit });
             }
             // A decoder allocates what its stream declares: it must be what the header declares.
-            let (stream_rows, stream_columns) = stream_size(&stream).ok_or_else(|| damaged.clone())?;
+            let (stream_rows, stream_columns, precision) = stream_size(&stream).ok_or_else(|| damaged.clone())?;
             if (stream_rows, stream_columns) != (layout.rows, layout.columns) {
                 let Layout { rows, columns, .. } = *layout;
                 return Err(DicomError::StreamSize { stream_rows, stream_columns, rows, columns });
             }
-            if self.structure.transfer_syntax == JPEG_EXTENDED && layout.stored > 8 {
-                return Err(unsupported()); // the decoder knows 8 bits only
-            }
             let one = OneFrame { stream: &stream, layout, transfer_syntax: &self.structure.transfer_syntax };
-            let mut bytes = Vec::new();
-            codec.decode_frame(&one, 0, &mut bytes).map_err(|_| damaged.clone())?;
-            bytes
+            if self.structure.transfer_syntax == JPEG_EXTENDED && precision > 8 {
+                let samples = jpeg12::decode(&stream, layout.rows as usize, layout.columns as usize);
+                samples.ok_or_else(|| damaged.clone())?.into_iter().flat_map(u16::to_le_bytes).collect()
+            } else {
+                let mut bytes = Vec::new();
+                codec.decode_frame(&one, 0, &mut bytes).map_err(|_| damaged.clone())?;
+                bytes
+            }
         };
         if layout.allocated == 16 && bytes.len() * 2 == expected {
             bytes = bytes.into_iter().flat_map(|low| [low, 0]).collect(); // a stream of 8 bits or less
@@ -224,13 +226,14 @@ fn assign<'a>(
     Ok(starts.iter().zip(ends).map(|(start, end)| &fragments[*start..end]).collect())
 }
 
-/// Rows and columns that a JPEG, JPEG-LS or JPEG 2000 stream declares.
-fn stream_size(stream: &[u8]) -> Option<(u32, u32)> {
+/// Rows, columns and bits per sample that a JPEG, JPEG-LS or JPEG 2000 stream declares.
+fn stream_size(stream: &[u8]) -> Option<(u32, u32, u8)> {
     let two = |at: usize| Some(u32::from(u16::from_be_bytes(stream.get(at..at + 2)?.try_into().ok()?)));
     let four = |at: usize| Some(u32::from_be_bytes(stream.get(at..at + 4)?.try_into().ok()?));
     if stream.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) {
-        // ISO 15444-1 A.5.1: Xsiz, Ysiz, XOsiz, YOsiz after Lsiz and Rsiz.
-        return Some((four(12)?.checked_sub(four(20)?)?, four(8)?.checked_sub(four(16)?)?));
+        // ISO 15444-1 A.5.1: Xsiz, Ysiz, XOsiz, YOsiz after Lsiz and Rsiz; Ssiz of the first component.
+        let bits = (stream.get(42)? & 0x7F) + 1;
+        return Some((four(12)?.checked_sub(four(20)?)?, four(8)?.checked_sub(four(16)?)?, bits));
     }
     if !stream.starts_with(&[0xFF, 0xD8]) {
         return None;
@@ -242,7 +245,9 @@ fn stream_size(stream: &[u8]) -> Option<(u32, u32)> {
             _ if stream[at] != 0xFF => return None,
             0xFF => at += 1,
             // ISO 10918-1 B.2.2 and ISO 14495-1 C.2.2: length, precision, lines, samples per line.
-            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => return Some((two(at + 5)?, two(at + 7)?)),
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => {
+                return Some((two(at + 5)?, two(at + 7)?, *stream.get(at + 4)?));
+            }
             0x01 | 0xD0..=0xD9 => at += 2,
             _ => at += 2 + two(at + 2)? as usize,
         }
