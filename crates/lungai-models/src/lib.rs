@@ -12,6 +12,6 @@ mod layers;
 #[cfg(feature = "train")]
 pub mod loss;
 pub mod lung;
-mod ops;
+pub mod ops;
 
 pub use device::{DeviceChoice, DeviceError};
