@@ -4,13 +4,17 @@
 //! Everything is a plain function of its arguments: no file, no clock, no tensor, no hidden seed, and the
 //! same result for any number of threads. Arrays are `[z, y, x]`, points are patient LPS mm.
 
-pub mod distance;
+mod resample;
 
 mod components;
-mod resample;
+pub mod distance;
+pub mod morphology;
 mod surface;
 
-pub mod morphology;
+pub mod lungs;
+
+#[cfg(test)]
+mod toy;
 
 pub use components::{Components, Connectivity, Region, components};
 pub use resample::{normalise, patch, patch_geometry, resample, resample_labels};
