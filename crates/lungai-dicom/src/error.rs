@@ -109,6 +109,8 @@ pub enum DicomError {
     Misaligned { off_mm: f64 },
     #[error("{voxels} voxels in the series; the limit is {limit}")]
     SeriesTooLarge { voxels: u64, limit: u64 },
+    #[error("the series of this input have {voxels} voxels or more together; the limit is {limit}")]
+    InputTooLarge { voxels: u64, limit: u64 },
     #[error("{reason}")]
     Geometry { reason: String },
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// The file, or the archive that holds it.
+    #[serde(with = "path_bytes")]
     pub path: PathBuf,
     /// Its number within the archive.
     pub entry: Option<usize>,
@@ -199,6 +200,22 @@ fn dicom(file: &[u8], want: Want, limits: &Limits) -> Result<(Reply, Vec<u8>), D
 /// A multi-frame file that does not say where its frames are.
 pub fn no_planes() -> DicomError {
     DicomError::missing("PerFrameFunctionalGroupsSequence")
+}
+
+/// A file's name need not be text.
+mod path_bytes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(OsString::from_vec(Vec::deserialize(from)?).into())
+    }
 }
 
 enum Kind {

@@ -23,6 +23,8 @@ pub struct Limits {
     pub file_pixels: u64,
     /// Voxels of one series. Default 2^29 (2048 slices of 512 x 512).
     pub series_voxels: u64,
+    /// Voxels of all series of one input together; the smallest series are refused first. Default 2^31 (4 GiB of HU).
+    pub input_voxels: u64,
     /// Seconds of wall time and of CPU time that one file may take. Default 30.
     pub file_seconds: u64,
     /// Memory of one decoding process in bytes. It grows from 256 MiB with the size of the file and
@@ -44,6 +46,7 @@ impl Default for Limits {
             elements: 1_000_000,
             file_pixels: 1 << 28,
             series_voxels: 1 << 29,
+            input_voxels: 1 << 31,
             file_seconds: 30,
             worker_bytes: 4 << 30,
             workers: std::thread::available_parallelism().map_or(1, |n| n.get().min(16)),

@@ -343,3 +343,81 @@ impl PixelDataObject for OneFrame<'_> {
         Some(RawPixelData { fragments: vec![self.stream.to_vec()].into(), offset_table: Default::default() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_trace::verifies;
+
+    fn layout(rows: u32, columns: u32, allocated: u16, stored: u16, signed: bool) -> Layout {
+        let photometric = "MONOCHROME2".to_owned();
+        let (frames, samples, planar, high_bit) = (1, 1, false, stored - 1);
+        Layout { frames, rows, columns, samples, planar, allocated, stored, high_bit, signed, photometric }
+    }
+
+    /// PS3.5 G.3: 2 means three literal bytes, 0xFE (-2) three times the next, 0x80 nothing.
+    #[verifies("FR-001")]
+    #[test]
+    fn runs_and_literals_fill_the_high_bytes_first() {
+        let mut stream = Vec::new();
+        for word in [2u32, 64, 68] {
+            stream.extend(word.to_le_bytes());
+        }
+        stream.resize(64, 0);
+        stream.extend([0x80, 0xFE, 0x01, 0]); // high bytes: 1 1 1, and a pad byte
+        stream.extend([2, 10, 20, 30]); // low bytes
+        let layout = layout(1, 3, 16, 16, false);
+        assert_eq!(unpack_rle(&stream, &layout), Some(vec![10, 1, 20, 1, 30, 1]));
+        assert_eq!(unpack_rle(&stream[..71], &layout), None, "a literal is cut");
+        stream[66] = 0xFC; // a run of five where three pixels are left
+        assert_eq!(unpack_rle(&stream, &layout), None);
+    }
+
+    #[verifies("FR-001")]
+    #[test]
+    fn stored_values_keep_sign_and_drop_foreign_bits() {
+        let twelve = layout(1, 3, 16, 12, true);
+        let bytes = [0xFF, 0x0F, 0x00, 0x08, 0x01, 0xF0];
+        assert_eq!(unpack(&bytes, &twelve, false), Ok(vec![-1, -2048, 1]));
+        assert_eq!(unpack(&bytes, &Layout { signed: false, ..twelve.clone() }, false), Ok(vec![4095, 2048, 1]));
+        // Stored in the upper twelve bits.
+        assert_eq!(unpack(&[0x1F, 0x80], &Layout { high_bit: 15, signed: false, ..twelve }, false), Ok(vec![0x801]));
+        assert_eq!(unpack(&[0x12, 0x34], &layout(1, 1, 16, 16, false), true), Ok(vec![0x1234]));
+        assert_eq!(unpack(&[0x80, 0x7F], &layout(1, 2, 8, 8, true), false), Ok(vec![-128, 127]));
+    }
+
+    #[verifies("FR-001")]
+    #[test]
+    fn fragments_find_their_frames() {
+        // Four fragments of two bytes, eight bytes of item header before each.
+        let mut data = vec![0; 40];
+        let fragments = [8..10, 18..20, 28..30, 38..40];
+        let frames = |offsets: &[u32], data: &[u8], frames| {
+            assign(data, offsets, &fragments, frames).map(|found| found.iter().map(|f| f.len()).collect::<Vec<_>>())
+        };
+        assert_eq!(frames(&[], &data, 1), Ok(vec![4]));
+        assert_eq!(frames(&[], &data, 4), Ok(vec![1; 4]));
+        assert_eq!(frames(&[0, 10], &data, 2), Ok(vec![1, 3]));
+        let error = Err(DicomError::Fragments { fragments: 4, frames: 2 });
+        assert_eq!(frames(&[0, 11], &data, 2), error, "an offset between fragments");
+        assert_eq!(frames(&[], &data, 2), error, "neither table nor markers");
+        data[8..10].copy_from_slice(&[0xFF, 0xD8]);
+        data[28..30].copy_from_slice(&[0xFF, 0xD8]);
+        assert_eq!(frames(&[], &data, 2), Ok(vec![2, 2]));
+        assert!(frames(&[], &data, 5).is_err());
+    }
+
+    #[test]
+    fn streams_declare_their_size() {
+        let jpeg = [0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, 0xC3, 0, 11, 16, 2, 0, 1, 0, 1];
+        assert_eq!(stream_size(&jpeg), Some((512, 256, 16)));
+        assert_eq!(stream_size(&jpeg[..14]), None);
+        assert_eq!(stream_size(&[0xFF, 0xD8, 0, 0]), None);
+        let mut j2k = vec![0xFF, 0x4F, 0xFF, 0x51, 0, 41, 0, 0];
+        for word in [260u32, 512, 4, 0, 0, 0, 0, 0] {
+            j2k.extend(word.to_be_bytes());
+        }
+        j2k.extend([0, 1, 0x8F, 1, 1]);
+        assert_eq!(stream_size(&j2k), Some((512, 256, 16)));
+    }
+}

@@ -76,7 +76,7 @@ pub fn read(path: &Path) -> Result<DicomInput, DicomError> {
 ///
 /// # Errors
 /// As [`read`].
-#[implements("FR-001", "SR-003")]
+#[implements("FR-001")]
 pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
     let mut files = Vec::new();
     if std::fs::metadata(path)?.is_dir() {
@@ -143,9 +143,16 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
     }
     plans.sort_by_key(|(_, plan, _)| std::cmp::Reverse(voxels(plan)));
     let mut scans = Vec::new();
+    let (mut sum, limit) = (0u64, limits.input_voxels);
     for (series_uid, plan, slices) in plans {
         let head = slices[0].1;
-        match decode(plan, &images, limits) {
+        sum = sum.saturating_add(voxels(&plan));
+        let volume = if sum <= limit {
+            decode(plan, &images, limits)
+        } else {
+            Err(DicomError::InputTooLarge { voxels: sum, limit })
+        };
+        match volume {
             Ok(volume) => scans.push(scan(head, volume)?),
             Err(error @ DicomError::WorkerNotInitialised) => return Err(error),
             Err(error) => {

@@ -300,7 +300,7 @@ pub(crate) struct Ended(pub DicomError);
 
 /// Does all jobs on as many children as the limits allow; results are in the order of the jobs.
 /// `take` gets each reply and its pixels.
-#[implements("SR-003", "FR-001")]
+#[implements("FR-001")]
 pub(crate) fn run_all<J: Send, T: Send>(
     jobs: Vec<J>,
     want: Want,

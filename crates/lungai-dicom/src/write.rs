@@ -17,7 +17,7 @@ const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// What a written series says of itself besides its voxels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesTags {
-    /// Patient ID; the Patient's Name is the same text.
+    /// Patient ID; the Patient's Name has the same text as family name.
     pub patient_id: String,
     /// Study Instance UID.
     pub study_uid: String,
@@ -66,7 +66,7 @@ pub fn derived_uid(name: &str) -> String {
 /// descend is read back ascending.
 ///
 /// # Errors
-/// [`DicomError::FolderNotEmpty`], [`DicomError::Io`].
+/// [`DicomError::FolderNotEmpty`], [`DicomError::Io`], [`DicomError::TooManyPixels`] beyond 65,535 rows or columns.
 #[implements("FR-001")]
 pub fn write_series(
     volume: &Volume,
@@ -78,8 +78,12 @@ pub fn write_series(
     if std::fs::read_dir(folder)?.next().is_some() {
         return Err(DicomError::FolderNotEmpty);
     }
-    let common = common(volume, acquisition, series);
     let [z, y, x] = volume.geometry().size();
+    if y > 0xFFFF || x > 0xFFFF {
+        let (rows, columns) = (y.min(u32::MAX as usize) as u32, x.min(u32::MAX as usize) as u32);
+        return Err(DicomError::TooManyPixels { rows, columns, frames: 1, limit: 0xFFFF * 0xFFFF });
+    }
+    let common = common(volume, acquisition, series);
     (0..z).into_par_iter().try_for_each(|slice| {
         let instance = derived_uid(&format!("{}/{slice}", series.series_uid));
         let mut object = common.clone();
@@ -125,7 +129,7 @@ fn common(volume: &Volume, acquisition: &Acquisition, series: &SeriesTags) -> In
     if let Some(model) = &acquisition.model {
         put(o, tags::MANUFACTURER_MODEL_NAME, VR::LO, model);
     }
-    put(o, tags::PATIENT_NAME, VR::PN, &series.patient_id);
+    put(o, tags::PATIENT_NAME, VR::PN, &format!("{}^", series.patient_id)); // family name, empty given name
     put(o, tags::PATIENT_ID, VR::LO, &series.patient_id);
     put(o, tags::PATIENT_BIRTH_DATE, VR::DA, "");
     put(o, tags::PATIENT_SEX, VR::CS, "");

@@ -3,7 +3,7 @@
 use lungai_dicom::{DicomError, decode_file, read};
 use lungai_trace::verifies;
 
-#[verifies("SR-003")]
+#[verifies("FR-001")]
 #[test]
 fn without_init_nothing_is_decoded() {
     let file = tempfile::NamedTempFile::new().unwrap();

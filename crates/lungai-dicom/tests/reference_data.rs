@@ -140,12 +140,34 @@ fn every_file_gives_the_expected_pixels_or_one_clear_error() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The hash is pydicom 3.0.2's: functional groups per frame, rescale, sorted by position.
+#[verifies("FR-001")]
+#[test]
+fn an_enhanced_ct_object_is_a_volume_in_every_lossless_syntax() {
+    let Some(data) = reference_data() else { return };
+    for name in [
+        "explicit_little_endian",
+        "fragmented_no_bot_jpeg_lossless.57",
+        "fragmented_no_bot_jpeg_lossless.70",
+        "fragmented_no_bot_jpeg_ls.80",
+        "not_fragmented_no_bot_jpeg_ls.80",
+        "not_fragmented_bot_rle",
+    ] {
+        let input = read(&data.join(format!("dicom/multiframe/CT0012.{name}.dcm"))).unwrap();
+        let volume = &input.scans[0].volume;
+        assert_eq!(hu_sha256(volume), "8b83565d4fe8f235ce9c4f174d64481d43d0c5976c606db518fe00c3aa9f8c66", "{name}");
+        assert_eq!(volume.geometry().spacing().zyx_mm(), [10.0, 0.388672, 0.388672]);
+        assert_eq!(volume.geometry().origin().0, [99.5, -301.5, -159.0]);
+    }
+}
+
 #[verifies("FR-001")]
 #[test]
 fn what_is_no_axial_series_is_refused_by_name() {
     let Some(data) = reference_data() else { return };
     let rule = |file: &str| read(&data.join("dicom").join(file)).unwrap_err().rule();
     assert_eq!(rule("tcia_covid_ny_sbu/A027284_coronal_19001231-070.dcm"), "non-axial");
+    assert_eq!(rule("ts_chest_slice/CTImage.dcm"), "single-slice");
     assert_eq!(rule("tcia_covid_ny_sbu/A002304_axial_19001231-076.dcm"), "single-slice");
     assert_eq!(rule("sr/highdicom_sr_document.dcm"), "not-ct");
     assert_eq!(rule("seg/highdicom_seg_image_ct_binary.dcm"), "not-ct");

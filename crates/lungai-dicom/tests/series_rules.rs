@@ -9,6 +9,7 @@ use lungai_dicom::{DicomError, DicomInput, Limits, SeriesTags, read, read_within
 use lungai_trace::verifies;
 use ndarray::Array3;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -121,6 +122,8 @@ fn names_folders_and_tags_about_order_do_not_matter() {
     });
     let deep = folder.path().join("b/c");
     fs::create_dir_all(&deep).unwrap();
+    let no_text = std::ffi::OsStr::from_bytes(b"slice \xFF\xFE");
+    fs::rename(slice(folder.path(), 5), folder.path().join(no_text)).unwrap();
     for (number, name) in [(1, "b/z"), (2, "IMG 9.txt"), (3, "b/c/.hidden"), (4, "a.dcm.bak")] {
         fs::rename(slice(folder.path(), number), folder.path().join(name)).unwrap();
     }
@@ -376,13 +379,14 @@ fn hu_follow_slope_intercept_sign_and_bit_depth() {
     assert_eq!(scan.volume.as_slice()[..4], [-100, i16::MIN, i16::MAX, 200]);
 }
 
-#[verifies("SR-003")]
+#[verifies("FR-001")]
 #[test]
 fn limits_bound_the_input_as_a_whole() {
     let folder = series(|_, _| {});
     let rule = |limits: Limits| read_within(folder.path(), &limits).unwrap_err().rule();
     assert_eq!(rule(Limits { files: 5, ..Limits::default() }), "too-many-files");
     assert_eq!(rule(Limits { series_voxels: 6 * 49 - 1, ..Limits::default() }), "series-too-large");
+    assert_eq!(rule(Limits { input_voxels: 6 * 49 - 1, ..Limits::default() }), "input-too-large");
     assert_eq!(rule(Limits { file_pixels: 48, ..Limits::default() }), "too-many-pixels");
     assert_eq!(rule(Limits { file_seconds: 0, ..Limits::default() }), "no-ct-series"); // each file was too slow
     fs::create_dir_all(folder.path().join("a/b/c")).unwrap();
