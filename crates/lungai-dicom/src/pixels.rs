@@ -369,7 +369,7 @@ mod tests {
         let layout = layout(1, 3, 16, 16, false);
         assert_eq!(unpack_rle(&stream, &layout), Some(vec![10, 1, 20, 1, 30, 1]));
         assert_eq!(unpack_rle(&stream[..71], &layout), None, "a literal is cut");
-        stream[66] = 0xFC; // a run of five where three pixels are left
+        stream[65] = 0xFC; // a run of five where three pixels are left
         assert_eq!(unpack_rle(&stream, &layout), None);
     }
 
