@@ -251,7 +251,8 @@ mod tests {
             stream.push(symbol);
         }
         stream.extend([0xFF, 0xDA, 0, 8, 1, 1, 0x00, 0, 63, 0]);
-        stream.extend([0b0_101_0_111, 0xFF, 0xD9]);
+        // `0`, the bits 101, `0`, and ones to fill the byte.
+        stream.extend([0b0101_0111, 0xFF, 0xD9]);
         // 5 * 16 / 8 = 10 above the middle of 12 bits.
         assert_eq!(decode(&stream, 8, 8), Some(vec![2058; 64]));
         let length = stream.len();
