@@ -4,13 +4,17 @@
 //! This crate refuses to guess: an image without a stated orientation, a patient in two splits, a file that is not what
 //! its checksum says are errors. It knows no network and no statistics.
 
+mod manifest;
+pub mod recipe;
+
+mod open;
+
+mod formats;
+
 mod align;
 mod annotations;
 mod error;
-mod formats;
 mod hash;
-mod manifest;
-mod open;
 mod yaml;
 
 pub use align::align_labels;

@@ -2,6 +2,7 @@
 
 use crate::error::name;
 use crate::hash::{hex, sha256};
+use crate::recipe::Header;
 use crate::{DatasetError, align_labels, annotations, hu_sha256, open, read_labels, yaml};
 use lungai_ct::{Geometry, LabelMap, ReferenceNodule, Scan};
 use lungai_trace::implements;
@@ -106,8 +107,18 @@ impl Manifest {
         Ok(manifest)
     }
 
-    pub(crate) fn new(header: Self, cases: Vec<Case>) -> Self {
-        Self { cases, ..header }
+    /// A synthetic set that was just made.
+    pub(crate) fn new(header: Header, cases: Vec<Case>) -> Self {
+        let Header { name, version, licence, recipe_sha256, centres } = header;
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            synthetic: true,
+            licence: licence.to_owned(),
+            recipe_sha256: Some(recipe_sha256.to_owned()),
+            centres,
+            cases,
+        }
     }
 
     fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {

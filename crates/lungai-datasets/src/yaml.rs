@@ -22,10 +22,20 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, D
         let hint = nearest_key(&message).map(|key| format!("; did you mean `{key}`?")).unwrap_or_default();
         DatasetError::Config {
             file: name(path),
-            line: error.location().map_or(1, |at| at.line()),
+            line: line_of_error(text, error.location().map_or(1, |at| at.line()), &message),
             reason: format!("{}{hint}", &message[..end]),
         }
     })
+}
+
+/// The parser places an unknown key at the beginning of its map; its own line is further down.
+fn line_of_error(text: &str, start: usize, message: &str) -> usize {
+    let unknown = message.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next());
+    let is_it = |line: &str, key: &str| {
+        line.trim_start_matches(['-', ' ']).strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
+    };
+    let below = unknown.and_then(|key| text.lines().skip(start - 1).position(|line| is_it(line, key)));
+    start + below.unwrap_or(0)
 }
 
 /// From serde's "unknown field `x`, expected one of `a`, `b`": the name that takes the fewest edits.

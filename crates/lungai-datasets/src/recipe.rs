@@ -1,0 +1,262 @@
+//! Synthetic data sets: from a short recipe to DICOM series with exact truth.
+
+use crate::error::name;
+use crate::hash::sha256;
+use crate::manifest::{Case, Manifest, Part, Split};
+use crate::{DatasetError, hu_sha256, nodules_csv, write_labels, yaml};
+use lungai_dicom::SeriesTags;
+use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene, render};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A synthetic data set of several centres. The same recipe gives the same voxels everywhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the data set.
+    pub name: String,
+    /// Version of the data set.
+    pub version: String,
+    /// Licence of the data set.
+    pub licence: String,
+    /// Every patient and all noise follow from it.
+    pub seed: u64,
+    /// Where the patients are seen.
+    pub centres: Vec<CentreRecipe>,
+}
+
+/// A centre: how many patients for which split, on which scanner, of which kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CentreRecipe {
+    /// Name: lower-case letters, digits and hyphens.
+    pub name: String,
+    /// Patients in the training split.
+    pub train: usize,
+    /// Patients in the tuning split.
+    pub tune: usize,
+    /// Patients in the test split; a centre with such has no others.
+    pub test: usize,
+    /// The scanner and its protocol.
+    pub scanner: Scanner,
+    /// How patients are drawn.
+    pub case_mix: CaseMix,
+}
+
+/// One step of [`make`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The case that is ready now.
+    pub case: String,
+    /// Whether it was there before.
+    pub reused: bool,
+    /// Cases that are ready.
+    pub done: usize,
+    /// Cases in the recipe.
+    pub total: usize,
+}
+
+/// A case as it lies beside its files: what it was made from, so that a second run can tell whether it is current.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Finished {
+    made_from: String,
+    case: Case,
+}
+
+/// A patient to be made.
+struct Plan<'a> {
+    id: String,
+    split: Split,
+    seed: u64,
+    centre: &'a CentreRecipe,
+}
+
+impl Recipe {
+    /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// [`DatasetError::Config`] with the line, the field and what it must be.
+    pub fn load(path: &Path) -> Result<Self, DatasetError> {
+        let text = std::fs::read_to_string(path).map_err(DatasetError::io(path))?;
+        let recipe: Self = yaml::parse(path, &text)?;
+        recipe.check().map_err(|(key, value, reason)| DatasetError::Config {
+            file: name(path),
+            line: yaml::line_of(&text, key, &value),
+            reason,
+        })?;
+        Ok(recipe)
+    }
+
+    /// The broken rule, with the key and value by which its line can be found.
+    fn check(&self) -> Result<(), (&'static str, String, String)> {
+        let mut names = BTreeSet::new();
+        for centre in &self.centres {
+            let name = &centre.name;
+            let refuse = |reason: String| Err(("name", name.clone(), format!("centre {name}: {reason}")));
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+                return refuse("a name is lower-case letters, digits and hyphens".into());
+            }
+            if !names.insert(name) {
+                return refuse("occurs twice".into());
+            }
+            if centre.test > 0 && centre.train + centre.tune > 0 {
+                return refuse("has test cases and others; a test centre must be unseen".into());
+            }
+            if let Err(error) = centre.scanner.check() {
+                return refuse(format!("scanner.{error}"));
+            }
+            if let Err(error) = centre.case_mix.check() {
+                return refuse(format!("case_mix.{error}"));
+            }
+        }
+        if self.plans().next().is_none() {
+            return Err(("centres", String::new(), "a recipe needs at least one case".into()));
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of what the recipe says, whatever its comments and layout.
+    pub fn sha256(&self) -> String {
+        sha256(&serde_json::to_vec(self).expect("plain data"))
+    }
+
+    /// Patients are numbered within their centre, whatever the order of centres.
+    fn plans(&self) -> impl Iterator<Item = Plan<'_>> {
+        self.centres.iter().flat_map(move |centre| {
+            let splits = [(Split::Train, centre.train), (Split::Tune, centre.tune), (Split::Test, centre.test)];
+            let each = splits.into_iter().flat_map(|(split, n)| std::iter::repeat_n(split, n));
+            each.zip(1..).map(move |(split, number)| {
+                let id = format!("{}-{number:03}", centre.name);
+                Plan { seed: derived_seed(self.seed, &id), id, split, centre }
+            })
+        })
+    }
+}
+
+/// A seed of its own for each purpose, so that one case more never changes another.
+fn derived_seed(seed: u64, purpose: &str) -> u64 {
+    u64::from_str_radix(&sha256(format!("{seed}/{purpose}").as_bytes())[..16], 16).expect("hex digits")
+}
+
+/// Makes the data set in `folder`: `cases/ID/{dicom/, lungs.nii.gz, nodules.csv}` and `manifest.yaml`. Cases that are
+/// there already and were made from the same recipe by the same generator are kept; each new case takes its name
+/// only when it is complete, and the manifest comes last.
+///
+/// # Errors
+/// [`DatasetError`]; what was finished until then is kept.
+pub fn make(recipe: &Recipe, folder: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Manifest, DatasetError> {
+    let manifest_path = folder.join("manifest.yaml");
+    if manifest_path.exists() {
+        let present = Manifest::load(&manifest_path)?;
+        if present.name != recipe.name {
+            let reason = format!("the folder holds the data set {}; choose another for {}", present.name, recipe.name);
+            return Err(DatasetError::Config { file: name(&manifest_path), line: 1, reason });
+        }
+    }
+    let cases = folder.join("cases");
+    std::fs::create_dir_all(&cases).map_err(DatasetError::io(&cases))?;
+    let generator = generator_sha256();
+    let plans: Vec<Plan> = recipe.plans().collect();
+    let done = AtomicUsize::new(0);
+    let made: Result<Vec<Case>, DatasetError> = plans
+        .par_iter()
+        .map(|plan| {
+            let (case, reused) = make_case(plan, &cases, &generator)?;
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            progress(Progress { case: plan.id.clone(), reused, done, total: plans.len() });
+            Ok(case)
+        })
+        .collect();
+    let manifest = Manifest::new(
+        Header {
+            name: &recipe.name,
+            version: &recipe.version,
+            licence: &recipe.licence,
+            recipe_sha256: &recipe.sha256(),
+            centres: recipe.centres.iter().map(|centre| centre.name.clone()).collect(),
+        },
+        made?,
+    );
+    let text = serde_yaml::to_string(&manifest).expect("plain data");
+    let draft = folder.join(".manifest.yaml.part");
+    let comment = "# SYNTHETIC data: computed chest phantoms, no patients.\n";
+    std::fs::write(&draft, format!("{comment}{text}")).map_err(DatasetError::io(&draft))?;
+    std::fs::rename(&draft, &manifest_path).map_err(DatasetError::io(&manifest_path))?;
+    Manifest::load(&manifest_path)
+}
+
+/// What a synthetic manifest says of itself.
+pub(crate) struct Header<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub licence: &'a str,
+    pub recipe_sha256: &'a str,
+    pub centres: Vec<String>,
+}
+
+/// Two scans of a probe: another generator gives other voxels, and cases that it made before are made anew.
+fn generator_sha256() -> String {
+    let scanner = Scanner {
+        matrix: 96,
+        pixel_spacing_mm: 4.0,
+        slice_spacing_mm: 10.0,
+        slice_thickness_mm: 5.0,
+        ..Scanner::screening()
+    };
+    let probe = render(&Scene::draw(&CaseMix::preset(Difficulty::Standard), 1), &scanner, 1);
+    let lungs = sha256(probe.lungs.as_slice());
+    sha256(format!("{}{lungs}{:?}", hu_sha256(&probe.volume), probe.nodules).as_bytes())
+}
+
+fn make_case(plan: &Plan, cases: &Path, generator: &str) -> Result<(Case, bool), DatasetError> {
+    let Plan { id, split, seed, centre } = plan;
+    let recipe = serde_json::to_string(&(id, split, seed, &centre.scanner, &centre.case_mix)).expect("plain data");
+    let made_from = sha256(format!("{generator}{recipe}").as_bytes());
+    let folder = cases.join(id);
+    let present = std::fs::read(folder.join("case.json")).ok();
+    if let Some(finished) = present.and_then(|bytes| serde_json::from_slice::<Finished>(&bytes).ok())
+        && finished.made_from == made_from
+    {
+        return Ok((finished.case, true));
+    }
+
+    let scene = Scene::draw(&centre.case_mix, *seed);
+    let rendered = render(&scene, &centre.scanner, derived_seed(*seed, "noise"));
+    let patient = format!("SYN-{id}");
+    let draft = cases.join(format!(".{id}.part"));
+    remove(&draft)?;
+    std::fs::create_dir_all(&draft).map_err(DatasetError::io(&draft))?;
+    let tags = SeriesTags::synthetic(&patient, &made_from);
+    lungai_dicom::write_series(&rendered.volume, &centre.scanner.acquisition(), &tags, &draft.join("dicom"))?;
+    let lungs = draft.join("lungs.nii.gz");
+    write_labels(&lungs, &rendered.lungs)?;
+    let lungs_sha256 = sha256(&std::fs::read(&lungs).map_err(DatasetError::io(&lungs))?);
+    let table = nodules_csv(&rendered.nodules);
+    let nodules = draft.join("nodules.csv");
+    std::fs::write(&nodules, &table).map_err(DatasetError::io(&nodules))?;
+
+    let part = |file: &str, sha256: String| Part { path: PathBuf::from(format!("cases/{id}/{file}")), sha256 };
+    let mut case =
+        Case::new(id.clone(), patient, centre.name.clone(), *split, part("dicom", hu_sha256(&rendered.volume)));
+    case.lungs = Some(part("lungs.nii.gz", lungs_sha256));
+    case.nodules = Some(part("nodules.csv", sha256(&table)));
+    let finished = Finished { made_from, case };
+    let record = draft.join("case.json");
+    let json = serde_json::to_vec_pretty(&finished).expect("plain data");
+    std::fs::write(&record, json).map_err(DatasetError::io(&record))?;
+    remove(&folder)?;
+    std::fs::rename(&draft, &folder).map_err(DatasetError::io(&folder))?;
+    Ok((finished.case, false))
+}
+
+/// Removes a folder that may be absent.
+fn remove(folder: &Path) -> Result<(), DatasetError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(DatasetError::io(folder)(error)),
+        _ => Ok(()),
+    }
+}

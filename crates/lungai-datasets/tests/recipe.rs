@@ -1,0 +1,144 @@
+//! Making a synthetic data set, from the recipe's text to what a training run would load.
+
+use lungai_datasets::recipe::{Progress, Recipe, make};
+use lungai_datasets::{DatasetError, Manifest, Split};
+use lungai_trace::verifies;
+use std::path::Path;
+use std::sync::Mutex;
+
+lungai_dicom::worker_in_tests!();
+
+/// Two patients of a coarse scanner at two centres.
+const TINY: &str = "
+name: tiny
+version: '1'
+licence: CC0-1.0
+seed: 3
+centres:
+  - &centre
+    name: near
+    train: 1
+    tune: 0
+    test: 0
+    scanner: { manufacturer: LungAI, model: Coarse, matrix: 96, pixel_spacing_mm: 3.6, slice_spacing_mm: 5.0,
+      slice_thickness_mm: 5.0, coverage_margin_mm: 10.0, centre_mm: [0.0, 0.0], kernel: standard, kernel_name: STANDARD,
+      tube_kv: 120, exposure_mas: 100, noise_sd_hu: 20.0, bias_hu: 0.0 }
+    case_mix: &mix { difficulty: easy, body_scale: [0.9, 0.95], nodules_mean: 4.0, nodules_max: 6, diameter_median_mm: 12.0,
+      diameter_log_sd: 0.3, diameter_range_mm: [6.0, 25.0],
+      kinds: { solid: 1.0, part_solid: 0.0, ground_glass: 0.0, calcified: 0.0 },
+      juxtapleural_share: 0.2, juxtavascular_share: 0.2, upper_lobe_share: 0.5,
+      mimics: { bifurcation_bulges: 1.0, lymph_nodes: 0.0, scars: 0.0, plaques: 0.0, micronodules: 2.0 } }
+  - name: far
+    train: 0
+    tune: 0
+    test: 1
+    scanner: { manufacturer: LungAI, model: Coarse, matrix: 80, pixel_spacing_mm: 4.0, slice_spacing_mm: 4.5,
+      slice_thickness_mm: 5.0, coverage_margin_mm: 10.0, centre_mm: [0.0, 0.0], kernel: soft, kernel_name: SOFT,
+      tube_kv: 120, exposure_mas: 50, noise_sd_hu: 20.0, bias_hu: 5.0 }
+    case_mix: *mix
+";
+
+fn recipe(folder: &Path, text: &str) -> Result<Recipe, DatasetError> {
+    let path = folder.join("recipe.yaml");
+    std::fs::write(&path, text).unwrap();
+    Recipe::load(&path)
+}
+
+/// Makes the set and says which cases were new.
+fn made(recipe: &Recipe, folder: &Path) -> (Manifest, Vec<String>) {
+    let new = Mutex::new(Vec::new());
+    let manifest = make(recipe, folder, &|Progress { case, reused, .. }| {
+        if !reused {
+            new.lock().unwrap().push(case);
+        }
+    })
+    .unwrap();
+    let mut new = new.into_inner().unwrap();
+    new.sort();
+    (manifest, new)
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_recipe_becomes_dicom_series_whose_truth_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), TINY).unwrap();
+    let set = folder.path().join("set");
+    let (manifest, new) = made(&recipe, &set);
+    assert_eq!(new, ["far-001", "near-001"]);
+    assert!(manifest.synthetic);
+    manifest.check(&mut |_| ()).unwrap(); // reads the DICOM files back and compares every voxel by hash
+
+    let case = manifest.cases(Split::Test).next().unwrap();
+    let scan = case.load_scan().unwrap();
+    assert_eq!(scan.volume.geometry().spacing().zyx_mm(), [4.5, 4.0, 4.0]);
+    assert_eq!(scan.acquisition.kernel.as_deref(), Some("SOFT"));
+    let lungs = case.load_lungs(scan.volume.geometry()).unwrap();
+    assert!(lungs.volume_ml(1) > 1000.0 && lungs.volume_ml(2) > 1000.0);
+    assert!(!case.nodules().unwrap().is_empty());
+    let first = std::fs::read(set.join("cases/far-001/dicom/000001.dcm")).unwrap();
+    let says_so = |words: &[u8]| first.windows(words.len()).any(|window| window == words);
+    assert!(says_so(b"SYNTHETIC digital chest phantom") && says_so(b"AXIAL\\SYNTHETIC"));
+}
+
+#[test]
+fn a_second_run_keeps_what_is_current_and_makes_anew_what_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe_1 = recipe(folder.path(), TINY).unwrap();
+    let set = folder.path().join("set");
+    let fingerprint = made(&recipe_1, &set).0.fingerprint();
+    let text = std::fs::read(set.join("manifest.yaml")).unwrap();
+
+    // Nothing changed; then an interrupted case; then another dose at one centre; then the first recipe again.
+    assert_eq!(made(&recipe_1, &set).1, [] as [&str; 0]);
+    assert_eq!(std::fs::read(set.join("manifest.yaml")).unwrap(), text);
+    std::fs::rename(set.join("cases/near-001"), set.join("cases/.near-001.part")).unwrap();
+    assert_eq!(made(&recipe_1, &set).1, ["near-001"]);
+    let recipe_2 = recipe(folder.path(), &TINY.replace("exposure_mas: 50", "exposure_mas: 20")).unwrap();
+    let (changed, new) = made(&recipe_2, &set);
+    assert_eq!(new, ["far-001"]);
+    assert_ne!(changed.fingerprint(), fingerprint);
+    assert_eq!(made(&recipe_1, &set).0.fingerprint(), fingerprint);
+
+    let other = recipe(folder.path(), &TINY.replace("name: tiny", "name: other")).unwrap();
+    let error = make(&other, &set, &|_| ()).unwrap_err();
+    assert!(error.to_string().contains("the folder holds the data set tiny"), "{error}");
+}
+
+#[test]
+fn a_recipe_that_cannot_be_followed_is_refused_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |from: &str, to: &str, expected: &str| {
+        let text = TINY.replacen(from, to, 1);
+        assert_ne!(text, TINY);
+        assert_eq!(recipe(folder.path(), &text).unwrap_err().to_string(), expected);
+    };
+    check(
+        "test: 1",
+        "test: 1\n    Tune: 1",
+        "recipe.yaml, line 24: centres[1]: unknown field `Tune`, expected one of \
+        `name`, `train`, `tune`, `test`, `scanner`, `case_mix`; did you mean `tune`?",
+    );
+    check(
+        "train: 0\n    tune: 0\n    test: 1",
+        "train: 1\n    tune: 0\n    test: 1",
+        "recipe.yaml, line 20: centre far: has test cases and others; a test centre must be unseen",
+    );
+    check(
+        "matrix: 80",
+        "matrix: 8",
+        "recipe.yaml, line 20: centre far: scanner.matrix is 8; it must be within 16..=1024",
+    );
+    check("name: far", "name: near", "recipe.yaml, line 8: centre near: occurs twice");
+}
+
+#[test]
+fn the_shipped_recipes_are_sound_and_keep_their_test_centres_unseen() {
+    for name in ["phantom-demo", "phantom-quick"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../datasets/{name}.yaml"));
+        let recipe = Recipe::load(&path).unwrap();
+        assert_eq!(recipe.name, name);
+        assert!(recipe.centres.iter().any(|centre| centre.test > 0));
+        assert!(recipe.centres.iter().any(|centre| centre.train > 0 && centre.tune > 0));
+    }
+}
