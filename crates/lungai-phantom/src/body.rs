@@ -143,10 +143,11 @@ impl Field {
                     *node = [body as f32, -99.0, -99.0, -105.0, 0.0, 999.0, 999.0, 0.0];
                     continue;
                 }
-                let [right, left] = chest.lungs(p);
+                let q = chest.warped(p);
+                let [right, left] = chest.lungs_at(q);
                 let deep = right.max(left);
-                let soft = if deep < 2.0 * STEP { chest.soft_tissue(p) } else { 30.0 };
-                let [oblique, horizontal] = if deep > -2.0 * STEP { chest.fissures(p) } else { [999.0; 2] };
+                let soft = if deep < 2.0 * STEP { chest.soft_tissue(p, q, body) } else { 30.0 };
+                let [oblique, horizontal] = if deep > -2.0 * STEP { chest.fissures_at(q) } else { [999.0; 2] };
                 let texture = texture(scene.seed, p);
                 *node = [body, right, left, soft, texture, oblique, horizontal, 0.0].map(|v| v as f32);
             }

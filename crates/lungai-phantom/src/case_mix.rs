@@ -81,7 +81,7 @@ impl CaseMix {
     pub fn preset(difficulty: Difficulty) -> Self {
         Self {
             difficulty,
-            body_scale: [0.9, 1.04],
+            body_scale: [0.9, 1.02],
             nodules_mean: 3.0,
             nodules_max: 12,
             diameter_median_mm: 6.5,

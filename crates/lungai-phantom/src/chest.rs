@@ -6,6 +6,7 @@
 
 use crate::vector::{V3, dot, to_segment};
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// One patient's variation of the nominal chest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,10 +87,11 @@ impl Chest {
 
     /// One length for all axes: the error for a slanted surface is below the few per cent by which the axes differ.
     pub(crate) fn mean_scale(&self) -> f64 {
-        (self.scale[0] * self.scale[1] * self.scale[2]).cbrt()
+        (self.scale[0] + self.scale[1] + self.scale[2]) / 3.0
     }
 
-    fn warped(&self, p: V3) -> V3 {
+    /// Where `p` lies in the nominal chest.
+    pub(crate) fn warped(&self, p: V3) -> V3 {
         let mut q = self.to_nominal(p);
         for wave in &self.warp {
             let s = (dot(wave.k, p) + wave.phase).sin();
@@ -105,10 +107,8 @@ impl Chest {
         let q = self.to_nominal(p);
         // Shoulders are wider, the waist is a little narrower.
         let widen = 1.0 + 0.05 * smoothstep(60.0, 130.0, q[2]) - 0.02 * smoothstep(-60.0, -140.0, q[2]);
-        let f = |x: f64, y: f64| superellipse(x, y - TORSO_Y, TORSO[0] * widen, TORSO[1], 2.5);
-        let at = f(q[0], q[1]);
-        let slope = ((f(q[0] + 0.5, q[1]) - at).powi(2) + (f(q[0], q[1] + 0.5) - at).powi(2)).sqrt() / 0.5;
-        (1.0 - at) / slope.max(1e-3) * self.mean_scale()
+        let (at, [dx, dy], _) = superellipse(q[0], q[1] - TORSO_Y, TORSO[0] * widen, TORSO[1]);
+        (1.0 - at) / (dx * dx + dy * dy).sqrt().max(1e-3) * self.mean_scale()
     }
 
     /// Inner surface of the rib cage.
@@ -118,7 +118,11 @@ impl Chest {
 
     /// Right and left lung.
     pub(crate) fn lungs(&self, p: V3) -> [f64; 2] {
-        let q = self.warped(p);
+        self.lungs_at(self.warped(p))
+    }
+
+    /// [`Chest::lungs`] at a warped point, as are all functions below that take `q`.
+    pub(crate) fn lungs_at(&self, q: V3) -> [f64; 2] {
         let around = cage(q).min(60.0);
         if around < -25.0 {
             return [around * self.mean_scale(); 2]; // far outside: no other shape brings it nearer
@@ -158,7 +162,10 @@ impl Chest {
         let spine = 25.0 - (x * x + (y - SPINE_Y - 6.0).powi(2)).sqrt();
         let heart = self.heart(q) + 3.0;
         let aorta = aorta(q) + 2.5;
-        let base = smooth_max(column, spine, 10.0);
+        // Fat between heart and sternum, wider towards the diaphragm.
+        let pad = 16.0 + 16.0 * smoothstep(20.0, -70.0, z);
+        let front = ellipse_distance(x - 5.0 - 4.0 * (0.02 * z).sin(), y + CAGE[1], pad, 20.0);
+        let base = smooth_max(smooth_max(column, spine, 10.0), front, 9.0);
         smooth_max(smooth_max(base, heart, 8.0), aorta, 6.0)
     }
 
@@ -187,8 +194,7 @@ impl Chest {
 
     /// Distances to the oblique fissure (positive in front of it) and, in the right lung, to the horizontal fissure
     /// (positive above); far away where there is none.
-    pub(crate) fn fissures(&self, p: V3) -> [f64; 2] {
-        let q = self.warped(p);
+    pub(crate) fn fissures_at(&self, q: V3) -> [f64; 2] {
         let right = q[0] < 0.0;
         let bow = 0.0016 * (q[0].abs() - 70.0).powi(2);
         // From the back at the height of the carina down to the front of the diaphragm.
@@ -200,14 +206,14 @@ impl Chest {
 
     /// Whether a point in a lung belongs to an upper lobe (the left lingula included).
     pub(crate) fn in_upper_lobe(&self, p: V3) -> bool {
-        let [oblique, horizontal] = self.fissures(p);
+        let [oblique, horizontal] = self.fissures_at(self.warped(p));
         oblique > 0.0 && horizontal > 0.0
     }
 
     /// HU of everything in the torso that is neither lung, airway nor bone.
-    pub(crate) fn soft_tissue(&self, p: V3) -> f64 {
-        let skin = self.body(p);
-        let q = self.warped(p);
+    /// - `q`: `p` warped
+    /// - `skin`: [`Chest::body`] of `p`
+    pub(crate) fn soft_tissue(&self, p: V3, q: V3, skin: f64) -> f64 {
         let cage = cage(q);
         if cage < 0.0 {
             // Chest wall: fat below the skin, then muscle with a thin sheet of fat between its layers.
@@ -276,18 +282,20 @@ pub(crate) fn cage_at(z: f64) -> [f64; 3] {
     [a, b, 14.0 * u * u]
 }
 
-fn cage(q: V3) -> f64 {
-    let f = |[x, y, z]: V3| {
-        let [a, b, cy] = cage_at(z);
-        superellipse(x, y - cy, a, b, 2.3)
-    };
-    let at = f(q);
-    let h = 0.5;
-    let dx = f([q[0] + h, q[1], q[2]]) - at;
-    let dy = f([q[0], q[1] + h, q[2]]) - at;
-    let dz = f([q[0], q[1], q[2] - h]) - at;
-    let wall = (1.0 - at) / ((dx * dx + dy * dy + dz * dz).sqrt() / h).max(1e-3);
-    let ends = smooth_min(APEX_Z - 1.0 - q[2], q[2] - BASE_Z, 20.0);
+/// [`cage_at`] at whole mm from `CAGE_TABLE_Z` on: powers are slow.
+static CAGE_TABLE: LazyLock<Vec<[f64; 3]>> =
+    LazyLock::new(|| (0..400).map(|i| cage_at(CAGE_TABLE_Z + i as f64)).collect());
+const CAGE_TABLE_Z: f64 = -200.0;
+
+fn cage([x, y, z]: V3) -> f64 {
+    let at = (z - CAGE_TABLE_Z).clamp(0.0, CAGE_TABLE.len() as f64 - 1.001);
+    let (low, high) = (CAGE_TABLE[at as usize], CAGE_TABLE[at as usize + 1]);
+    let rise: [f64; 3] = std::array::from_fn(|i| high[i] - low[i]); // per mm
+    let [a, b, cy] = std::array::from_fn(|i| low[i] + (at - at.floor()) * rise[i]);
+    let (f, [dx, dy], [da, db]) = superellipse(x, y - cy, a, b);
+    let dz = da * rise[0] + db * rise[1] - dy * rise[2];
+    let wall = (1.0 - f) / (dx * dx + dy * dy + dz * dz).sqrt().max(1e-3);
+    let ends = smooth_min(APEX_Z - 1.0 - z, z - BASE_Z, 20.0);
     smooth_min(wall, ends, 14.0)
 }
 
@@ -305,9 +313,15 @@ fn aorta(q: V3) -> f64 {
     ascending.max(arch).max(descending)
 }
 
-/// 0 at the centre, 1 on the curve.
-fn superellipse(x: f64, y: f64, a: f64, b: f64, n: f64) -> f64 {
-    ((x.abs() / a).powf(n) + (y.abs() / b).powf(n)).powf(1.0 / n)
+/// A curve between ellipse and rectangle, `(|x|/a)^n + (|y|/b)^n = 1` with n = 2.5: its value (0 at the centre, 1 on the
+/// curve) and its derivatives by `[x, y]` and by `[a, b]`.
+fn superellipse(x: f64, y: f64, a: f64, b: f64) -> (f64, [f64; 2], [f64; 2]) {
+    let (u, v) = (x.abs() / a, y.abs() / b);
+    let (u15, v15) = (u * u.sqrt(), v * v.sqrt());
+    let sum = (u * u15 + v * v15).max(1e-9);
+    let f = sum.powf(0.4);
+    let g = f / sum;
+    (f, [g * u15 / a * x.signum(), g * v15 / b * y.signum()], [-g * u * u15 / a, -g * v * v15 / b])
 }
 
 /// Signed distance to an ellipse, exact on it.

@@ -7,6 +7,7 @@ use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
+use std::sync::LazyLock;
 
 /// A nodule of the scene with everything that is known about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -242,12 +243,10 @@ impl Nodule {
     /// Volume and centroid of the part in the lung: a star-shaped body's are integrals over the directions,
     /// `V = sum r^3/3 dw` and `V c = sum r^4/4 u dw`.
     fn measure(&mut self, chest: &Chest) {
-        const DIRECTIONS: usize = 3000;
         let clipped = self.place == Place::Juxtapleural;
-        let weight = 4.0 * PI / DIRECTIONS as f64;
+        let weight = 4.0 * PI / DIRECTIONS.len() as f64;
         let (mut volume, mut moment) = (0.0, [0.0; 3]);
-        for i in 0..DIRECTIONS {
-            let u = fibonacci(i, DIRECTIONS);
+        for u in DIRECTIONS.iter().copied() {
             let mut r = self.radius_towards(u);
             if clipped {
                 r = r.min(self.to_pleura(chest, u, r));
@@ -325,6 +324,9 @@ pub(crate) fn sphere_mm3(diameter: f64) -> f64 {
     PI / 6.0 * diameter.powi(3)
 }
 
+/// Spikes are some 0.25 wide: these lie 0.065 apart.
+static DIRECTIONS: LazyLock<Vec<V3>> = LazyLock::new(|| (0..3000).map(|i| fibonacci(i, 3000)).collect());
+
 /// The `i`-th of `n` directions spread evenly over the sphere.
 fn fibonacci(i: usize, n: usize) -> V3 {
     let z = 1.0 - (2.0 * i as f64 + 1.0) / n as f64;
@@ -344,5 +346,79 @@ mod kind_name {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NoduleKind, D::Error> {
         let name = String::deserialize(deserializer)?;
         NoduleKind::from_name(&name).ok_or_else(|| D::Error::custom(format!("unknown nodule kind `{name}`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Difficulty, Scene};
+    use rand::{SeedableRng, rngs::StdRng};
+
+    fn traits(n: usize) -> Vec<Traits> {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mix = CaseMix::preset(Difficulty::Standard);
+        (0..n).map(|_| Traits::draw(&mix, &mut rng)).collect()
+    }
+
+    /// Share of pairs of a malignant and a benign nodule that the score puts in order.
+    fn auc(traits: &[Traits], score: impl Fn(&Traits) -> f64) -> f64 {
+        let (mut pairs, mut right) = (0.0, 0.0);
+        for a in traits.iter().filter(|t| t.malignant) {
+            for b in traits.iter().filter(|t| !t.malignant) {
+                pairs += 1.0;
+                right += if score(a) > score(b) { 1.0 } else { 0.0 };
+            }
+        }
+        right / pairs
+    }
+
+    #[test]
+    fn a_perfect_reader_reaches_an_auc_near_0_94_and_size_alone_does_not() {
+        let drawn = traits(2000);
+        let share = drawn.iter().filter(|t| t.malignant).count() as f64 / 2000.0;
+        let (oracle, size) = (auc(&drawn, |t| t.malignancy_probability), auc(&drawn, |t| t.diameter_mm));
+        assert!((0.30..0.40).contains(&share), "{share} malignant");
+        assert!((0.92..0.97).contains(&oracle), "oracle AUC {oracle}");
+        assert!((0.70..0.85).contains(&size), "size-only AUC {size}");
+    }
+
+    #[test]
+    fn the_drawn_probability_is_calibrated() {
+        let drawn = traits(4000);
+        for (low, high) in [(0.0, 0.2), (0.2, 0.8), (0.8, 1.0)] {
+            let bin: Vec<_> = drawn.iter().filter(|t| (low..high).contains(&t.malignancy_probability)).collect();
+            let expected = bin.iter().map(|t| t.malignancy_probability).sum::<f64>() / bin.len() as f64;
+            let observed = bin.iter().filter(|t| t.malignant).count() as f64 / bin.len() as f64;
+            let sd = (expected * (1.0 - expected) / bin.len() as f64).sqrt();
+            assert!((observed - expected).abs() < 3.5 * sd + 0.01, "{observed} malignant where {expected} was drawn");
+        }
+    }
+
+    #[test]
+    fn diameters_are_log_normal_within_their_range() {
+        let mut logs: Vec<f64> = traits(4000).iter().map(|t| t.diameter_mm.ln()).collect();
+        logs.sort_by(f64::total_cmp);
+        assert!(logs[0] >= 3f64.ln() && logs[3999] <= 30f64.ln());
+        // ln d ~ N(ln 6.5, 0.5) cut at 3 mm (-1.546 SD, 6.1 %) and 30 mm (0.1 %): quantile q of the cut law is quantile
+        // 0.061 + 0.938 q of the whole: 0.2955 -> z -0.537, 0.530 -> 0.0753, 0.7645 -> 0.721.
+        for (quantile, z) in [(1000, -0.537), (2000, 0.0753), (3000, 0.721)] {
+            let expected = 6.5f64.ln() + 0.5 * z;
+            assert!((logs[quantile] - expected).abs() < 0.04, "{} instead of {expected}", logs[quantile]);
+        }
+    }
+
+    #[test]
+    fn the_integral_of_a_smooth_ball_is_the_balls_volume() {
+        let chest = Scene::draw(&CaseMix::preset(Difficulty::Easy), 1).chest;
+        let mut rng = StdRng::seed_from_u64(1);
+        let drawn = traits(1).remove(0);
+        let mut ball = Nodule::shape("n1".into(), drawn, Place::Intraparenchymal, [1.0, 2.0, 3.0], 0.0, &mut rng);
+        ball.lobes.clear();
+        ball.spikes.clear();
+        ball.radius_mm = 5.0;
+        ball.measure(&chest);
+        assert!((ball.volume_mm3 - 523.6).abs() < 0.1);
+        assert!(crate::vector::distance(ball.position, [1.0, 2.0, 3.0]) < 1e-3);
     }
 }

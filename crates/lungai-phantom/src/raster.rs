@@ -41,11 +41,15 @@ pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) ->
         y0: y0 - margin as f64 * sy,
         dx: sx,
         dy: sy,
+        edge: (sx * sy * optics.step_mm).cbrt(),
         dz: optics.step_mm,
         nx: nx + 2 * margin,
         ny: ny + 2 * margin,
     };
-    let lattice = [z0 / sz, y0 / sy, x0 / sx].map(|v| v.round() as i64);
+    // Counted from the scan's own corner, so that a window of it falls on whole numbers.
+    let corner = scanner.geometry(&body.scene).origin().0;
+    let lattice =
+        [(z0 - corner[2]) / sz, (y0 - corner[1]) / sy, (x0 - corner[0]) / sx].map(|steps| steps.round() as i64);
     let area = ny * nx;
     let slabs = hu.as_slice_mut().expect("fresh array").par_chunks_mut(SLAB * area);
     let label_slabs = labels.as_slice_mut().expect("fresh array").par_chunks_mut(SLAB * area);
@@ -135,7 +139,8 @@ pub fn nodule_labels(body: &Body, geometry: &Geometry) -> Array3<u8> {
     let [nz, ny, nx] = geometry.size();
     let [sz, sy, sx] = geometry.spacing().zyx_mm();
     let [x0, y0, z0] = geometry.origin().0;
-    let grid = Grid { x0, y0, dx: sx, dy: sy, dz: sz, nx, ny };
+    let edge = (sx * sy * sz).cbrt();
+    let grid = Grid { x0, y0, dx: sx, dy: sy, dz: sz, edge, nx, ny };
     let mut labels = Array3::<u8>::zeros((nz, ny, nx));
     let slices = labels.as_slice_mut().expect("fresh array").par_chunks_mut(ny * nx);
     slices.enumerate().for_each(|(iz, slice)| {
@@ -300,6 +305,8 @@ struct Grid {
     dx: f64,
     dy: f64,
     dz: f64,
+    /// Width over which an edge goes from 0 to 1: the side of a cube of a voxel's volume.
+    edge: f64,
     nx: usize,
     ny: usize,
 }
@@ -307,11 +314,6 @@ struct Grid {
 type Ranges = [std::ops::Range<usize>; 2];
 
 impl Grid {
-    /// Width over which an edge goes from 0 to 1: the side of a cube of a voxel's volume.
-    fn edge(&self) -> f64 {
-        (self.dx * self.dy * self.dz).cbrt()
-    }
-
     /// Columns and rows within `reach` of a point, `None` where the slice does not meet it.
     fn span(&self, centre: [f64; 3], reach: f64, z: f64) -> Option<Ranges> {
         if (z - centre[2]).abs() > reach {
@@ -332,7 +334,7 @@ impl Grid {
     /// Calls `visit(pixel, distance, radius)` for the pixels near a tube whose radius is enlarged by `extra`; the distance
     /// is that to its surface, negative inside. Its cross-section is round after z is multiplied with `squash`.
     fn tube(&self, tube: &Tube, z: f64, extra: f64, squash: f64, mut visit: impl FnMut(usize, f32, f32)) {
-        let reach = tube.radius[0].max(tube.radius[1]) + extra + self.edge();
+        let reach = tube.radius[0].max(tube.radius[1]) + extra + self.edge;
         let (az, bz, z) = (tube.a[2] * squash, tube.b[2] * squash, z * squash);
         if z < az.min(bz) - reach || z > az.max(bz) + reach {
             return;
@@ -416,7 +418,7 @@ impl Canvas {
             for strand in &mimic.strands {
                 let radius = [strand.radius_mm; 2];
                 let tube = Tube { a: strand.from, b: strand.to, radius, generation: 0 };
-                let edge = grid.edge() as f32;
+                let edge = grid.edge as f32;
                 grid.tube(&tube, z, 0.0, 1.0, |i, distance, radius| {
                     over(&mut self.hu[i], BLOOD, cover(distance, radius, edge));
                 });
@@ -432,7 +434,7 @@ impl Canvas {
     /// Air, torso, lungs, fissures, table.
     fn base(&mut self, body: &Body, grid: &Grid, z: f64) {
         let chest = &body.scene.chest;
-        let edge = grid.edge() as f32;
+        let edge = grid.edge as f32;
         let sheet = 1.0 / edge.max(1.0);
         let (gravity, texture) = (chest.gravity_hu_per_mm as f32, chest.texture_hu as f32);
         let fissure = chest.fissure_hu as f32 * sheet.min(1.0);
@@ -471,7 +473,7 @@ impl Canvas {
     }
 
     fn trees(&mut self, body: &Body, grid: &Grid, z: f64) {
-        let edge = grid.edge() as f32;
+        let edge = grid.edge as f32;
         self.wall.fill(0.0);
         self.vessel.fill(0.0);
         self.lumen.fill(0.0);
@@ -499,7 +501,7 @@ impl Canvas {
 
     fn skeleton(&mut self, body: &Body, grid: &Grid, z: f64) {
         let chest = &body.scene.chest;
-        let edge = grid.edge();
+        let edge = grid.edge;
         let [x, y] = [[-36.0, 36.0].map(|v| v * chest.scale[0]), [44.0, 134.0].map(|v| v * chest.scale[1])];
         if let Some([xs, ys]) = grid.ranges(x, y) {
             for iy in ys {
@@ -524,7 +526,7 @@ impl Canvas {
     }
 
     fn ellipsoid(&mut self, grid: &Grid, z: f64, ellipsoid: &Ellipsoid) {
-        let edge = grid.edge();
+        let edge = grid.edge;
         let reach = ellipsoid.semi_mm.iter().copied().fold(0.0, f64::max) + edge;
         let Some([xs, ys]) = grid.span(ellipsoid.centre, reach, z) else { return };
         for iy in ys {
@@ -543,7 +545,7 @@ impl Canvas {
     /// Added before the vessels, so that they stay visible.
     fn ground_glass(&mut self, body: &Body, grid: &Grid, z: f64, nodule: &Nodule) {
         let denser = (nodule.hu - body.scene.chest.parenchyma_hu) as f32;
-        let edge = grid.edge() as f32;
+        let edge = grid.edge as f32;
         grid.shares(z, nodule, |i, whole, _| {
             let lung = (0.5 + self.lung[i] / edge).clamp(0.0, 1.0);
             self.hu[i] += whole * lung * denser;

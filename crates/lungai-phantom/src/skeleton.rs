@@ -42,7 +42,7 @@ pub fn bones(chest: &Chest) -> Vec<BonePart> {
                 let z = top - drop * smoothstep(-0.25, 1.15, t);
                 let [a, b, cy] = cage_at(z.clamp(BASE_Z, APEX_Z - 22.0));
                 let (sin, cos) = angle.sin_cos();
-                let n = 2.3;
+                let n = 2.5;
                 let r = ((sin / (a + 5.5)).powf(n) + (cos.abs() / (b + 5.5)).powf(n)).powf(-1.0 / n);
                 [side * r * sin, cy + r * cos, z]
             };
