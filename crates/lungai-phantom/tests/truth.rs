@@ -29,7 +29,8 @@ fn noiseless(scanner: Scanner) -> Scanner {
 fn cube(centre: [f64; 3], half_mm: f64, mm: f64) -> Geometry {
     let n = (2.0 * half_mm / mm).ceil() as usize;
     let first = centre.map(|v| v - 0.5 * (n as f64 - 1.0) * mm);
-    Geometry::new([n; 3], Spacing::new([mm; 3]).unwrap(), WorldPoint(first), Geometry::AXIAL).unwrap()
+    let spacing = Spacing::new([mm; 3]).expect("positive");
+    Geometry::new([n; 3], spacing, WorldPoint(first), Geometry::AXIAL).expect("a cube")
 }
 
 #[test]
@@ -39,7 +40,7 @@ fn a_nodules_stated_volume_and_centre_are_those_of_its_voxels() {
     assert!(scene.nodules.len() >= 6);
     for (number, nodule) in scene.nodules.iter().enumerate() {
         let d = nodule.traits.diameter_mm;
-        let map = body.nodule_labels(&cube(nodule.seed_point, 1.6 * d, d / 40.0));
+        let map = body.nodule_labels(&cube(nodule.seed_point, 1.3 * d, d / 32.0));
         let label = number as u8 + 1;
         let volume = 1000.0 * map.volume_ml(label);
         // Against the pleura the mask sees the sampled surface, the stated volume the formula.
