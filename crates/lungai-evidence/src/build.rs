@@ -1,0 +1,250 @@
+//! From everything that was said, run and measured to one report: nothing in it reads a clock, a host name or a path outside the
+//! workspace, so that equal inputs give equal bytes.
+use crate::binding::{self, BoundTest, Run};
+use crate::clauses::{self, ClauseStatus};
+use crate::failure::Failure;
+use crate::finding::{Finding, Severity};
+use crate::junit;
+use crate::package::Files;
+use crate::records;
+use crate::regulatory::Regulatory;
+use crate::render;
+use crate::results::{self, FrozenModel, ValidationRun};
+use crate::risk::{self, Classification, RiskStatus};
+use crate::scan::{self, Tag};
+use crate::soup::{self, SoupItem};
+use crate::state::{self, RequirementStatus};
+use crate::workspace::{self, Commit};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the caller names.
+#[derive(Debug, Default)]
+pub struct Sources {
+    pub junit: Option<PathBuf>,
+    pub trace_dir: Option<PathBuf>,
+    pub validation: Vec<PathBuf>,
+    pub models: Vec<PathBuf>,
+    pub tester: Option<String>,
+}
+
+/// What was read from there.
+pub struct Inputs {
+    pub commit: Commit,
+    pub run: Run,
+    pub validation: Vec<ValidationRun>,
+    pub models: Vec<FrozenModel>,
+    pub tester: Option<String>,
+    /// Raw files for `run/`.
+    raw: Files,
+}
+
+/// The whole content of a package, before it is rendered.
+#[derive(Serialize)]
+pub struct Report {
+    pub product: String,
+    pub version: String,
+    pub commit: Commit,
+    pub classification: Classification,
+    pub requirements: Vec<RequirementStatus>,
+    pub tests: Vec<BoundTest>,
+    pub risks: Vec<RiskStatus>,
+    pub clauses: BTreeMap<String, Vec<ClauseStatus>>,
+    pub validation: Vec<ValidationSummary>,
+    pub models: Vec<FrozenModel>,
+    pub soup: Vec<SoupItem>,
+    /// Red first, then by item.
+    pub findings: Vec<Finding>,
+    #[serde(skip)]
+    pub sbom: Value,
+}
+
+#[derive(Serialize)]
+pub struct ValidationSummary {
+    pub name: String,
+    pub synthetic: bool,
+    pub manifest_sha256: Option<String>,
+    pub model: Option<results::ModelRef>,
+    pub results_sha256: String,
+    pub criteria: Vec<results::CriterionResult>,
+}
+
+/// The folder that holds `regulatory/requirements`, upwards from `start`.
+pub fn workspace_root(start: &Path) -> Result<PathBuf, Failure> {
+    let found = start.ancestors().find(|dir| dir.join("regulatory/requirements").is_dir());
+    found
+        .map(Path::to_owned)
+        .ok_or_else(|| Failure::new("no-workspace", "no folder `regulatory/requirements` here or above".to_owned()))
+}
+
+pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulatory), Failure> {
+    let regulatory = Regulatory::load(&root.join("regulatory"))?;
+    let packages = workspace::packages(root)?;
+    let tags: Vec<Tag> = scan::scan(root, &packages)?;
+    scan::check_ids(&tags, &regulatory)?;
+    let inputs = read(root, sources)?;
+    let mut findings = Vec::new();
+
+    let (tests, new) = binding::bind(&tags, &inputs.run, &regulatory);
+    findings.extend(new);
+    let (judged, new) = results::judge(&regulatory, &inputs.validation);
+    findings.extend(new);
+    findings.extend(results::check_models(&inputs.validation, &inputs.models));
+    let (requirements, new) = state::requirements(&regulatory, &tags, &tests, &judged);
+    findings.extend(new);
+    let (risks, new) = risk::risks(&regulatory, &requirements, &tests, &judged);
+    findings.extend(new);
+    let (classification, new) = risk::classify(&regulatory, &risks);
+    findings.extend(new);
+    let bill = soup::bill(root, &packages, &regulatory)?;
+    findings.extend(bill.findings);
+    findings.extend(soup::check_items(&packages, &regulatory));
+    findings.extend(commit_findings(&inputs.commit));
+    let mut tables = BTreeMap::new();
+    let mut clause_findings = Vec::new();
+    for table in &regulatory.clause_tables {
+        let evidence = clauses::Evidence {
+            regulatory: &regulatory,
+            inputs: &inputs,
+            requirements: &requirements,
+            tests: &tests,
+            risks: &risks,
+            class: &classification,
+            findings: &findings,
+        };
+        let (rows, new) = clauses::check(table, &evidence);
+        clause_findings.extend(new);
+        tables.insert(format!("{} {}", table.standard, table.edition), rows);
+    }
+    findings.extend(clause_findings);
+    findings.sort();
+    findings.dedup();
+
+    let version =
+        packages.iter().find(|p| p.name == regulatory.profile.shipped).map(|p| p.version.clone()).unwrap_or_default();
+    let validation = inputs.validation.iter().map(|run| ValidationSummary {
+        name: run.name.clone(),
+        synthetic: run.results.synthetic,
+        manifest_sha256: run.results.manifest_sha256.clone(),
+        model: run.results.model.clone(),
+        results_sha256: crate::regulatory::sha256(&run.bytes),
+        criteria: run.results.criteria.clone(),
+    });
+    let report = Report {
+        product: regulatory.profile.name.clone(),
+        version,
+        commit: inputs.commit.clone(),
+        classification,
+        requirements,
+        tests,
+        risks,
+        clauses: tables,
+        validation: validation.collect(),
+        models: inputs.models.clone(),
+        soup: bill.items,
+        findings,
+        sbom: bill.sbom,
+    };
+    Ok((report, inputs, regulatory))
+}
+
+fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
+    let mut raw = Files::new();
+    let mut run = Run::default();
+    if let Some(file) = &sources.junit {
+        let bytes =
+            std::fs::read(file).map_err(|error| Failure::new("unreadable", format!("the JUnit file: {error}")))?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Failure::new("junit-malformed", "the JUnit file is not UTF-8".to_owned()))?;
+        run.cases = Some(junit::parse(text)?);
+        raw.insert("run/junit.xml".to_owned(), bytes);
+    }
+    if let Some(folder) = &sources.trace_dir {
+        let mut kept = Vec::new();
+        for (name, record, bytes) in records::load(folder)? {
+            kept.push(record);
+            raw.insert(format!("run/trace/{name}"), bytes);
+        }
+        run.records = Some(kept);
+    }
+    let mut validation = sources
+        .validation
+        .iter()
+        .enumerate()
+        .map(|(i, folder)| results::load_run(folder, i + 1))
+        .collect::<Result<Vec<_>, _>>()?;
+    // Numbered by content, so that the order on the command line does not change the package.
+    validation.sort_by_key(|run| crate::regulatory::sha256(&run.bytes));
+    validation.dedup_by(|a, b| a.bytes == b.bytes);
+    for (i, run) in validation.iter_mut().enumerate() {
+        run.name = format!("validation-{}", i + 1);
+    }
+    let mut models = sources.models.iter().map(|folder| results::load_model(folder)).collect::<Result<Vec<_>, _>>()?;
+    models.sort_by(|a, b| (&a.name, &a.version, &a.files).cmp(&(&b.name, &b.version, &b.files)));
+    Ok(Inputs { commit: workspace::commit(root), run, validation, models, tester: sources.tester.clone(), raw })
+}
+
+fn commit_findings(commit: &Commit) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if commit.id.is_empty() {
+        findings.push(Finding::new(
+            Severity::Red,
+            "no-commit",
+            "sources",
+            "the sources are under no version control".to_owned(),
+        ));
+    }
+    if !commit.dirty.is_empty() {
+        let some = commit.dirty.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "{} files are not as committed: {some}{}",
+            commit.dirty.len(),
+            if commit.dirty.len() > 5 { ", …" } else { "" }
+        );
+        findings.push(Finding::new(Severity::Red, "dirty-tree", "sources", message));
+    }
+    findings
+}
+
+/// The files of the package: `core/` from the report alone, `run/` as it was on this machine.
+pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Result<Files, Failure> {
+    let mut files = render::core(report, regulatory)?;
+    for (name, text) in &regulatory.plans {
+        files.insert(format!("core/plans/{name}"), text.clone().into_bytes());
+    }
+    for run in &inputs.validation {
+        files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());
+    }
+    for (i, model) in inputs.models.iter().enumerate() {
+        let folder = format!("core/models/{}", i + 1);
+        files.insert(format!("{folder}/manifest.json"), model.manifest.clone());
+        if let Some(card) = &model.card {
+            files.insert(format!("{folder}/MODEL_CARD.md"), card.clone());
+        }
+    }
+    files.extend(inputs.raw.clone());
+    let environment =
+        serde_json::to_vec_pretty(&environment(inputs)).map_err(|e| Failure::new("unwritable", e.to_string()))?;
+    files.insert("run/environment.json".to_owned(), environment);
+    Ok(files)
+}
+
+/// IEC 62304 9.8: test configuration, tools, date and tester.
+fn environment(inputs: &Inputs) -> Value {
+    let says = |program: &str, argument: &str| {
+        let run = Command::new(program).arg(argument).output().ok()?;
+        run.status.success().then(|| String::from_utf8_lossy(&run.stdout).trim().to_owned())
+    };
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    serde_json::json!({
+        "generator": { "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") },
+        "built_at_unix_s": since_1970,
+        "system": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "kernel": says("uname", "-r"), "cpus": std::thread::available_parallelism().ok().map(|n| n.get()) },
+        "rustc": says("rustc", "-V"),
+        "cargo": says("cargo", "-V"),
+        "tester": inputs.tester.as_deref().unwrap_or("not named"),
+    })
+}

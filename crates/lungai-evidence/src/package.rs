@@ -1,0 +1,251 @@
+//! A package on disk: its files, the manifest that pins each by SHA-256, the root hash and the signature; and the check of all that.
+//!
+//! The root hash is what `LC_ALL=C; find core -type f | sort | xargs sha256sum | sha256sum` prints, and the signature is
+//! ECDSA P-256 over `manifest.json` in DER, so that both can be checked without this program.
+use crate::failure::Failure;
+use crate::regulatory::sha256;
+use lungai_trace::implements;
+use p256::ecdsa::signature::{Signer, Verifier};
+use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
+use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey, LineEnding};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+const FORMAT: &str = "lungai-evidence/1";
+const MANIFEST: &str = "manifest.json";
+const SIGNATURE: &str = "manifest.sig";
+const SIGNER: &str = "signer.pem";
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: String,
+    /// Over `core/` alone: equal for equal commit and inputs.
+    pub root_hash: String,
+    /// SHA-256 of the signer's public key (DER), or null: unsigned.
+    pub signer: Option<String>,
+    pub files: Vec<FileEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    pub path: String,
+    pub sha256: String,
+    pub bytes: u64,
+}
+
+/// Path in the package -> content.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+pub fn root_hash(files: &[FileEntry]) -> String {
+    let mut core: Vec<&FileEntry> = files.iter().filter(|file| file.path.starts_with("core/")).collect();
+    core.sort_by(|a, b| a.path.cmp(&b.path));
+    let lines: String = core.iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
+    sha256(lines.as_bytes())
+}
+
+/// Writes a package. An earlier package in the folder is replaced; any other content is refused.
+#[implements("RR-001")]
+pub fn write(folder: &Path, files: &Files, key: Option<&SigningKey>) -> Result<Manifest, Failure> {
+    let unwritable =
+        |error: std::io::Error| Failure::new("unwritable", format!("the package cannot be written: {error}"));
+    clear(folder)?;
+    for (path, bytes) in files {
+        let place = folder.join(path);
+        std::fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(unwritable)?;
+        std::fs::write(place, bytes).map_err(unwritable)?;
+    }
+    let entries: Vec<FileEntry> = files
+        .iter()
+        .map(|(path, bytes)| FileEntry { path: path.clone(), sha256: sha256(bytes), bytes: bytes.len() as u64 })
+        .collect();
+    let signer = key.map(|key| fingerprint(key.verifying_key())).transpose()?;
+    let manifest = Manifest { format: FORMAT.to_owned(), root_hash: root_hash(&entries), signer, files: entries };
+    let text =
+        serde_json::to_string_pretty(&manifest).map_err(|error| Failure::new("unwritable", error.to_string()))? + "\n";
+    std::fs::write(folder.join(MANIFEST), &text).map_err(unwritable)?;
+    if let Some(key) = key {
+        let signature: Signature = key.sign(text.as_bytes());
+        std::fs::write(folder.join(SIGNATURE), signature.to_der().as_bytes()).map_err(unwritable)?;
+        let public =
+            key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| Failure::new("key", e.to_string()))?;
+        std::fs::write(folder.join(SIGNER), public).map_err(unwritable)?;
+    }
+    Ok(manifest)
+}
+
+fn clear(folder: &Path) -> Result<(), Failure> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    if entries.count() == 0 {
+        return Ok(());
+    }
+    let refuse = || {
+        Failure::new(
+            "not-empty",
+            "the folder holds something that is no earlier evidence package; choose another".to_owned(),
+        )
+    };
+    let text = std::fs::read_to_string(folder.join(MANIFEST)).map_err(|_| refuse())?;
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|_| refuse())?;
+    if manifest.format != FORMAT || contents(folder).map_err(|_| refuse())?.iter().any(|path| !listed(&manifest, path))
+    {
+        return Err(refuse());
+    }
+    for name in ["core", "run"] {
+        let _ = std::fs::remove_dir_all(folder.join(name)); // may not exist
+    }
+    for name in [MANIFEST, SIGNATURE, SIGNER] {
+        let _ = std::fs::remove_file(folder.join(name));
+    }
+    Ok(())
+}
+
+fn listed(manifest: &Manifest, path: &str) -> bool {
+    [MANIFEST, SIGNATURE, SIGNER].contains(&path) || manifest.files.iter().any(|file| file.path == path)
+}
+
+/// What a package was found to be.
+#[derive(Debug, Serialize)]
+pub struct Verified {
+    pub root_hash: String,
+    pub files: usize,
+    pub signer: Option<String>,
+    /// The signer is the one whose key was given.
+    pub trusted: bool,
+}
+
+/// Checks a package from the manifest outwards; the error names the first broken item.
+#[implements("RR-001")]
+pub fn verify(folder: &Path, trusted_key: Option<&VerifyingKey>) -> Result<Verified, Failure> {
+    let broken = |rule, message: String| Failure::integrity(rule, message);
+    let text =
+        std::fs::read(folder.join(MANIFEST)).map_err(|_| broken("manifest-missing", format!("{MANIFEST}: missing")))?;
+    let manifest: Manifest = serde_json::from_slice(&text)
+        .map_err(|error| broken("manifest-malformed", format!("{MANIFEST}: truncated or altered ({error})")))?;
+    if manifest.format != FORMAT {
+        return Err(broken("manifest-malformed", format!("{MANIFEST}: unknown format `{}`", manifest.format)));
+    }
+    check_signature(folder, &text, &manifest, trusted_key)?;
+    for file in &manifest.files {
+        let inside = !file.path.split('/').any(|part| part == ".." || part.is_empty()) && !file.path.contains('\\');
+        if !inside {
+            return Err(broken("path-outside", format!("{MANIFEST}: `{}` leads out of the package", file.path)));
+        }
+        let place = folder.join(&file.path);
+        let is_file = place.symlink_metadata().is_ok_and(|found| found.is_file());
+        if !is_file {
+            return Err(broken("file-missing", format!("{}: missing", file.path)));
+        }
+        let bytes = std::fs::read(&place).map_err(|error| broken("file-missing", format!("{}: {error}", file.path)))?;
+        if sha256(&bytes) != file.sha256 {
+            return Err(broken("file-changed", format!("{}: changed since the package was built", file.path)));
+        }
+        if bytes.len() as u64 != file.bytes {
+            return Err(broken("manifest-malformed", format!("{}: its length differs from the manifest", file.path)));
+        }
+    }
+    let present = contents(folder).map_err(|error| broken("unreadable", error.to_string()))?;
+    if let Some(extra) = present.iter().find(|path| !listed(&manifest, path)) {
+        return Err(broken("file-extra", format!("{extra}: not listed in the manifest")));
+    }
+    if root_hash(&manifest.files) != manifest.root_hash {
+        return Err(broken("root-hash", format!("{MANIFEST}: the root hash does not follow from the files")));
+    }
+    Ok(Verified {
+        root_hash: manifest.root_hash,
+        files: manifest.files.len(),
+        signer: manifest.signer,
+        trusted: trusted_key.is_some(),
+    })
+}
+
+fn check_signature(
+    folder: &Path,
+    text: &[u8],
+    manifest: &Manifest,
+    trusted_key: Option<&VerifyingKey>,
+) -> Result<(), Failure> {
+    let broken = |rule, message: &str| Failure::integrity(rule, format!("{SIGNATURE}: {message}"));
+    let signature = std::fs::read(folder.join(SIGNATURE));
+    let Some(signer) = &manifest.signer else {
+        return if trusted_key.is_some() {
+            Err(broken("unsigned", "the package is unsigned, but a key was given"))
+        } else if signature.is_ok() || folder.join(SIGNER).exists() {
+            Err(broken("unsigned", "present, but the manifest names no signer"))
+        } else {
+            Ok(())
+        };
+    };
+    let signature =
+        signature.map_err(|_| broken("signature-missing", "missing, though the manifest names a signer"))?;
+    let signature =
+        Signature::from_der(&signature).map_err(|_| broken("signature-wrong", "no ECDSA signature in DER"))?;
+    let public = std::fs::read_to_string(folder.join(SIGNER))
+        .map_err(|_| broken("signature-missing", "signer.pem is missing"))?;
+    let public = VerifyingKey::from_public_key_pem(&public)
+        .map_err(|_| broken("signature-wrong", "signer.pem holds no P-256 key"))?;
+    if let Some(trusted) = trusted_key
+        && *trusted != public
+    {
+        return Err(broken("wrong-key", "signed with another key than the one given"));
+    }
+    if fingerprint(&public)? != *signer {
+        return Err(broken("wrong-key", "signer.pem is not the signer that the manifest names"));
+    }
+    public.verify(text, &signature).map_err(|_| broken("signature-wrong", "does not fit manifest.json"))
+}
+
+pub fn fingerprint(key: &VerifyingKey) -> Result<String, Failure> {
+    let der = key.to_public_key_der().map_err(|error| Failure::new("key", error.to_string()))?;
+    Ok(sha256(der.as_bytes()))
+}
+
+/// Private key from PEM, PKCS#8 (`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`) or SEC1.
+pub fn signing_key(file: &Path) -> Result<SigningKey, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::new("key", format!("the key cannot be read: {error}")))?;
+    if let Ok(key) = SigningKey::from_pkcs8_pem(&text) {
+        return Ok(key);
+    }
+    // `openssl ecparam -genkey` puts the curve's parameters first.
+    let sec1 = text.find("-----BEGIN EC PRIVATE KEY-----").map_or("", |at| &text[at..]);
+    let key = p256::SecretKey::from_sec1_pem(sec1)
+        .map_err(|_| Failure::new("key", "the key is no P-256 private key in PEM".to_owned()))?;
+    Ok(SigningKey::from(key))
+}
+
+/// Public key from PEM; the public half, where a private key is given.
+pub fn verifying_key(file: &Path) -> Result<VerifyingKey, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::new("key", format!("the key cannot be read: {error}")))?;
+    match VerifyingKey::from_public_key_pem(&text) {
+        Ok(key) => Ok(key),
+        Err(_) => signing_key(file).map(|key| *key.verifying_key()),
+    }
+}
+
+/// Every path below the folder, with `/`; links and empty folders count as files, since they are not ours either.
+fn contents(folder: &Path) -> std::io::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![String::new()];
+    while let Some(prefix) = open.pop() {
+        let mut empty = true;
+        for entry in std::fs::read_dir(folder.join(&prefix))? {
+            let entry = entry?;
+            empty = false;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            if entry.file_type()?.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path);
+            }
+        }
+        if empty && !prefix.is_empty() {
+            found.insert(prefix);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,97 @@
+//! The report for each reader: pages for people, tables for spreadsheets, JSON for programs.
+mod documents;
+mod html;
+mod pages;
+mod tables;
+
+use crate::build::Report;
+use crate::failure::Failure;
+use crate::finding::Severity;
+use crate::package::Files;
+use crate::regulatory::Regulatory;
+use crate::state::State;
+use std::fmt::Write;
+
+/// Everything under `core/` that follows from the report.
+pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> {
+    let json = |value: serde_json::Result<Vec<u8>>| {
+        value.map(|mut bytes| {
+            bytes.push(b'\n');
+            bytes
+        })
+    };
+    let wrong = |error: serde_json::Error| Failure::new("unwritable", error.to_string());
+    let mut files = Files::new();
+    let mut put = |name: &str, bytes: Vec<u8>| files.insert(format!("core/{name}"), bytes);
+    put("evidence.json", json(serde_json::to_vec_pretty(report)).map_err(wrong)?);
+    put("trace-matrix.json", json(serde_json::to_vec_pretty(&tables::trace_json(report))).map_err(wrong)?);
+    put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.sbom)).map_err(wrong)?);
+    put("trace-matrix.csv", tables::trace(report)?);
+    put("tests.csv", tables::tests(report)?);
+    put("clauses.csv", tables::clauses(report)?);
+    put("soup.csv", tables::soup(report)?);
+    put("gaps.csv", tables::gaps(report)?);
+    put("srs.md", documents::requirements(report, regulatory).into_bytes());
+    put("risk-file.md", documents::risk_file(report, regulatory).into_bytes());
+    put("index.html", pages::index(report, regulatory).into_bytes());
+    put("trace-matrix.html", pages::trace(report, regulatory).into_bytes());
+    put("risk-file.html", pages::risk_file(report, regulatory).into_bytes());
+    put("clauses.html", pages::clauses(report, regulatory).into_bytes());
+    put("soup.html", pages::soup(report, regulatory).into_bytes());
+    Ok(files)
+}
+
+/// For the terminal: the ladder first, then what is broken.
+pub fn text(report: &Report) -> String {
+    let mut out = String::new();
+    let mut say = |line: String| {
+        let _ = writeln!(out, "{line}"); // writing to a string cannot fail
+    };
+    let mut ordered: Vec<_> = report.requirements.iter().collect();
+    ordered.sort_by_key(|r| (r.state, r.requirement.id.as_str()));
+    for status in ordered {
+        let passed = status.tests.iter().filter(|i| report.tests[**i].counts_as_passed()).count();
+        let state = status.state.words();
+        say(format!(
+            "{}  {state:<30} {passed}/{} tests  {}",
+            status.requirement.id,
+            status.tests.len(),
+            status.requirement.title.en
+        ));
+    }
+    let class = &report.classification;
+    say(format!("safety class {} computed, {} stated", class.computed.letter(), class.stated.letter()));
+    for finding in report.findings.iter().filter(|f| f.severity == Severity::Red) {
+        say(format!("RED  {}: {} ({})", finding.item, finding.message, finding.rule));
+    }
+    let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
+    let (amber, grey) = (count(Severity::Amber), count(Severity::Grey));
+    say(format!(
+        "{amber} more findings where evidence is missing, {grey} that only people or an operated service can close"
+    ));
+    out.trim_end().to_owned()
+}
+
+/// Requirements whose evidence is whole.
+fn verified(report: &Report) -> usize {
+    let whole =
+        |state: State, criteria: usize| state == State::CriterionMet || (state == State::Passed && criteria == 0);
+    report.requirements.iter().filter(|r| whole(r.state, r.criteria.len())).count()
+}
+
+fn number(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// `0.93 (0.90 to 0.95), n 120` or a dash.
+fn figures(result: &crate::results::CriterionResult) -> String {
+    let mut text = result.value.map_or_else(|| "not computable".to_owned(), number);
+    if let Some([low, high]) = result.ci {
+        let _ = write!(text, " ({} to {})", number(low), number(high));
+    }
+    if let Some(n) = result.n {
+        let _ = write!(text, ", n {n}");
+    }
+    text
+}

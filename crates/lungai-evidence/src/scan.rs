@@ -1,0 +1,331 @@
+//! Where the tags are: a walk through the sources of every target, module by module, as the compiler would go.
+use crate::failure::{Failure, fail};
+use crate::regulatory::Regulatory;
+use crate::workspace::Package;
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use syn::spanned::Spanned;
+use syn::{Attribute, ImplItem, Item, LitStr, TraitItem, punctuated::Punctuated};
+
+/// One `#[verifies(..)]` or `#[implements(..)]`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tag {
+    #[serde(skip)]
+    pub is_test_tag: bool,
+    pub ids: Vec<String>,
+    pub package: String,
+    /// As cargo-nextest names the executable, such as `lungai-dicom`, `lungai-dicom::real` or `lungai-cli::bin/lungai`.
+    pub binary: String,
+    /// As `module_path!()` says, with the crate's name first.
+    pub module: String,
+    pub name: String,
+    /// Relative to the workspace, with `/`.
+    pub file: String,
+    pub line: usize,
+    /// Carries `#[test]` or a relative of it, or sits inside a macro that may make a test of it.
+    pub is_test: bool,
+    pub ignored: bool,
+    /// Conditions other than `test` under which it is compiled at all.
+    pub condition: Vec<String>,
+}
+
+impl Tag {
+    /// The name that the test runner prints: the module path without the crate's name.
+    pub fn runner_name(&self) -> String {
+        match self.module.split_once("::") {
+            Some((_, modules)) => format!("{modules}::{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// All tags of the workspace, sorted by place.
+pub fn scan(root: &Path, packages: &[Package]) -> Result<Vec<Tag>, Failure> {
+    let mut tags = Vec::new();
+    for package in packages {
+        for target in &package.targets {
+            let kind = target.kind.first().map_or("", String::as_str);
+            let binary = match kind {
+                "lib" | "rlib" | "proc-macro" | "cdylib" | "dylib" | "staticlib" => package.name.clone(),
+                "bin" => format!("{}::bin/{}", package.name, target.name),
+                "test" => format!("{}::{}", package.name, target.name),
+                "bench" => format!("{}::bench/{}", package.name, target.name),
+                "example" => format!("{}::example/{}", package.name, target.name),
+                _ => continue, // build scripts
+            };
+            let mut walk = Walk { root, package: &package.name, binary: &binary, tags: &mut tags };
+            let crate_name = target.name.replace('-', "_");
+            let folder = target.src_path.parent().unwrap_or(root).to_owned();
+            walk.file(&target.src_path, &folder, &Place { module: crate_name, condition: Vec::new() })?;
+        }
+    }
+    tags.sort_by(|a, b| (&a.file, a.line, &a.binary, &a.name).cmp(&(&b.file, b.line, &b.binary, &b.name)));
+    Ok(tags)
+}
+
+/// A tag that names no requirement and no risk breaks the chain of evidence: nothing is built on it.
+pub fn check_ids(tags: &[Tag], regulatory: &Regulatory) -> Result<(), Failure> {
+    for tag in tags {
+        if let Some(unknown) = tag.ids.iter().find(|id| !regulatory.knows(id)) {
+            let nearest = regulatory.nearest(unknown);
+            return fail(
+                "unknown-id",
+                format!(
+                    "{}:{}: `{unknown}` is neither a requirement nor a risk; nearest: {nearest}",
+                    tag.file, tag.line
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Place {
+    module: String,
+    condition: Vec<String>,
+}
+
+impl Place {
+    fn under(&self, attributes: &[Attribute], module: Option<&str>) -> Self {
+        let mut inner = self.clone();
+        if let Some(name) = module {
+            inner.module = format!("{}::{name}", self.module);
+        }
+        inner.condition.extend(conditions(attributes));
+        inner
+    }
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    package: &'a str,
+    binary: &'a str,
+    tags: &'a mut Vec<Tag>,
+}
+
+impl Walk<'_> {
+    /// `folder` is where the file's own `mod x;` are looked for.
+    fn file(&mut self, path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
+        let shown = self.relative(path);
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::new("unreadable", format!("{shown}: {e}")))?;
+        let file = syn::parse_file(&text).map_err(|error| {
+            Failure::new("source-malformed", format!("{shown}:{}: {error}", error.span().start().line))
+        })?;
+        self.items(&file.items, path, folder, place)
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(self.root).unwrap_or(path).to_string_lossy().replace('\\', "/")
+    }
+
+    fn items(&mut self, items: &[Item], path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
+        for item in items {
+            match item {
+                Item::Fn(item) => self.tagged(&item.attrs, &item.sig.ident.to_string(), path, place)?,
+                Item::Mod(item) => self.module(item, path, folder, place)?,
+                Item::Impl(item) => {
+                    let inner = place.under(&item.attrs, None);
+                    for member in &item.items {
+                        if let ImplItem::Fn(method) = member {
+                            self.tagged(&method.attrs, &method.sig.ident.to_string(), path, &inner)?;
+                        }
+                    }
+                }
+                Item::Trait(item) => {
+                    self.tagged(&item.attrs, &item.ident.to_string(), path, place)?;
+                    for member in &item.items {
+                        if let TraitItem::Fn(method) = member {
+                            self.tagged(&method.attrs, &method.sig.ident.to_string(), path, place)?;
+                        }
+                    }
+                }
+                Item::Struct(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
+                Item::Enum(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
+                Item::Const(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
+                Item::Static(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
+                Item::Type(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
+                Item::Macro(item) => self.macro_tokens(item.mac.tokens.clone(), path, place),
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    fn module(&mut self, item: &syn::ItemMod, path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
+        let name = item.ident.to_string();
+        self.tagged(&item.attrs, &name, path, place)?;
+        let inner = place.under(&item.attrs, Some(&name));
+        if let Some((_, items)) = &item.content {
+            return self.items(items, path, &folder.join(&name), &inner);
+        }
+        let given = item.attrs.iter().find_map(|attribute| match &attribute.meta {
+            syn::Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
+                syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let candidates: Vec<PathBuf> = match given {
+            Some(given) => vec![path.parent().unwrap_or(folder).join(given)],
+            None => vec![folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")],
+        };
+        match candidates.iter().find(|candidate| candidate.is_file()) {
+            Some(file) => self.file(file, &folder.join(&name), &inner),
+            None => Ok(()), // made by a build script, or compiled elsewhere
+        }
+    }
+
+    fn tagged(&mut self, attributes: &[Attribute], name: &str, path: &Path, place: &Place) -> Result<(), Failure> {
+        for attribute in attributes {
+            let last = attribute.path().segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
+            if last != "verifies" && last != "implements" {
+                continue;
+            }
+            let line = attribute.span().start().line;
+            let ids =
+                attribute.parse_args_with(Punctuated::<LitStr, syn::Token![,]>::parse_terminated).map_err(|error| {
+                    Failure::new("source-malformed", format!("{}:{line}: {error}", self.relative(path)))
+                })?;
+            let named = |wanted: &str| {
+                attributes.iter().any(|a| a.path().segments.last().is_some_and(|segment| segment.ident == wanted))
+            };
+            let tag = Tag {
+                is_test_tag: last == "verifies",
+                ids: ids.iter().map(LitStr::value).collect(),
+                package: self.package.to_owned(),
+                binary: self.binary.to_owned(),
+                module: place.module.clone(),
+                name: name.to_owned(),
+                file: self.relative(path),
+                line,
+                is_test: named("test"),
+                ignored: named("ignore"),
+                condition: place.under(attributes, None).condition,
+            };
+            self.tags.push(tag);
+        }
+        Ok(())
+    }
+
+    /// Inside a macro such as `proptest!` only tokens are known: `#[verifies(..)] .. fn name`.
+    fn macro_tokens(&mut self, tokens: TokenStream, path: &Path, place: &Place) {
+        let mut waiting: Vec<(bool, Vec<String>, usize)> = Vec::new();
+        let mut ignored = false;
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            match token {
+                TokenTree::Punct(p) if p.as_char() == '#' => {
+                    let Some(TokenTree::Group(group)) = tokens.peek() else { continue };
+                    let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+                    let words: Vec<String> = inner.iter().map(ToString::to_string).collect();
+                    ignored |= words.first().is_some_and(|word| word == "ignore");
+                    let kind = words.iter().find(|word| *word == "verifies" || *word == "implements");
+                    if let (Some(kind), Some(TokenTree::Group(list))) = (kind, inner.last())
+                        && list.delimiter() == Delimiter::Parenthesis
+                    {
+                        let ids = list.stream().into_iter().filter_map(|t| syn::parse2::<LitStr>(t.into()).ok());
+                        waiting.push((kind == "verifies", ids.map(|id| id.value()).collect(), p.span().start().line));
+                    }
+                }
+                TokenTree::Ident(word) if word == "fn" => {
+                    let Some(TokenTree::Ident(name)) = tokens.peek() else { continue };
+                    for (is_test_tag, ids, line) in waiting.drain(..) {
+                        self.tags.push(Tag {
+                            is_test_tag,
+                            ids,
+                            package: self.package.to_owned(),
+                            binary: self.binary.to_owned(),
+                            module: place.module.clone(),
+                            name: name.to_string(),
+                            file: self.relative(path),
+                            line,
+                            is_test: true,
+                            ignored,
+                            condition: place.condition.clone(),
+                        });
+                    }
+                    ignored = false;
+                }
+                TokenTree::Group(group) if waiting.is_empty() => self.macro_tokens(group.stream(), path, place),
+                _ => (),
+            }
+        }
+    }
+}
+
+/// `#[cfg(..)]` other than plain `test`, as written.
+fn conditions(attributes: &[Attribute]) -> Vec<String> {
+    let cfgs = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    cfgs.filter_map(|attribute| match &attribute.meta {
+        syn::Meta::List(list) => Some(list.tokens.to_string().replace(" = ", "=").replace(' ', "")),
+        _ => None,
+    })
+    .filter(|condition| condition != "test")
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Target;
+
+    fn scanned(files: &[(&str, &str)]) -> Vec<Tag> {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let target =
+            Target { name: "a-b".into(), kind: vec!["lib".into()], src_path: folder.path().join("src/lib.rs") };
+        let package =
+            Package { name: "a-b".into(), version: "1.0.0".into(), targets: vec![target], dependencies: vec![] };
+        scan(folder.path(), &[package]).unwrap()
+    }
+
+    #[test]
+    fn modules_methods_and_tests_are_found_with_their_paths() {
+        let tags = scanned(&[
+            (
+                "src/lib.rs",
+                "mod froc;\n#[cfg(feature = \"cuda\")]\nmod gpu { #[implements(\"FR-001\")] pub fn go() {} }\n",
+            ),
+            (
+                "src/froc.rs",
+                "mod deep;\nimpl X { #[implements(\"FR-004\", \"R-001\")] fn run(&self) {} }\n\
+                 #[cfg(test)]\nmod tests {\n    #[lungai_trace::verifies(\"FR-004\")]\n    #[tokio::test]\n    #[ignore]\n    async fn ties() {}\n}\n",
+            ),
+            (
+                "src/froc/deep.rs",
+                "/// #[verifies(\"FR-009\")] in a comment is no tag.\n#[implements(\"FR-003\")]\nfn d() {}\n",
+            ),
+        ]);
+        let found: Vec<_> =
+            tags.iter().map(|t| (t.module.as_str(), t.name.as_str(), t.file.as_str(), t.line)).collect();
+        assert_eq!(
+            found,
+            [
+                ("a_b::froc::deep", "d", "src/froc/deep.rs", 2),
+                ("a_b::froc", "run", "src/froc.rs", 2),
+                ("a_b::froc::tests", "ties", "src/froc.rs", 5),
+                ("a_b::gpu", "go", "src/lib.rs", 3),
+            ]
+        );
+        let ties = &tags[2];
+        assert!(ties.is_test && ties.ignored && ties.is_test_tag && ties.condition.is_empty());
+        assert_eq!(ties.runner_name(), "froc::tests::ties");
+        assert_eq!(tags[3].condition, ["feature=\"cuda\""]);
+    }
+
+    #[test]
+    fn a_test_inside_a_macro_is_found() {
+        let tags = scanned(&[(
+            "src/lib.rs",
+            "proptest! {\n    #![proptest_config(c)]\n    #[verifies(\"FR-002\")]\n    #[test]\n    fn holds(x in 0..1) { f(x); }\n    #[test]\n    fn other(x in 0..1) {}\n}\n",
+        )]);
+        assert_eq!(tags.len(), 1);
+        assert_eq!((tags[0].name.as_str(), tags[0].line, tags[0].is_test), ("holds", 3, true));
+    }
+}

@@ -1,0 +1,191 @@
+//! Software of unknown provenance: what is shipped, what only builds it, and whether people have said what it is for.
+use crate::failure::Failure;
+use crate::finding::{Finding, Severity};
+use crate::regulatory::Regulatory;
+use crate::workspace::{self, Closure, Component, Package};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct SoupItem {
+    pub name: String,
+    pub version: String,
+    /// `shipped` (linked into the program), `build` (runs while it is built) or `tool` (tests, training, statistics).
+    pub role: &'static str,
+    pub source: String,
+    pub sha256: String,
+    /// Empty for tools: only the shipped closure is resolved with its licences.
+    pub licence: String,
+    /// Crates of the shipped part that name it directly.
+    pub used_by: Vec<String>,
+    pub purpose: String,
+    pub requires: String,
+    pub needs: String,
+}
+
+pub struct Bill {
+    pub items: Vec<SoupItem>,
+    pub sbom: Value,
+    pub findings: Vec<Finding>,
+}
+
+pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Result<Bill, Failure> {
+    let shipped = &regulatory.profile.shipped;
+    let Some(program) = packages.iter().find(|package| package.name == *shipped) else {
+        return Err(Failure::new(
+            "profile",
+            format!("profile.yaml: the shipped package `{shipped}` is not in the workspace"),
+        ));
+    };
+    let closure = workspace::closure(root, shipped)?;
+    let lock = workspace::lock(root)?;
+    let ours: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let shipped_crates: Vec<&Package> = packages
+        .iter()
+        .filter(|p| closure.linked.keys().chain(closure.build.keys()).any(|c| c.name == p.name))
+        .collect();
+    let mut direct: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for package in &shipped_crates {
+        let shipped_kinds =
+            package.dependencies.iter().filter(|d| d.path.is_none() && d.kind.as_deref() != Some("dev"));
+        // An optional dependency that the default features leave out is not shipped.
+        for dependency in
+            shipped_kinds.filter(|d| closure.linked.keys().chain(closure.build.keys()).any(|c| c.name == d.name))
+        {
+            direct.entry(&dependency.name).or_default().insert(&package.name);
+        }
+    }
+    let known: BTreeMap<&str, &crate::regulatory::Soup> =
+        regulatory.soup.iter().map(|soup| (soup.name.as_str(), soup)).collect();
+    let mut findings = Vec::new();
+    for (name, users) in &direct {
+        if !known.contains_key(name) {
+            let users = users.iter().copied().collect::<Vec<_>>().join(", ");
+            let message = format!("direct dependency of {users}: soup.yaml does not say what it is for");
+            findings.push(Finding::new(Severity::Amber, "soup-missing", name, message));
+        }
+    }
+    for name in known.keys().filter(|name| !direct.contains_key(*name)) {
+        findings.push(Finding::new(
+            Severity::Amber,
+            "soup-surplus",
+            name,
+            "in soup.yaml, but no direct dependency of the shipped program".to_owned(),
+        ));
+    }
+    let mut items = Vec::new();
+    for (component, (source, sha256)) in lock.iter().filter(|(c, _)| !ours.contains(c.name.as_str())) {
+        let (role, licence) = match (closure.linked.get(component), closure.build.get(component)) {
+            (Some(licence), _) => ("shipped", licence.as_str()),
+            (None, Some(licence)) => ("build", licence.as_str()),
+            (None, None) => ("tool", ""),
+        };
+        if role == "shipped" && licence.is_empty() {
+            findings.push(Finding::new(
+                Severity::Amber,
+                "licence-missing",
+                &component.name,
+                "states no licence".to_owned(),
+            ));
+        }
+        let is_direct = role != "tool" && direct.contains_key(component.name.as_str());
+        let entry = known.get(component.name.as_str()).filter(|_| is_direct);
+        let text =
+            |pick: fn(&crate::regulatory::Soup) -> &String| entry.map(|soup| pick(soup).clone()).unwrap_or_default();
+        items.push(SoupItem {
+            name: component.name.clone(),
+            version: component.version.clone(),
+            role,
+            source: source.trim_start_matches("registry+").to_owned(),
+            sha256: sha256.clone(),
+            licence: licence.to_owned(),
+            used_by: if is_direct {
+                direct[component.name.as_str()].iter().map(|user| (*user).to_owned()).collect()
+            } else {
+                Vec::new()
+            },
+            purpose: text(|soup| &soup.purpose),
+            requires: text(|soup| &soup.requires),
+            needs: text(|soup| &soup.needs),
+        });
+    }
+    let order = |role: &str| ["shipped", "build", "tool"].iter().position(|r| *r == role);
+    items.sort_by(|a, b| (order(a.role), &a.name, &a.version).cmp(&(order(b.role), &b.name, &b.version)));
+    let sbom = cyclonedx(program, &closure, &lock, &ours);
+    Ok(Bill { items, sbom, findings })
+}
+
+/// CycloneDX 1.6 of the shipped program: linked components as `required`, those that only build it as `excluded`.
+fn cyclonedx(
+    program: &Package,
+    closure: &Closure,
+    lock: &BTreeMap<Component, (String, String)>,
+    ours: &BTreeSet<&str>,
+) -> Value {
+    let purl = |c: &Component| format!("pkg:cargo/{}@{}", c.name, c.version);
+    let root = Component { name: program.name.clone(), version: program.version.clone() };
+    let component = |c: &Component, licence: &str, scope: &str| {
+        let mut value = json!({ "type": "library", "bom-ref": purl(c), "name": c.name, "version": c.version, "scope": scope, "purl": purl(c) });
+        if let Some((_, sha256)) = lock.get(c).filter(|(_, sha256)| !sha256.is_empty()) {
+            value["hashes"] = json!([{ "alg": "SHA-256", "content": sha256 }]);
+        }
+        if !licence.is_empty() {
+            value["licenses"] = json!([{ "expression": licence }]);
+        }
+        if ours.contains(c.name.as_str()) {
+            value["properties"] = json!([{ "name": "lungai:own", "value": "true" }]);
+        }
+        value
+    };
+    let linked =
+        closure.linked.iter().filter(|(c, _)| **c != root).map(|(c, licence)| component(c, licence, "required"));
+    let build = closure.build.iter().map(|(c, licence)| component(c, licence, "excluded"));
+    let components: Vec<Value> = linked.chain(build).collect();
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for c in closure.linked.keys().chain(closure.build.keys()) {
+        uses.entry(purl(c)).or_default();
+    }
+    for (user, used) in &closure.edges {
+        uses.entry(purl(user)).or_default().insert(purl(used));
+    }
+    let dependencies: Vec<Value> =
+        uses.into_iter().map(|(user, used)| json!({ "ref": user, "dependsOn": used })).collect();
+    json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": { "component": { "type": "application", "bom-ref": purl(&root), "name": root.name, "version": root.version } },
+        "components": components,
+        "dependencies": dependencies,
+    })
+}
+
+/// Declared items and edges of the architecture against those that cargo sees (IEC 62304 5.3.1).
+pub fn check_items(packages: &[Package], regulatory: &Regulatory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |rule, item: &str, message: String| findings.push(Finding::new(Severity::Amber, rule, item, message));
+    for package in packages {
+        let Some(item) = regulatory.items.iter().find(|item| item.name == package.name) else {
+            add("item-undeclared", &package.name, "a crate that items.yaml does not declare".to_owned());
+            continue;
+        };
+        let edges: BTreeSet<&str> = package
+            .dependencies
+            .iter()
+            .filter(|d| d.path.is_some() && d.kind.is_none())
+            .map(|d| d.name.as_str())
+            .collect();
+        for edge in
+            edges.into_iter().filter(|edge| !item.may_use.iter().any(|allowed| allowed == edge || allowed == "*"))
+        {
+            add("edge-undeclared", &package.name, format!("uses {edge}, which items.yaml does not allow"));
+        }
+    }
+    for item in regulatory.items.iter().filter(|item| !packages.iter().any(|package| package.name == item.name)) {
+        add("item-gone", &item.name, "declared in items.yaml, but no crate".to_owned());
+    }
+    findings
+}

@@ -1,0 +1,182 @@
+//! The workspace as cargo sees it: packages, targets, direct dependencies, the shipped closure, and the commit.
+use crate::failure::{Failure, fail};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The platform for which the list of shipped components is drawn up, whatever machine draws it up.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    pub targets: Vec<Target>,
+    pub dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Target {
+    pub name: String,
+    pub kind: Vec<String>,
+    pub src_path: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Dependency {
+    pub name: String,
+    /// Absent for a normal dependency, else `dev` or `build`.
+    pub kind: Option<String>,
+    /// Present for a dependency by path.
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+/// The members of the workspace, sorted by name.
+pub fn packages(root: &Path) -> Result<Vec<Package>, Failure> {
+    let text = cargo(root, &["metadata", "--format-version", "1", "--no-deps", "--offline"])?;
+    let mut metadata: Metadata =
+        serde_json::from_str(&text).map_err(|error| Failure::new("cargo", format!("cargo metadata: {error}")))?;
+    metadata.packages.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(metadata.packages)
+}
+
+/// One resolved package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Component {
+    pub name: String,
+    pub version: String,
+}
+
+/// What is built for the shipped program.
+#[derive(Debug, Default)]
+pub struct Closure {
+    /// Linked into the program: normal dependencies without procedural macros.
+    pub linked: BTreeMap<Component, String>,
+    /// Runs only while it is built: procedural macros, build scripts and what they use.
+    pub build: BTreeMap<Component, String>,
+    /// Who uses whom, among all of them.
+    pub edges: BTreeSet<(Component, Component)>,
+}
+
+/// Resolves the dependencies of one package, with its default features, for [`TARGET`]. The values are licences.
+pub fn closure(root: &Path, package: &str) -> Result<Closure, Failure> {
+    let mut closure = Closure::default();
+    let tree = |edges: &str| {
+        let format = "{p}|{l}";
+        cargo(
+            root,
+            &["tree", "--locked", "-p", package, "-e", edges, "--target", TARGET, "--prefix", "depth", "-f", format],
+        )
+    };
+    for (component, licence, _) in lines(&tree("normal,no-proc-macro")?)? {
+        closure.linked.insert(component, licence);
+    }
+    let mut above: Vec<Component> = Vec::new();
+    for (component, licence, depth) in lines(&tree("normal,build")?)? {
+        above.truncate(depth);
+        if let Some(user) = above.last() {
+            closure.edges.insert((user.clone(), component.clone()));
+        }
+        if !closure.linked.contains_key(&component) {
+            closure.build.insert(component.clone(), licence);
+        }
+        above.push(component);
+    }
+    Ok(closure)
+}
+
+/// `3serde v1.0.1 (proc-macro)|MIT OR Apache-2.0 (*)` -> component, licence, depth.
+fn lines(tree: &str) -> Result<Vec<(Component, String, usize)>, Failure> {
+    let parse = |line: &str| {
+        let digits = line.find(|c: char| !c.is_ascii_digit())?;
+        let depth = line[..digits].parse().ok()?;
+        let (package, licence) = line[digits..].split_once('|')?;
+        let mut words = package.split(' ');
+        let name = words.next()?.to_owned();
+        let version = words.next()?.strip_prefix('v')?.to_owned();
+        let licence = licence.trim_end_matches("(*)").trim().replace('/', " OR ");
+        Some((Component { name, version }, licence, depth))
+    };
+    tree.lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            parse(line).ok_or_else(|| Failure::new("cargo", format!("cargo tree gave an unexpected line: {line}")))
+        })
+        .collect()
+}
+
+/// Source and SHA-256 of every package in `Cargo.lock`; both empty for members of the workspace.
+pub fn lock(root: &Path) -> Result<BTreeMap<Component, (String, String)>, Failure> {
+    let text = std::fs::read_to_string(root.join("Cargo.lock"))
+        .map_err(|error| Failure::new("unreadable", format!("Cargo.lock: {error}")))?;
+    let mut found = BTreeMap::new();
+    for block in text.split("[[package]]").skip(1) {
+        let value = |key: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+            line.map(|value| value.trim_matches('"').to_owned()).unwrap_or_default()
+        };
+        found
+            .insert(Component { name: value("name"), version: value("version") }, (value("source"), value("checksum")));
+    }
+    Ok(found)
+}
+
+/// Where the sources stand.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Commit {
+    /// Empty outside a repository.
+    pub id: String,
+    /// Committer date, ISO 8601. The date of everything in the core of a package.
+    pub date: String,
+    /// Changed or new files that the commit does not hold.
+    pub dirty: Vec<String>,
+}
+
+pub fn commit(root: &Path) -> Commit {
+    let git = |arguments: &[&str]| {
+        let run = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+        run.status.success().then(|| String::from_utf8_lossy(&run.stdout).trim_end().to_owned())
+    };
+    let parts = ["crates", "regulatory", "tests", "xtask", "Cargo.toml", "Cargo.lock"];
+    let status: Vec<&str> = ["status", "--porcelain", "--untracked-files=all", "--"].into_iter().chain(parts).collect();
+    Commit {
+        id: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
+        date: git(&["show", "-s", "--format=%cI", "HEAD"]).unwrap_or_default(),
+        dirty: git(&status).unwrap_or_default().lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect(),
+    }
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Result<String, Failure> {
+    let program = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let run = Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .output()
+        .map_err(|error| Failure::new("cargo", format!("cargo does not start: {error}")))?;
+    if !run.status.success() {
+        let said = String::from_utf8_lossy(&run.stderr);
+        let cause = said.lines().find(|line| line.starts_with("error")).unwrap_or("no message");
+        return fail("cargo", format!("cargo {}: {cause}", arguments[0]));
+    }
+    Ok(String::from_utf8_lossy(&run.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_tree_gives_component_licence_and_depth() {
+        let tree = "0a v0.1.0 (/somewhere/a)|Apache-2.0\n12serde_derive v1.0.2 (proc-macro)|MIT/Apache-2.0 (*)\n";
+        let found = lines(tree).unwrap();
+        assert_eq!(found[0], (Component { name: "a".into(), version: "0.1.0".into() }, "Apache-2.0".into(), 0));
+        assert_eq!((found[1].1.as_str(), found[1].2), ("MIT OR Apache-2.0", 12));
+        assert!(lines("no depth").is_err());
+    }
+}
