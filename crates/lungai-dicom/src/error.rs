@@ -11,8 +11,8 @@ pub enum DicomError {
     // The input as a whole.
     #[error("the operating system could not read or write the file: {kind}")]
     Io { kind: String },
-    #[error("{files} files were looked at and none holds a slice of an axial CT series")]
-    NoCtSeries { files: usize },
+    #[error("none of {files} files holds a slice of an axial CT series (most frequent reason: {mostly})")]
+    NoCtSeries { files: usize, mostly: String },
     #[error("more than {limit} files in one input")]
     TooManyFiles { limit: usize },
     #[error("folders are nested deeper than {limit}")]

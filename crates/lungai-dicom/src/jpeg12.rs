@@ -131,8 +131,8 @@ impl Decoder {
                     (_, 0) => break,
                     _ => {
                         k += run;
-                        let value = bits.signed(size)? as f32;
-                        *block.get_mut(usize::from(*ZIGZAG.get(k)?))? = value * quantisation[k];
+                        let place = usize::from(*ZIGZAG.get(k)?);
+                        block[place] = bits.signed(size)? as f32 * quantisation[k];
                         k += 1;
                     }
                 }

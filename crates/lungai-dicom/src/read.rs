@@ -167,7 +167,14 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
     }
     let largest = refused.into_iter().rev().max_by_key(|series| series.files).map(|series| series.error);
     let only = if looked_at == 1 { set_aside.pop().map(|file| file.reason) } else { None };
-    Err(largest.or(only).unwrap_or(DicomError::NoCtSeries { files: looked_at }))
+    Err(largest.or(only).unwrap_or_else(|| {
+        let mut rules: BTreeMap<String, usize> = BTreeMap::new();
+        for file in &set_aside {
+            *rules.entry(file.reason.rule()).or_default() += 1;
+        }
+        let mostly = rules.into_iter().max_by_key(|(_, count)| *count).map_or("no files".to_owned(), |(rule, _)| rule);
+        DicomError::NoCtSeries { files: looked_at, mostly }
+    }))
 }
 
 /// Decodes one DICOM file of any kind, multi-frame and colour included, to its stored values.

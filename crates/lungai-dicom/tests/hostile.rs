@@ -190,8 +190,11 @@ fn mutated_files_never_harm_this_process() {
     let Some(data) = std::env::var_os("LUNGAI_REFERENCE_DATA").map(PathBuf::from) else {
         return eprintln!("compressed files not evidenced here: reference data absent");
     };
-    for file in ["RLELosslessTransferSyntax_1.2.840.10008.1.2.5", "JPEGLSLosslessTransferSyntax_1.2.840.10008.1.2.4.80"]
-    {
+    for file in [
+        "RLELosslessTransferSyntax_1.2.840.10008.1.2.5",
+        "JPEGLSLosslessTransferSyntax_1.2.840.10008.1.2.4.80",
+        "JPEGProcess2_4TransferSyntax_1.2.840.10008.1.2.4.51",
+    ] {
         check_mutations(&data.join(format!("dicom/ts_chest_slice/CTImage_{file}.dcm")), 30);
     }
     let small =

@@ -296,6 +296,17 @@ fn files_that_are_no_ct_slices_are_set_aside_with_a_reason() {
 
 #[verifies("FR-001")]
 #[test]
+fn an_input_without_ct_says_what_it_holds() {
+    let folder = series(|_, object| set(object, tags::MODALITY, VR::CS, "PT"));
+    fs::write(folder.path().join("notes.txt"), "no DICOM").unwrap();
+    let error = check_refused(&folder, "no-ct-series");
+    assert_eq!(error, DicomError::NoCtSeries { files: 7, mostly: "not-ct".to_owned() });
+    let empty = tempfile::tempdir().unwrap();
+    check_refused(&empty, "no-ct-series");
+}
+
+#[verifies("FR-001")]
+#[test]
 fn several_series_come_largest_first() {
     let folder = tempfile::tempdir().unwrap();
     for (name, slices) in [("a", 2), ("b", 5), ("c", 1), ("d", 3)] {
