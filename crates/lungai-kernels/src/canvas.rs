@@ -58,7 +58,9 @@ impl Canvas {
     /// Every `stride`-th voxel, no padding (kernel 1).
     pub(crate) fn sampled(x: &[f32], channels: usize, [d, h, w]: [usize; 3], stride: usize) -> Self {
         let [od, oh, ow] = [d.div_ceil(stride), h.div_ceil(stride), w.div_ceil(stride)];
-        let mut canvas = Self::zeros(channels, od * oh * ow, oh * ow, ow);
+        // An odd number of cache lines: with 32^3 voxels all channels would fall into the same few cache sets.
+        let plane = ((od * oh * ow).div_ceil(16) | 1) * 16;
+        let mut canvas = Self::zeros(channels, plane, oh * ow, ow);
         canvas.fill(x, [d, h, w], |plane, z, y, line| {
             if z % stride == 0 && y % stride == 0 {
                 let to = &mut plane[(z / stride * oh + y / stride) * ow..][..ow];

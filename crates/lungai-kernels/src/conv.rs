@@ -107,7 +107,16 @@ pub fn channel_sums(batch: usize, channels: usize, volume: usize, grad: &[f32]) 
     let plane = |n: usize, channel: usize| &grad[(n * channels + channel) * volume..][..volume];
     (0..channels)
         .into_par_iter()
-        .map(|c| (0..batch).map(|n| widest(|| sums::plain(plane(n, c), |value| value))).sum::<f64>() as f32)
+        .map(|c| {
+            (0..batch)
+                .map(|n| {
+                    widest(
+                        #[inline(always)]
+                        || sums::plain(plane(n, c), |value| value),
+                    )
+                })
+                .sum::<f64>() as f32
+        })
         .collect()
 }
 

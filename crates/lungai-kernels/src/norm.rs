@@ -50,14 +50,15 @@ pub fn group_norm(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]) -> 
         .zip(out.spare_capacity_mut()[..x.len()].par_chunks_exact_mut(shape.volume))
         .enumerate()
         .for_each(|(plane, (x, out))| {
-            let line = Line::new(&groups[plane / shape.group()], gamma, beta, plane % shape.channels);
-            let floor = if shape.relu { 0.0 } else { f32::NEG_INFINITY };
-            widest(|| {
-                for (out, x) in out.iter_mut().zip(x) {
-                    let y = line.at(*x);
-                    out.write(if y <= floor { floor } else { y }); // unlike `f32::max`, keeps what is not a number
-                }
-            });
+            let line = Line::new(shape, &groups[plane / shape.group()], gamma, beta, plane % shape.channels);
+            widest(
+                #[inline(always)]
+                move || {
+                    for (out, x) in out.iter_mut().zip(x) {
+                        out.write(line.at(*x));
+                    }
+                },
+            );
         });
     // SAFETY: the planes tile the output and each value of each plane was written.
     unsafe { out.set_len(x.len()) };
@@ -77,15 +78,13 @@ pub fn group_norm_grad(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]
         .enumerate()
         .map(|(plane, (x, grad))| {
             let group = &groups[plane / shape.group()];
-            let line = Line::new(group, gamma, beta, plane % shape.channels);
+            let line = Line::new(shape, group, gamma, beta, plane % shape.channels);
             let mean = group.mean as f32;
             // Sums of the gradient and of its product with the normalised value.
-            let [plain, centred] = widest(|| {
-                sums::pairs(x, grad, |x, grad| {
-                    let grad = if shape.relu && line.at(x) <= 0.0 { 0.0 } else { grad };
-                    [grad, grad * (x - mean)]
-                })
-            });
+            let [plain, centred] = widest(
+                #[inline(always)]
+                move || sums::pairs(x, grad, |x, grad| line.back(x, grad), |x| x - mean),
+            );
             [plain, centred * group.inverse_sd]
         })
         .collect();
@@ -109,7 +108,7 @@ pub fn group_norm_grad(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]
         .for_each(|(plane, ((x, grad), out))| {
             let index = plane / shape.group();
             let (group, first) = (&groups[index], index * shape.group());
-            let line = Line::new(group, gamma, beta, plane % shape.channels);
+            let line = Line::new(shape, group, gamma, beta, plane % shape.channels);
             // The mean and the variance depend on every x of the group: two more terms, the same for all of it.
             let mean_over_group = |which: usize| {
                 (first..first + shape.group())
@@ -120,12 +119,14 @@ pub fn group_norm_grad(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]
             let constant = (-mean_over_group(0) * group.inverse_sd) as f32;
             let slope = (-mean_over_group(1) * group.inverse_sd * group.inverse_sd) as f32;
             let mean = group.mean as f32;
-            widest(|| {
-                for ((out, x), grad) in out.iter_mut().zip(x).zip(grad) {
-                    let grad = if shape.relu && line.at(*x) <= 0.0 { 0.0 } else { *grad };
-                    out.write(grad * line.scale + constant + slope * (x - mean));
-                }
-            });
+            widest(
+                #[inline(always)]
+                move || {
+                    for ((out, x), grad) in out.iter_mut().zip(x).zip(grad) {
+                        out.write(line.back(*x, *grad) * line.scale + constant + slope * (x - mean));
+                    }
+                },
+            );
         });
     // SAFETY: the planes tile the output and each value of each plane was written.
     unsafe { gradients.x.set_len(x.len()) };
@@ -146,7 +147,15 @@ impl NormShape {
 
     /// One per batch item and group.
     fn moments(&self, x: &[f32]) -> Vec<Group> {
-        let planes: Vec<Moments> = x.par_chunks_exact(self.volume).map(|plane| widest(|| Moments::of(plane))).collect();
+        let planes: Vec<Moments> = x
+            .par_chunks_exact(self.volume)
+            .map(|plane| {
+                widest(
+                    #[inline(always)]
+                    || Moments::of(plane),
+                )
+            })
+            .collect();
         planes
             .chunks_exact(self.group())
             .map(|planes| {
@@ -162,21 +171,36 @@ struct Group {
     inverse_sd: f64,
 }
 
-/// The straight line that normalisation is for one channel.
+/// The straight line that normalisation is for one channel, and where it is cut off. A copy of it goes into each loop:
+/// behind a reference it would be read again for every voxel, and the loop would not vectorise.
+#[derive(Clone, Copy)]
 struct Line {
     scale: f32,
     shift: f32,
+    floor: f32,
 }
 
 impl Line {
-    fn new(group: &Group, gamma: &[f32], beta: &[f32], channel: usize) -> Self {
+    fn new(shape: &NormShape, group: &Group, gamma: &[f32], beta: &[f32], channel: usize) -> Self {
         let scale = f64::from(gamma[channel]) * group.inverse_sd;
-        Self { scale: scale as f32, shift: (f64::from(beta[channel]) - group.mean * scale) as f32 }
+        Self {
+            scale: scale as f32,
+            shift: (f64::from(beta[channel]) - group.mean * scale) as f32,
+            floor: if shape.relu { 0.0 } else { f32::NEG_INFINITY },
+        }
     }
 
+    /// Unlike `f32::max` it keeps what is not a number.
     #[inline(always)]
-    fn at(&self, x: f32) -> f32 {
-        x * self.scale + self.shift
+    fn at(self, x: f32) -> f32 {
+        let y = x * self.scale + self.shift;
+        if y <= self.floor { self.floor } else { y }
+    }
+
+    /// The output's gradient as far as it passes.
+    #[inline(always)]
+    fn back(self, x: f32, grad: f32) -> f32 {
+        if x * self.scale + self.shift <= self.floor { 0.0 } else { grad }
     }
 }
 

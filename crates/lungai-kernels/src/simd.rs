@@ -182,8 +182,8 @@ mod x86 {
     }
 }
 
-/// Calls `work` compiled for 256-bit vectors where the processor has them: for plain loops that memory limits. What it
-/// calls must be `inline(always)`. The bits are the same either way, because Rust never fuses or reorders.
+/// Calls `work` compiled for 256-bit vectors where the processor has them: for plain loops that memory limits. The
+/// closure and what it calls must be `inline(always)`, or they are compiled for the common instructions. The bits are the same either way, because Rust never fuses or reorders.
 #[inline(always)]
 pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
