@@ -12,6 +12,7 @@ pub mod morphology;
 mod surface;
 
 pub mod lungs;
+pub mod nodule;
 pub mod quality;
 
 #[cfg(test)]
