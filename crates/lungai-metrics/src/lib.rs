@@ -1,7 +1,7 @@
 //! What a result is worth: pure functions from detections, scores, masks and ratings to figures with intervals.
 //!
 //! Reading order: [`matching`] says which mark found which nodule, [`froc`] turns that into a curve, [`bootstrap`]
-//! into intervals; [`roc`], [`agreement`], [`proportion`] and [`centres`] are the classical statistics.
+//! into intervals; [`overlap`] compares masks; [`roc`], [`agreement`], [`proportion`] and [`centres`] are the classical statistics.
 //!
 //! This crate refuses files, printing, defaults that hide a rule (a rule is an argument), and figures that the data
 //! cannot carry: too few cases are an error, never a zero. Every function names its source.
@@ -13,6 +13,7 @@ mod distributions;
 mod error;
 pub mod froc;
 pub mod matching;
+pub mod overlap;
 pub mod proportion;
 pub mod roc;
 

@@ -94,8 +94,10 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         for p in froc.curve() {
             let _ = writeln!(text, "{},{},{}", p.threshold, p.fp_per_scan, p.sensitivity);
         }
-        std::fs::write(path, text)
-            .map_err(|error| Failure { rule: "file-unwritable", message: format!("{}: {error}", path.display()) })?;
+        std::fs::write(path, text).map_err(|error| Failure {
+            rule: "file-unwritable".into(),
+            message: format!("{}: {error}", path.display()),
+        })?;
     }
 
     let by_rate = |value: &dyn Fn(usize) -> Value| -> Map<String, Value> {
@@ -182,7 +184,7 @@ fn series(path: &Path) -> Result<HashMap<String, usize>, Failure> {
         }
     }
     if place.is_empty() {
-        return Err(Failure { rule: "csv-empty", message: format!("{}: no series UIDs", list.file()) });
+        return Err(Failure { rule: "csv-empty".into(), message: format!("{}: no series UIDs", list.file()) });
     }
     Ok(place)
 }
@@ -229,7 +231,7 @@ fn patients(path: &Path, place: &HashMap<String, usize>) -> Result<Vec<usize>, F
         }
     }
     of_scan.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| Failure {
-        rule: "unknown-patient",
+        rule: "unknown-patient".into(),
         message: format!("{}: at least one listed series has no line", table.file()),
     })
 }

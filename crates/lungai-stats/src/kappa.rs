@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     let raters = table.header();
     if raters.len() < 2 {
         let message = format!("{}: {} rater, at least 2 needed", table.file(), raters.len());
-        return Err(Failure { rule: "too-few-cases", message });
+        return Err(Failure { rule: "too-few-cases".into(), message });
     }
     let ratings = if args.nominal { names(&table) } else { numbers(&table)? };
 

@@ -43,7 +43,7 @@ enum Direction {
 
 pub fn run(args: &Args) -> Result<Report, Failure> {
     if args.score.len() > 2 || (args.score.len() == 2 && args.score[0] == args.score[1]) {
-        return Err(Failure { rule: "usage", message: "one score, or two different ones".into() });
+        return Err(Failure { rule: "usage".into(), message: "one score, or two different ones".into() });
     }
     let table = Table::with_header(&args.csv)?;
     let label = table.column(&args.label)?;

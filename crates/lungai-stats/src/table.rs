@@ -28,7 +28,7 @@ impl Table {
     pub fn with_header(path: &Path) -> Result<Self, Failure> {
         let mut table = Self::read(path, false)?;
         if table.rows.is_empty() {
-            return Err(Failure { rule: "csv-empty", message: format!("{}: no header line", table.file) });
+            return Err(Failure { rule: "csv-empty".into(), message: format!("{}: no header line", table.file) });
         }
         table.header = table.rows.remove(0).cells.iter().map(str::to_owned).collect();
         Ok(table)
@@ -41,8 +41,10 @@ impl Table {
 
     fn read(path: &Path, flexible: bool) -> Result<Self, Failure> {
         let file = path.display().to_string();
-        let unreadable =
-            |error: &dyn std::fmt::Display| Failure { rule: "file-unreadable", message: format!("{file}: {error}") };
+        let unreadable = |error: &dyn std::fmt::Display| Failure {
+            rule: "file-unreadable".into(),
+            message: format!("{file}: {error}"),
+        };
         let mut start = [0; 2];
         let length = File::open(path).and_then(|mut f| read_start(&mut f, &mut start)).map_err(|e| unreadable(&e))?;
         let raw = BufReader::new(File::open(path).map_err(|e| unreadable(&e))?);
@@ -85,7 +87,7 @@ impl Table {
     /// Position of a column.
     pub fn column(&self, name: &str) -> Result<usize, Failure> {
         self.header.iter().position(|column| column == name).ok_or_else(|| Failure {
-            rule: "csv-missing-column",
+            rule: "csv-missing-column".into(),
             message: format!("{}: no column \"{name}\"; there are: {}", self.file, self.header.join(", ")),
         })
     }
@@ -110,8 +112,8 @@ impl Table {
     }
 
     /// A failure of one line.
-    pub fn failure(&self, row: &Row, rule: &'static str, message: &str) -> Failure {
-        Failure { rule, message: format!("{} line {}: {message}", self.file, row.line) }
+    pub fn failure(&self, row: &Row, rule: &str, message: &str) -> Failure {
+        Failure { rule: rule.into(), message: format!("{} line {}: {message}", self.file, row.line) }
     }
 }
 
@@ -129,5 +131,5 @@ fn malformed(file: &str, error: &csv::Error) -> Failure {
         csv::ErrorKind::Utf8 { pos, .. } => (line(pos), "not UTF-8 text".to_owned()),
         _ => (error.position().map_or(0, csv::Position::line), error.to_string()),
     };
-    Failure { rule: "csv-malformed", message: format!("{file} line {line}: {message}") }
+    Failure { rule: "csv-malformed".into(), message: format!("{file} line {line}: {message}") }
 }

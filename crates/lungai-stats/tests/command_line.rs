@@ -176,3 +176,37 @@ fn ratings_may_be_missing_or_names() {
         "all ratings are equal: agreement beyond chance is not defined",
     );
 }
+
+/// Of a one-slice MetaImage of 3 x 2 voxels.
+fn image_header(spacing: &str) -> String {
+    let header =
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n";
+    let rest = "Offset = 0 0 0\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nDimSize = 3 2 1\nElementType = MET_FLOAT\n";
+    format!("{header}ElementSpacing = {spacing}\n{rest}ElementDataFile = LOCAL\n")
+}
+
+#[test]
+fn masks_are_compared_by_threshold_or_label() {
+    let files = Files::new(&[]);
+    let write = |name: &str, values: [f32; 6], spacing: &str| {
+        let mut bytes = image_header(spacing).into_bytes();
+        values.iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+        std::fs::write(files.0.path().join(name), bytes).unwrap();
+    };
+    write("r.mha", [0.0, 200.0, 255.0, -3.0, 100.0, 255.0], "1 1 2");
+    write("m.mha", [0.0, 1.0, 2.0, 0.0, 0.0, 0.0], "1 1 2");
+    write("grid.mha", [1.0; 6], "1.5 1 2");
+    let run = "overlap --reference r.mha --mask m.mha";
+    // Above 127 three voxels of 2 mm3, above 0 two: both of them common.
+    let (_, out) = files.json(&format!("{run} --reference-threshold 127"));
+    assert_eq!((&out["dice"], &out["volume_ml"]), (&json!(0.8), &json!([0.006, 0.004])));
+    // The third lies 1 mm from the mask: of ranks 0, 0, 1 the 95th percentile is 0.9.
+    assert!((out["hd95_mm"].as_f64().unwrap() - 0.9).abs() < 1e-6);
+    assert_eq!(out["surface_dice_1mm"], 1.0);
+    assert_eq!(files.json(&format!("{run} --mask-threshold 1")).1["dice"], json!(2.0 / 5.0));
+    assert!(files.json(&format!("{run} --mask-threshold 9")).1.get("hd95_mm").is_none());
+    assert_eq!(files.json("overlap --reference m.mha --mask m.mha --label 2").1["volume_ml"], json!([0.002, 0.002]));
+    assert_eq!(files.json("overlap --reference r.mha --mask grid.mha").1["rule"], "grids-differ");
+    assert_eq!(files.json(&format!("{run} --label 7")).1["rule"], "too-few-cases");
+    assert_eq!(files.json("overlap --reference r.mha --mask none.mha").0, 1);
+}

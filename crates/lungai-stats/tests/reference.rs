@@ -282,3 +282,33 @@ fn agreement_of_the_lidc_readers_on_malignancy_is_reproduced() {
         close(&out["krippendorff"][scale], &expected["krippendorff_alpha"][scale], 1e-13);
     }
 }
+
+#[verifies("FR-003")]
+#[test]
+fn a_soft_edged_lung_mask_has_its_volume_above_half() {
+    let Some(folder) = data().map(|d| d.join("ct/imlab_lowres")) else { return };
+    // 7.60 l and 4.47 l above 127 of 0..255, counted with SimpleITK.
+    let masks: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().to_lowercase().contains("-msk"))
+        .collect();
+    assert_eq!(masks.len(), 2);
+    for mask in masks {
+        let name = mask.to_str().unwrap();
+        let litres = if name.contains("002") { 4.47 } else { 7.60 };
+        let out = stats(&[
+            "overlap",
+            "--reference",
+            name,
+            "--mask",
+            name,
+            "--reference-threshold",
+            "127",
+            "--mask-threshold",
+            "127",
+        ]);
+        assert_eq!((&out["dice"], &out["hd95_mm"], &out["surface_dice_1mm"]), (&1.0.into(), &0.0.into(), &1.0.into()));
+        close(&out["volume_ml"][0], &(1000.0 * litres).into(), 5.0);
+    }
+}
