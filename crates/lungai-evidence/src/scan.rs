@@ -307,13 +307,13 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("a_b::froc::deep", "d", "src/froc/deep.rs", 2),
                 ("a_b::froc", "run", "src/froc.rs", 2),
                 ("a_b::froc::tests", "ties", "src/froc.rs", 5),
+                ("a_b::froc::deep", "d", "src/froc/deep.rs", 2),
                 ("a_b::gpu", "go", "src/lib.rs", 3),
             ]
         );
-        let ties = &tags[2];
+        let ties = &tags[1];
         assert!(ties.is_test && ties.ignored && ties.is_test_tag && ties.condition.is_empty());
         assert_eq!(ties.runner_name(), "froc::tests::ties");
         assert_eq!(tags[3].condition, ["feature=\"cuda\""]);

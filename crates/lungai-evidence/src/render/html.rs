@@ -162,7 +162,7 @@ th,td{text-align:left;vertical-align:top;padding:.45rem .6rem;border-bottom:1px 
 tbody tr:hover{background:var(--soft)}td.id{white-space:nowrap;font-weight:600}td.num{white-space:nowrap;font-variant-numeric:tabular-nums}
 .chip{display:inline-block;padding:.05rem .5rem;border-radius:.3rem;font-size:.87em;font-weight:600;white-space:nowrap}
 .chip.red{color:var(--red);background:var(--red-bg)}.chip.amber{color:var(--amber);background:var(--amber-bg)}.chip.green{color:var(--green);background:var(--green-bg)}.chip.grey{color:var(--grey);background:var(--grey-bg)}
-.mute,[lang=zh]{color:var(--mute)}td [lang=zh],p+[lang=zh]{display:block;font-size:.93em}
+.mute,[lang=zh]{color:var(--mute)}td [lang=zh],dd>[lang=zh],p+[lang=zh]{display:block;font-size:.93em}
 details{border:1px solid var(--line);border-radius:.3rem;margin:.5rem 0}summary{cursor:pointer;padding:.45rem .8rem;background:var(--soft)}details>div,details>table{padding:.2rem .8rem .6rem}
 summary h3{display:inline;margin:0 .5rem 0 0}ul{padding-left:1.2rem;margin:.3rem 0}li{margin:.15rem 0}.arrow{color:var(--mute);padding:0 .25rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem;margin:.5rem 0}dt{color:var(--mute)}dd{margin:0}

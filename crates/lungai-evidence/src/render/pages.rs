@@ -32,12 +32,13 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
         format!("<div class=\"tile {class}\"><b>{figure}</b><span>{words}</span></div>")
     };
     let whole = format!("{} / {}", verified(report), report.requirements.len());
+    let all_whole = verified(report) == report.requirements.len();
     let class_colour = if class.computed > class.stated { "red" } else { "green" };
     put!(out, "<div class=\"tiles\">");
     put!(out, "{}", tile("red", count(Severity::Red).to_string(), "broken or contradictory"));
     put!(out, "{}", tile("amber", count(Severity::Amber).to_string(), "evidence missing"));
     put!(out, "{}", tile("grey", count(Severity::Grey).to_string(), "for people, or an operated service"));
-    put!(out, "{}", tile("green", whole, "requirements fully verified"));
+    put!(out, "{}", tile(if all_whole { "green" } else { "amber" }, whole, "requirements fully verified"));
     let words = format!("IEC 62304 class computed; {} stated", class.stated.letter());
     put!(out, "{}</div>", tile(class_colour, class.computed.letter().to_string(), &words));
 
