@@ -4,7 +4,7 @@
 
 use crate::ops;
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData, activation::relu};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, rngs::StdRng};
 
 /// 3D convolution that keeps the size (stride 1) or halves it (stride 2): kernel 3 with padding 1, or kernel 1.
@@ -65,6 +65,11 @@ impl Norm {
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         ops::group_norm(x, self.gamma.val(), self.beta.val(), self.groups)
     }
+
+    /// `relu(forward(x))` in one pass.
+    pub fn forward_relu(&self, x: Tensor<5>) -> Tensor<5> {
+        ops::group_norm_relu(x, self.gamma.val(), self.beta.val(), self.groups)
+    }
 }
 
 /// Convolution, normalisation, ReLU.
@@ -81,7 +86,7 @@ impl ConvNorm {
 
     /// `[b, inputs, d, h, w]` to `[b, outputs, d, h, w]`.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        relu(self.norm.forward(self.conv.forward(x)))
+        self.norm.forward_relu(self.conv.forward(x))
     }
 }
 
@@ -118,14 +123,14 @@ impl Residual {
 
     /// `[b, inputs, d, h, w]` to `[b, outputs, d/s, h/s, w/s]`; sizes must be divisible by the stride.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let y = relu(self.first_norm.forward(self.first.forward(x.clone())));
+        let y = self.first_norm.forward_relu(self.first.forward(x.clone()));
         let y = self.second_norm.forward(self.second.forward(y));
         let short = if self.stride == 2 { ops::mean_pool2(x) } else { x };
         let short = match &self.projection {
             Some(projection) => projection.forward(short),
             None => short,
         };
-        relu(y + short)
+        ops::add_relu(y, short)
     }
 }
 

@@ -27,7 +27,8 @@ pub fn logits(
             values.extend(cube.iter().map(|hu| normalise(*hu, config.window_hu)));
         }
         let input = Tensor::<5>::from_data(TensorData::new(values, [batch.len(), 1, n, n, n]), device);
-        let out: Vec<f32> = net.forward(input).narrow(1, 0, 1).into_data().convert::<f32>().to_vec().expect("converted");
+        let out: Vec<f32> =
+            net.forward(input).narrow(1, 0, 1).into_data().convert::<f32>().to_vec().expect("converted");
         logits.extend(out.into_iter().map(f64::from));
     }
     logits

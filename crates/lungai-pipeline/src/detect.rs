@@ -171,13 +171,9 @@ mod tests {
     #[verifies("R-001")]
     #[test]
     fn the_gate_is_open_up_to_10_mm_outside_of_any_mask() {
-        let geometry = Geometry::new(
-            [20, 20, 40],
-            Spacing::new([2.0; 3]).unwrap(),
-            WorldPoint([0.0; 3]),
-            Geometry::AXIAL,
-        )
-        .unwrap();
+        let geometry =
+            Geometry::new([20, 20, 40], Spacing::new([2.0; 3]).unwrap(), WorldPoint([0.0; 3]), Geometry::AXIAL)
+                .unwrap();
         let map = |x: usize| {
             let mut labels = Array3::zeros((20, 20, 40));
             labels[[10, 10, x]] = 1;

@@ -7,10 +7,10 @@
 //!
 //! Nothing in here reads the clock, a file or a random number: the same scan, model and device give the same findings.
 
-mod tiles;
-pub mod lungs;
-pub mod detect;
 pub mod classify;
+pub mod detect;
+pub mod lungs;
+mod tiles;
 pub mod wire;
 
 use lungai_ct::{Characteristics, Finding, LabelMap, Malignancy, Scan, Volume};
@@ -101,9 +101,8 @@ pub enum PipelineError {
 
 fn reasons(quality: &quality::Quality) -> String {
     let rejecting = quality.findings.iter().filter(|finding| finding.verdict == quality::Verdict::Reject);
-    let text: Vec<String> = rejecting
-        .map(|f| format!("{} ({:.2} {}, limit {:.2} {})", f.rule, f.value, f.unit, f.limit, f.unit))
-        .collect();
+    let text: Vec<String> =
+        rejecting.map(|f| format!("{} ({:.2} {}, limit {:.2} {})", f.rule, f.value, f.unit, f.limit, f.unit)).collect();
     text.join(", ")
 }
 

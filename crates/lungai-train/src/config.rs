@@ -1,0 +1,213 @@
+//! `experiments/*.yaml`: everything that decides a run.
+
+use anyhow::{Context, bail};
+use lungai_models::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig};
+use serde::{Deserialize, Serialize};
+use serde_yaml::Value;
+use std::path::{Path, PathBuf};
+
+/// One experiment trains one network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Name of the run folder.
+    pub name: String,
+    /// Decides every weight, patch and augmentation.
+    pub seed: u64,
+    /// Data-set manifest, relative to the working directory.
+    pub data: PathBuf,
+    /// Shape of the network: exactly one of `lung`, `detector`, `classifier`.
+    #[serde(with = "serde_yaml::with::singleton_map")]
+    pub network: Network,
+    /// How it is trained.
+    pub training: Training,
+}
+
+/// Which network, and its shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Lung segmentation.
+    Lung(LungConfig),
+    /// Nodule detection.
+    Detector(DetectorConfig),
+    /// Malignancy.
+    Classifier(ClassifierConfig),
+}
+
+/// How a network is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Optimiser steps at most.
+    pub steps: u64,
+    /// Patches per step.
+    pub batch: usize,
+    /// Peak learning rate of AdamW: reached after `warmup_steps`, then a half cosine down to zero.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest L2 norm of a parameter's gradient.
+    pub clip_norm: f32,
+    /// Steps between evaluations on the `tune` split; each one writes a checkpoint.
+    pub evaluate_every: u64,
+    /// Evaluations without improvement after which the run ends early; 0 never.
+    pub patience: u32,
+    /// Share of patches round a nodule, `0..=1` (detector); the rest lie anywhere in the lungs.
+    pub positive_share: f64,
+    /// Largest offset added to a whole patch in HU: scanners are not calibrated alike.
+    pub shift_hu: f32,
+}
+
+impl Network {
+    /// `lung`, `detector` or `classifier`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Lung(_) => "lung",
+            Self::Detector(_) => "detector",
+            Self::Classifier(_) => "classifier",
+        }
+    }
+}
+
+impl Training {
+    /// Learning rate of a step, counted from 0: a pure function, so that nothing of it has to be stored.
+    pub fn learning_rate_at(&self, step: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
+        }
+        let rest = (self.steps - self.warmup_steps).max(1) as f64;
+        let done = ((step - self.warmup_steps) as f64 / rest).min(1.0);
+        self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+    }
+}
+
+impl Experiment {
+    /// Reads `path`, then applies overrides `key.key=value` (value in YAML).
+    pub fn read(path: &Path, overrides: &[String]) -> anyhow::Result<Self> {
+        // Read strictly first: its errors name the line of the file that the user wrote.
+        let plain: Self = lungai_datasets::read_yaml(path)?;
+        if overrides.is_empty() {
+            return plain.checked();
+        }
+        let mut value = serde_yaml::to_value(&plain).context("plain data")?;
+        for text in overrides {
+            set(&mut value, text)?;
+        }
+        let changed: Self = serde_yaml::from_value(value).context("after --set")?;
+        changed.checked()
+    }
+
+    /// Ranges that the types do not express.
+    fn checked(self) -> anyhow::Result<Self> {
+        let t = &self.training;
+        if t.steps == 0 || t.batch == 0 || t.evaluate_every == 0 {
+            bail!("training.steps, training.batch and training.evaluate_every must be at least 1");
+        }
+        if !(t.learning_rate > 0.0 && t.learning_rate < 1.0) {
+            bail!("training.learning_rate is {}, not within 0..1", t.learning_rate);
+        }
+        if t.warmup_steps >= t.steps {
+            bail!("training.warmup_steps ({}) must be less than training.steps ({})", t.warmup_steps, t.steps);
+        }
+        if !(0.0..=1.0).contains(&t.positive_share) {
+            bail!("training.positive_share is {}, not within 0..=1", t.positive_share);
+        }
+        let (tile, stride, spacing_mm, window) = match &self.network {
+            Network::Lung(c) => (c.tile, 1 << c.depth, c.spacing_mm, c.window_hu),
+            Network::Detector(c) => {
+                if c.anchors_mm.is_empty() || c.anchors_mm.iter().any(|mm| !(*mm > 0.0 && mm.is_finite())) {
+                    bail!("network.detector.anchors_mm must hold at least one positive diameter");
+                }
+                if c.widths.len() < if c.space_to_depth { 2 } else { 3 } {
+                    bail!("network.detector.widths must reach stride 4");
+                }
+                (c.tile, c.deepest_stride(), c.spacing_mm, c.window_hu)
+            }
+            Network::Classifier(c) => (c.tile, 1 << (c.blocks.len().max(1) - 1), c.spacing_mm, c.window_hu),
+        };
+        let name = self.network.name();
+        if tile == 0 || tile % stride != 0 || tile > 256 {
+            bail!("network.{name}.tile is {tile}: it must be a multiple of {stride} and at most 256");
+        }
+        if !(0.2..=10.0).contains(&spacing_mm) {
+            bail!("network.{name}.spacing_mm is {spacing_mm}, not within 0.2..=10");
+        }
+        if window.0 >= window.1 {
+            bail!("network.{name}.window_hu is empty");
+        }
+        if self.name.is_empty() || !self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+            bail!("name `{}` may hold letters, digits, `-`, `_` and `.` only", self.name);
+        }
+        Ok(self)
+    }
+}
+
+/// Sets `a.b=value` in a tree; the key must be there already.
+fn set(tree: &mut Value, text: &str) -> anyhow::Result<()> {
+    let (path, value) = text.split_once('=').with_context(|| format!("--set {text}: expected key=value"))?;
+    let mut at = tree;
+    for key in path.split('.') {
+        let map = at.as_mapping_mut().with_context(|| format!("--set {path}: `{key}` is below a plain value"))?;
+        let known: Vec<String> = map.keys().filter_map(|k| k.as_str().map(str::to_owned)).collect();
+        at = map
+            .get_mut(key)
+            .with_context(|| format!("--set {path}: no key `{key}`; there are: {}", known.join(", ")))?;
+    }
+    *at = serde_yaml::from_str(value).with_context(|| format!("--set {path}: `{value}` is not YAML"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+name: test
+seed: 1
+data: manifest.yaml
+network:
+  lung: {width: 4, depth: 2, spacing_mm: 4.0, tile: 32, window_hu: [-1024.0, 600.0]}
+training: {steps: 100, batch: 2, learning_rate: 0.001, warmup_steps: 10, weight_decay: 0.0001, clip_norm: 1.0,
+  evaluate_every: 50, patience: 0, positive_share: 0.5, shift_hu: 20.0}
+";
+
+    fn read(text: &str, overrides: &[&str]) -> Result<Experiment, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.yaml");
+        std::fs::write(&path, text).unwrap();
+        let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+        Experiment::read(&path, &overrides).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn overrides_reach_any_depth() {
+        let experiment = read(TEXT, &["training.steps=7", "training.warmup_steps=2", "network.lung.width=8"]).unwrap();
+        assert_eq!(experiment.training.steps, 7);
+        assert!(matches!(experiment.network, Network::Lung(LungConfig { width: 8, .. })));
+    }
+
+    #[test]
+    fn a_wrong_override_says_what_there_is() {
+        let error = read(TEXT, &["training.step=7"]).unwrap_err();
+        assert!(error.contains("no key `step`; there are: steps, batch"), "{error}");
+        assert!(read(TEXT, &["training.steps=soon"]).is_err());
+    }
+
+    #[test]
+    fn a_tile_that_the_network_cannot_halve_is_refused() {
+        let error = read(TEXT, &["network.lung.tile=30"]).unwrap_err();
+        assert!(error.contains("multiple of 4"), "{error}");
+    }
+
+    #[test]
+    fn the_learning_rate_rises_and_falls() {
+        let t = read(TEXT, &[]).unwrap().training;
+        assert_eq!(t.learning_rate_at(0), 0.0001);
+        assert_eq!(t.learning_rate_at(9), 0.001);
+        assert!((t.learning_rate_at(55) - 0.0005).abs() < 1e-12);
+        assert!(t.learning_rate_at(99) < 1e-6);
+    }
+}

@@ -1,0 +1,122 @@
+//! What a run folder says of itself: the resolved experiment, where it ran, on what data, and its best figures.
+
+use crate::config::Experiment;
+use crate::run::{Best, Outcome, write_whole};
+use anyhow::{Context, bail, ensure};
+use lungai_datasets::Manifest;
+use lungai_models::frozen::{Code, DataOrigin, sha256_hex};
+use serde::{Deserialize, Serialize};
+use std::{fs, path::Path, process::Command};
+
+/// The resolved experiment, beside the weights it made.
+pub const EXPERIMENT: &str = "experiment.yaml";
+const RUN: &str = "run.json";
+const BEST: &str = "best.json";
+/// The weights that [`Best`] speaks of.
+pub const WEIGHTS: &str = "best.safetensors";
+
+/// `run.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecord {
+    /// What it was trained on.
+    pub data: DataOrigin,
+    /// Whether that is synthetic.
+    pub synthetic: bool,
+    /// `cpu`, `cuda:0`, ...
+    pub device: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Floating-point type of weights and activations.
+    pub precision: String,
+    /// The program.
+    pub code: Code,
+}
+
+/// A finished run, read back.
+pub struct Finished {
+    /// What was trained.
+    pub experiment: Experiment,
+    /// SHA-256 of the resolved experiment file.
+    pub experiment_sha256: String,
+    /// Where and on what.
+    pub record: RunRecord,
+    /// How well.
+    pub best: Best,
+    /// The weights.
+    pub weights: Vec<u8>,
+}
+
+/// Makes the run folder.
+pub fn begin(folder: &Path, experiment: &Experiment, manifest: &Manifest, device: &str) -> anyhow::Result<()> {
+    if folder.exists() {
+        bail!("{0} exists already: go on with `--resume {0}` or choose another folder with `--run`", folder.display());
+    }
+    fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    let record = RunRecord {
+        data: DataOrigin { name: manifest.name.clone(), manifest_sha256: manifest.fingerprint() },
+        synthetic: manifest.synthetic,
+        device: device.to_owned(),
+        threads: rayon::current_num_threads(),
+        precision: "f32".into(),
+        code: code(),
+    };
+    write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())?;
+    write_whole(&folder.join(RUN), &serde_json::to_vec_pretty(&record)?)?;
+    let mut journal = crate::journal::Journal::open(folder)?;
+    journal.write("start", serde_json::json!({ "experiment": experiment, "run": record }))?;
+    journal.sync()
+}
+
+/// A resumed run must see the data that it began with.
+pub fn check_same_data(folder: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+    let record: RunRecord = read_json(&folder.join(RUN))?;
+    ensure!(
+        record.data.manifest_sha256 == manifest.fingerprint(),
+        "the data set changed since this run began; start a new run"
+    );
+    Ok(())
+}
+
+/// Writes the best figures.
+pub fn finish(folder: &Path, outcome: &Outcome) -> anyhow::Result<()> {
+    write_whole(&folder.join(BEST), &serde_json::to_vec_pretty(&outcome.best)?)
+}
+
+impl Finished {
+    /// Reads a run folder whose training has ended.
+    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(EXPERIMENT);
+        let text = fs::read(&path).with_context(|| format!("{} is not a run folder", folder.display()))?;
+        let best = read_json(&folder.join(BEST))
+            .with_context(|| format!("{}: this run has not ended; resume it first", folder.display()))?;
+        let weights = folder.join(WEIGHTS);
+        Ok(Self {
+            experiment: Experiment::read(&path, &[])?,
+            experiment_sha256: sha256_hex(&text),
+            record: read_json(&folder.join(RUN))?,
+            best,
+            weights: fs::read(&weights).with_context(|| format!("{}", weights.display()))?,
+        })
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let bytes = fs::read(path).with_context(|| format!("{}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{}", path.display()))
+}
+
+/// The state of the program's sources, as far as it can be seen from the working directory.
+fn code() -> Code {
+    let output = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok().filter(|o| o.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let unknown = || "unknown".to_owned();
+    Code {
+        commit: output("git", &["rev-parse", "HEAD"]).unwrap_or_else(unknown),
+        dirty: output("git", &["status", "--porcelain", "--untracked-files=no"]).is_none_or(|text| !text.is_empty()),
+        lock_sha256: fs::read("Cargo.lock").map_or_else(|_| unknown(), |bytes| sha256_hex(&bytes)),
+        toolchain: output("rustc", &["--version"]).unwrap_or_else(unknown),
+    }
+}

@@ -1,0 +1,247 @@
+//! One training run: batches drawn ahead, steps, evaluations, checkpoints; resumable at any of them with the same
+//! result as if it had not been interrupted.
+
+use crate::config::{Experiment, Training};
+use crate::journal::Journal;
+use anyhow::{Context, bail, ensure};
+use burn::module::Module;
+use burn::optim::grad_clipping::GradientClippingConfig;
+use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::tensor::Device;
+use burn_train::{ItemLazy, TrainStep};
+use indicatif::{ProgressBar, ProgressStyle};
+use lungai_models::frozen::weights_to_bytes;
+use rand::{SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
+
+/// Held-out figures by name.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// What differs between the three networks.
+pub trait Task: Sync {
+    /// The network with its loss.
+    type Objective: Module + TrainStep<Input = Self::Batch, Output = Loss>;
+    /// Patches with their truth, on the host.
+    type Batch: Send + 'static;
+
+    /// Untrained.
+    fn init(&self, seed: u64, device: &Device) -> Self::Objective;
+    /// The next batch; a pure function of `rng`.
+    fn draw(&self, rng: &mut StdRng) -> anyhow::Result<Self::Batch>;
+    /// Figures on the `tune` split.
+    fn evaluate(&self, objective: &Self::Objective, device: &Device) -> anyhow::Result<Metrics>;
+    /// Name of the figure that decides which weights are kept; larger is better.
+    fn selector(&self) -> &'static str;
+    /// The network alone, as a weights file.
+    fn weights(&self, objective: &Self::Objective) -> Vec<u8>;
+}
+
+/// Loss of one step.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss(pub f32);
+
+impl ItemLazy for Loss {
+    fn sync(self) -> Result<Self, burn::backend::ExecutionError> {
+        Ok(self)
+    }
+}
+
+/// Where a run stands; written with each checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    /// Steps done.
+    step: u64,
+    /// Evaluations since the best one.
+    stale: u32,
+    best: Option<Best>,
+}
+
+/// The weights that a run is remembered by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Steps behind them.
+    pub step: u64,
+    /// Their figures.
+    pub metrics: Metrics,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The kept weights.
+    pub best: Best,
+    /// Steps done.
+    pub steps: u64,
+    /// Whether patience ended it.
+    pub stopped_early: bool,
+}
+
+/// Trains until the steps are done or patience is over. With `resume` it goes on from the newest checkpoint.
+pub fn run<T: Task>(
+    task: &T,
+    experiment: &Experiment,
+    folder: &Path,
+    device: &Device,
+    resume: bool,
+) -> anyhow::Result<Outcome> {
+    let training = &experiment.training;
+    let mut journal = Journal::open(folder)?;
+    let train_device = device.clone().autodiff();
+    let mut objective = task.init(experiment.seed, &train_device);
+    let mut optimiser = optimiser(training);
+    let mut state = State { step: 0, stale: 0, best: None };
+    if resume {
+        let (loaded, at) = newest_checkpoint(folder)?.context("there is no checkpoint to resume from")?;
+        objective = objective.try_load_file(at.join("model.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        optimiser = optimiser.load(at.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        state = loaded;
+        journal.write("resume", json!({ "step": state.step }))?;
+    }
+    let bar = ProgressBar::new(training.steps).with_style(
+        ProgressStyle::with_template("{prefix:10} {bar:24} {pos}/{len} steps, {elapsed} of ~{duration}  {msg}")
+            .expect("a constant template"),
+    );
+    bar.set_prefix(experiment.network.name());
+    bar.set_position(state.step);
+
+    let mut stopped_early = training.patience > 0 && state.stale >= training.patience;
+    let first = state.step;
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        // Two batches ahead: drawing on one core hides behind the step.
+        let (send, batches) = mpsc::sync_channel(2);
+        scope.spawn(move || {
+            for step in first..training.steps {
+                let drawn = task.draw(&mut StdRng::seed_from_u64(step_seed(experiment.seed, step)));
+                if send.send(drawn).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut recent = f32::NAN;
+        while state.step < training.steps && !stopped_early {
+            let batch = batches.recv().context("the thread that draws batches ended")??;
+            let rate = training.learning_rate_at(state.step);
+            let output = objective.step(batch);
+            let Loss(loss) = output.item;
+            if !loss.is_finite() {
+                journal.write("failed", json!({ "step": state.step, "reason": "loss is not finite" }))?;
+                bail!("the loss became {loss} at step {}; lower training.learning_rate", state.step);
+            }
+            objective = objective.optimize(&mut optimiser, rate.into(), output.grads);
+            state.step += 1;
+            recent = if recent.is_nan() { loss } else { 0.9 * recent + 0.1 * loss };
+            journal.write("step", json!({ "step": state.step, "loss": loss, "learning_rate": rate }))?;
+            bar.set_message(format!("loss {recent:.4}"));
+            bar.inc(1);
+            if state.step % training.evaluate_every == 0 || state.step == training.steps {
+                let metrics = task.evaluate(&objective.valid(), device)?;
+                let chosen = *metrics.get(task.selector()).context("a task reports its selector")?;
+                journal.write("evaluation", json!({ "step": state.step, "metrics": metrics }))?;
+                bar.println(format!("  step {:>6}  loss {recent:.4}  {}", state.step, shown(&metrics)));
+                let old = state.best.as_ref().and_then(|best| best.metrics.get(task.selector())).copied();
+                if old.is_none_or(|old| chosen > old) {
+                    write_whole(&folder.join("best.safetensors"), &task.weights(&objective.valid()))?;
+                    state.best = Some(Best { step: state.step, metrics });
+                    state.stale = 0;
+                } else {
+                    state.stale += 1;
+                }
+                checkpoint(folder, &state, &objective, &optimiser)?;
+                journal.sync()?;
+                stopped_early = training.patience > 0 && state.stale >= training.patience;
+            }
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let best = state.best.context("a run ends with an evaluation")?;
+    journal.write("end", json!({ "step": state.step, "stopped_early": stopped_early, "best": best }))?;
+    journal.sync()?;
+    Ok(Outcome { best, steps: state.step, stopped_early })
+}
+
+fn optimiser(training: &Training) -> ModuleOptimizer {
+    AdamWConfig::new()
+        .with_weight_decay(training.weight_decay as f32)
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(training.clip_norm)))
+        .init()
+}
+
+/// Seed of a step's batch (SplitMix64's mixing of run seed and step), so that a resumed run draws what an
+/// uninterrupted one would have drawn.
+fn step_seed(seed: u64, step: u64) -> u64 {
+    let mut z = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn shown(metrics: &Metrics) -> String {
+    metrics.iter().map(|(name, value)| format!("{name} {value:.3}")).collect::<Vec<_>>().join("  ")
+}
+
+/// `checkpoint/STEP/` with the network, the optimiser and the state; complete or not there. The two newest are kept.
+fn checkpoint<M: Module>(folder: &Path, state: &State, model: &M, optimiser: &ModuleOptimizer) -> anyhow::Result<()> {
+    let all = folder.join("checkpoint");
+    let draft = all.join("draft");
+    if draft.exists() {
+        fs::remove_dir_all(&draft)?;
+    }
+    fs::create_dir_all(&draft).with_context(|| format!("{}", draft.display()))?;
+    model.clone().save_file(draft.join("model.bpk")).map_err(|e| anyhow::anyhow!("checkpoint: {e:?}"))?;
+    optimiser.save(draft.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("checkpoint: {e:?}"))?;
+    write_whole(&draft.join("state.json"), &serde_json::to_vec(state)?)?;
+    let done = all.join(format!("{:09}", state.step));
+    if done.exists() {
+        fs::remove_dir_all(&done)?;
+    }
+    fs::rename(&draft, &done)?;
+    let mut steps = checkpoints(folder)?;
+    while steps.len() > 2 {
+        fs::remove_dir_all(steps.remove(0))?;
+    }
+    Ok(())
+}
+
+/// Checkpoint folders, oldest first.
+fn checkpoints(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let all = folder.join("checkpoint");
+    if !all.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<PathBuf> = fs::read_dir(&all)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().bytes().all(|b| b.is_ascii_digit())))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+fn newest_checkpoint(folder: &Path) -> anyhow::Result<Option<(State, PathBuf)>> {
+    let Some(path) = checkpoints(folder)?.pop() else { return Ok(None) };
+    let text = fs::read_to_string(path.join("state.json"))?;
+    let state: State = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    ensure!(path.ends_with(format!("{:09}", state.step)), "{} is not the checkpoint it says", path.display());
+    Ok(Some((state, path)))
+}
+
+/// Writes beside, then renames: a reader sees the old file or the new one.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, bytes).with_context(|| format!("{}", draft.display()))?;
+    fs::rename(&draft, path).with_context(|| format!("{}", path.display()))
+}
+
+/// For a [`Task::weights`] that has the network at hand.
+pub fn weights<M: Module>(net: &M) -> Vec<u8> {
+    weights_to_bytes(net)
+}

@@ -1,0 +1,169 @@
+//! Malignancy.
+
+use super::cube::{Symmetry, cut, hu_value};
+use super::{Host, optimise};
+use crate::calibrate::platt;
+use crate::config::Training;
+use crate::run::{Loss, Metrics, Task, weights};
+use anyhow::ensure;
+use burn::{module::Module, tensor::Device};
+use burn_train::{TrainOutput, TrainStep};
+use lungai_ct::{NoduleKind, ReferenceNodule, Volume};
+use lungai_datasets::{Case, Manifest, Split};
+use lungai_imaging::patch;
+use lungai_metrics::roc;
+use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
+use lungai_models::loss;
+use lungai_pipeline::{MIN_DIAMETER_MM, classify};
+use ndarray::Array3;
+use rand::{RngExt, rngs::StdRng};
+
+/// Voxels by which a patch may be off-centre: the detector's centres are, too.
+const JITTER: usize = 2;
+const KINDS: [NoduleKind; 4] =
+    [NoduleKind::Solid, NoduleKind::PartSolid, NoduleKind::GroundGlass, NoduleKind::Calcified];
+
+/// Malignancy from cubes round nodules.
+pub struct ClassifierTask {
+    config: ClassifierConfig,
+    training: Training,
+    /// Benign and malignant nodules: batches hold both in equal parts.
+    by_class: [Vec<Example>; 2],
+    tune: Vec<Case>,
+}
+
+/// A nodule with a cube of HU, [`JITTER`] voxels wider than the network's on each side.
+struct Example {
+    hu: Array3<i16>,
+    nodule: ReferenceNodule,
+}
+
+/// [`ClassifierNet`] with its loss.
+#[derive(Module, Debug)]
+pub struct ClassifierObjective {
+    net: ClassifierNet,
+}
+
+/// Cubes and their labels.
+pub struct ClassifierBatch {
+    patches: Host<5>,
+    malignant: Host<1>,
+    kind: Host<2>,
+    log_diameter: Host<1>,
+    spiculation: Host<1>,
+}
+
+/// Nodules whose malignancy is known.
+fn labelled(case: &Case) -> anyhow::Result<Vec<ReferenceNodule>> {
+    let wanted = |n: &ReferenceNodule| !n.excluded && n.malignant.is_some() && n.diameter_mm >= MIN_DIAMETER_MM;
+    Ok(case.nodules()?.into_iter().filter(wanted).collect())
+}
+
+impl ClassifierTask {
+    /// Cuts the cubes of all training nodules.
+    pub fn load(
+        config: &ClassifierConfig,
+        training: &Training,
+        manifest: &Manifest,
+        loaded: &mut dyn FnMut(),
+    ) -> anyhow::Result<Self> {
+        let mut by_class = [Vec::new(), Vec::new()];
+        for case in manifest.cases(Split::Train) {
+            let Volumes { volume, nodules } = Volumes::load(case)?;
+            for nodule in nodules {
+                let cube = patch(&volume, nodule.position, [config.tile + 2 * JITTER; 3], config.spacing_mm);
+                let class = usize::from(nodule.malignant == Some(true));
+                by_class[class].push(Example { hu: cube.mapv(|hu| hu.round() as i16), nodule });
+            }
+            loaded();
+        }
+        let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
+        ensure!(!tune.is_empty(), "the data set needs cases of the split `tune`");
+        ensure!(by_class.iter().all(|c| !c.is_empty()), "the split `train` needs benign and malignant nodules");
+        Ok(Self { config: config.clone(), training: training.clone(), by_class, tune })
+    }
+}
+
+struct Volumes {
+    volume: Volume,
+    nodules: Vec<ReferenceNodule>,
+}
+
+impl Volumes {
+    fn load(case: &Case) -> anyhow::Result<Self> {
+        Ok(Self { volume: case.load_scan()?.volume, nodules: labelled(case)? })
+    }
+}
+
+impl TrainStep for ClassifierObjective {
+    type Input = ClassifierBatch;
+    type Output = Loss;
+
+    fn step(&self, batch: ClassifierBatch) -> TrainOutput<Loss> {
+        let outputs = self.net.forward(batch.patches.on(self));
+        let (malignant, kind) = (batch.malignant.on(self), batch.kind.on(self));
+        let (log_diameter, spiculation) = (batch.log_diameter.on(self), batch.spiculation.on(self));
+        optimise(self, loss::classifier(outputs, malignant, kind, log_diameter, spiculation))
+    }
+}
+
+impl Task for ClassifierTask {
+    type Objective = ClassifierObjective;
+    type Batch = ClassifierBatch;
+
+    fn init(&self, seed: u64, device: &Device) -> ClassifierObjective {
+        ClassifierObjective { net: self.config.init(seed, device) }
+    }
+
+    fn draw(&self, rng: &mut StdRng) -> anyhow::Result<ClassifierBatch> {
+        let (edge, batch) = (self.config.tile, self.training.batch);
+        let (mut values, mut malignant, mut kind) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut log_diameter, mut spiculation) = (Vec::new(), Vec::new());
+        for at in 0..batch {
+            let class = &self.by_class[at % 2];
+            let Example { hu, nodule } = &class[rng.random_range(0..class.len())];
+            let start = [0; 3].map(|_: i32| rng.random_range(0..=2 * JITTER) as isize);
+            let symmetry = Symmetry::draw_any(rng);
+            let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
+            cut(hu.view(), start, edge, symmetry, hu_value(shift, self.config.window_hu), &mut values);
+            malignant.push(f32::from(nodule.malignant == Some(true)));
+            kind.extend(KINDS.map(|k| f32::from(nodule.kind == Some(k))));
+            log_diameter.push((nodule.diameter_mm / 10.0).ln() as f32);
+            spiculation.push(nodule.spiculation.map_or(-1.0, |s| s as f32));
+        }
+        Ok(ClassifierBatch {
+            patches: Host { values, shape: [batch, 1, edge, edge, edge] },
+            malignant: Host { values: malignant, shape: [batch] },
+            kind: Host { values: kind, shape: [batch, KINDS.len()] },
+            log_diameter: Host { values: log_diameter, shape: [batch] },
+            spiculation: Host { values: spiculation, shape: [batch] },
+        })
+    }
+
+    /// `auc` and `log_likelihood` (mean, after Platt scaling), and that scaling itself.
+    fn evaluate(&self, objective: &ClassifierObjective, device: &Device) -> anyhow::Result<Metrics> {
+        let (mut logits, mut truth) = (Vec::new(), Vec::new());
+        for case in &self.tune {
+            let Volumes { volume, nodules } = Volumes::load(case)?;
+            let centres: Vec<_> = nodules.iter().map(|n| n.position).collect();
+            logits.extend(classify::logits(&objective.net, &self.config, &volume, &centres, device));
+            truth.extend(nodules.iter().map(|n| n.malignant == Some(true)));
+        }
+        let auc = roc::auc(&logits, &truth, 0.95)?;
+        let (calibration, log_likelihood) = platt(&logits, &truth);
+        Ok(Metrics::from([
+            ("auc".into(), auc.value),
+            ("log_likelihood".into(), log_likelihood),
+            ("platt_slope".into(), calibration.slope),
+            ("platt_intercept".into(), calibration.intercept),
+        ]))
+    }
+
+    fn selector(&self) -> &'static str {
+        "auc"
+    }
+
+    fn weights(&self, objective: &ClassifierObjective) -> Vec<u8> {
+        weights(&objective.net)
+    }
+}

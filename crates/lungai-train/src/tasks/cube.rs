@@ -1,0 +1,103 @@
+//! Cubes cut from volumes, and the symmetries they are shown in.
+
+use lungai_ct::AIR_HU;
+use lungai_imaging::normalise;
+use ndarray::ArrayView3;
+use rand::{RngExt, rngs::StdRng};
+
+/// One of the 48 symmetries of the cube: every axis may be mirrored, the axes may change places.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Symmetry {
+    /// Source axis of each axis of the result.
+    axes: [usize; 3],
+    /// Whether each source axis is mirrored.
+    mirrored: [bool; 3],
+}
+
+impl Symmetry {
+    /// Mirrors along x only: what anatomy looks like from the other side.
+    pub fn draw_side(rng: &mut StdRng) -> Self {
+        Self { axes: [0, 1, 2], mirrored: [false, false, rng.random()] }
+    }
+
+    /// Any of the 48: a nodule has no up or down.
+    pub fn draw_any(rng: &mut StdRng) -> Self {
+        const AXES: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        Self { axes: AXES[rng.random_range(0..6)], mirrored: rng.random() }
+    }
+
+    /// Whether left and right change places.
+    pub fn swaps_sides(self) -> bool {
+        self.mirrored[2]
+    }
+
+    /// Voxel of the source that is shown at `to`.
+    fn source(self, to: [usize; 3], edge: usize) -> [usize; 3] {
+        let mut from = [0; 3];
+        for (axis, source) in self.axes.into_iter().enumerate() {
+            from[source] = if self.mirrored[source] { edge - 1 - to[axis] } else { to[axis] };
+        }
+        from
+    }
+
+    /// Where a point of the source, in voxels, is shown.
+    pub fn point(self, from: [f64; 3], edge: usize) -> [f64; 3] {
+        self.axes.map(|source| if self.mirrored[source] { (edge - 1) as f64 - from[source] } else { from[source] })
+    }
+}
+
+/// Appends the cube of `edge` voxels at `start` (which may reach outside), `value` of each voxel or of `None` outside.
+pub fn cut<T: Copy, U>(
+    from: ArrayView3<'_, T>,
+    start: [isize; 3],
+    edge: usize,
+    symmetry: Symmetry,
+    value: impl Fn(Option<T>) -> U,
+    to: &mut Vec<U>,
+) {
+    for z in 0..edge {
+        for y in 0..edge {
+            for x in 0..edge {
+                let at = symmetry.source([z, y, x], edge);
+                let index: [usize; 3] = std::array::from_fn(|i| (start[i] + at[i] as isize) as usize);
+                // A negative index has become a huge one and is outside as well.
+                to.push(value(from.get(index).copied()));
+            }
+        }
+    }
+}
+
+/// HU with an offset, scaled to `-1..=1`; air outside.
+pub fn hu_value(shift_hu: f32, window: (f32, f32)) -> impl Fn(Option<i16>) -> f32 {
+    move |hu| normalise(f32::from(hu.unwrap_or(AIR_HU)) + shift_hu, window)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+    use rand::SeedableRng;
+
+    #[test]
+    fn points_move_with_the_voxels() {
+        let mut volume = Array3::<i16>::zeros((8, 8, 8));
+        volume[[1, 2, 5]] = 1000;
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..100 {
+            let symmetry = Symmetry::draw_any(&mut rng);
+            let mut cube = Vec::new();
+            cut(volume.view(), [0; 3], 8, symmetry, |hu| hu.unwrap_or(0), &mut cube);
+            let [z, y, x] = symmetry.point([1.0, 2.0, 5.0], 8).map(|v| v as usize);
+            assert_eq!(cube[(z * 8 + y) * 8 + x], 1000);
+        }
+    }
+
+    #[test]
+    fn outside_of_the_volume_there_is_air() {
+        let volume = Array3::<i16>::zeros((2, 2, 2));
+        let symmetry = Symmetry { axes: [0, 1, 2], mirrored: [false; 3] };
+        let mut cube = Vec::new();
+        cut(volume.view(), [-1, 0, 0], 2, symmetry, hu_value(0.0, (-1024.0, 1024.0)), &mut cube);
+        assert_eq!(cube, [-1.0, -1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,240 @@
+//! `cargo xtask test`: everything that CI runs.
+
+use crate::build::{cargo, found, needed, path_of, root};
+use crate::junit;
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+const HELP: &str = "cargo xtask test: format, lints, layers, licences, tests, doc tests, traces
+
+  --quick     only the tests (no format, lint, layer, licence and documentation check)
+  --json      print the counts as JSON at the end
+
+Real scans are tested where LUNGAI_REFERENCE_DATA names a folder of reference data.
+Results: target/evidence/junit.xml, traces: target/evidence/trace/ (where `cargo xtask evidence` looks for them)";
+
+/// Crates that must stay light, and what must not be among their dependencies.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("lungai-ct", &["burn", "polars", "tokio", "dicom-object", "serde_json"]),
+    ("lungai-imaging", &["burn", "polars", "tokio", "dicom-object"]),
+    ("lungai-phantom", &["burn", "polars", "tokio", "dicom-object"]),
+    ("lungai-metrics", &["burn", "polars", "tokio", "dicom-object"]),
+    ("lungai-dicom", &["burn", "polars", "tokio"]),
+    ("lungai-kernels", &["burn", "polars", "tokio", "ndarray"]),
+    ("lungai-datasets", &["burn", "polars", "tokio"]),
+    ("lungai-stats", &["burn", "polars", "tokio"]),
+    ("lungai-evidence", &["burn", "polars", "tokio"]),
+    ("lungai-cli", &["burn-train", "burn-autodiff", "polars", "plotters", "tokio"]),
+    (
+        "lungai-serve",
+        &["burn-train", "burn-autodiff", "polars", "plotters", "lungai-datasets", "lungai-phantom", "lungai-train"],
+    ),
+    ("xtask", &["burn", "polars", "tokio", "rustls"]),
+];
+
+/// Crates that may not be in the lock file at all, with the reason (RustSec or upkeep).
+const BANNED: &[(&str, &str)] = &[
+    ("serde_yml", "unsound, RUSTSEC-2025-0068"),
+    ("serde_yaml", "archived; use yaml_serde"),
+    ("rustls-pemfile", "archived, RUSTSEC-2025-0134"),
+    ("openssl", "TLS is rustls"),
+    ("rsa", "RUSTSEC-2023-0071"),
+    ("openidconnect", "brings rsa"),
+];
+
+/// Licences that are accepted; an expression passes if each of its `AND` parts has an accepted `OR` branch.
+const LICENCES: &[&str] = &[
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "0BSD",
+    "ISC",
+    "Zlib",
+    "MPL-2.0",
+    "Unicode-3.0",
+    "BSL-1.0",
+    "IJG",
+    "CC0-1.0",
+    "Unlicense",
+    "CDLA-Permissive-2.0",
+    "bzip2-1.0.6",
+];
+
+/// The verb.
+pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+    let has = |flag: &str| arguments.iter().any(|word| word == flag);
+    if has("--help") || has("-h") {
+        println!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = arguments.iter().find(|word| !["--quick", "--json"].iter().any(|known| word == known)) {
+        eprintln!("unknown argument {unknown:?}\n\n{HELP}");
+        return Ok(ExitCode::from(2));
+    }
+    needed()?;
+    if !has("--quick") {
+        step("format", cargo().args(["fmt", "--all", "--check"]))?;
+        println!("== layers");
+        layers()?;
+        println!("== licences and bans");
+        policy()?;
+        step("lints", cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    }
+    println!("== programs");
+    crate::build::programs()?;
+    let results = root().join("target/evidence");
+    let traces = results.join("trace");
+    if traces.exists() {
+        fs::remove_dir_all(&traces)?;
+    }
+    fs::create_dir_all(&traces)?;
+    let report = results.join("junit.xml");
+    println!("== tests");
+    let good = run_tests(&report, &traces)?;
+    if !has("--quick") {
+        step("doc tests", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+    }
+    ensure!(good, "tests failed; see above and {}", report.display());
+    println!("== traces");
+    let status = Command::new(path_of("lungai-evidence"))
+        .current_dir(root())
+        .args(["status", "--junit"])
+        .arg(&report)
+        .arg("--trace-dir")
+        .arg(&traces)
+        .status()
+        .context("lungai-evidence")?;
+    ensure!(status.success(), "the trace from requirements to tests is broken");
+    // The plain closing line that any reader of this output understands.
+    let (passed, failed) = counts(&report)?;
+    if has("--json") {
+        println!("{}", serde_json::json!({ "ok": true, "passed": passed, "failed": failed, "junit": report }));
+    } else {
+        println!("\n{passed} passed, {failed} failed");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
+    println!("== {name}");
+    let status = command.status().with_context(|| name.to_owned())?;
+    ensure!(status.success(), "{name} failed");
+    Ok(())
+}
+
+/// Whether all tests passed.
+fn run_tests(report: &PathBuf, traces: &PathBuf) -> anyhow::Result<bool> {
+    if report.exists() {
+        fs::remove_file(report)?;
+    }
+    if !found("cargo-nextest") {
+        println!("cargo-nextest is not installed: running the test programs one after the other");
+        let totals = junit::run_tests(report, &[("LUNGAI_TRACE_DIR", traces)])?;
+        return Ok(totals.failed == 0 && totals.passed > 0);
+    }
+    let status = cargo()
+        .args(["nextest", "run", "--workspace", "--no-fail-fast", "--profile", "ci"])
+        .env("LUNGAI_TRACE_DIR", traces)
+        .status()
+        .context("cargo nextest")?;
+    let written = root().join("target/nextest/ci/junit.xml");
+    fs::copy(&written, report).with_context(|| format!("{}", written.display()))?;
+    Ok(status.success())
+}
+
+/// Passed and failed, from the report's own attributes.
+fn counts(report: &PathBuf) -> anyhow::Result<(usize, usize)> {
+    let text = fs::read_to_string(report)?;
+    let head = text.lines().find(|line| line.contains("<testsuites")).context("a JUnit report")?;
+    let number = |name: &str| -> usize {
+        let value = head.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        value.and_then(|(digits, _)| digits.parse().ok()).unwrap_or(0)
+    };
+    let failed = number("failures") + number("errors");
+    Ok((number("tests") - failed, failed))
+}
+
+/// The leaf crates stay light and the shipped program links no training code.
+fn layers() -> anyhow::Result<()> {
+    for (package, heavy) in LAYERS {
+        let output = cargo()
+            .args(["tree", "-p", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+            .output()?;
+        ensure!(output.status.success(), "cargo tree -p {package}: {}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8_lossy(&output.stdout);
+        let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        if let Some(found) = heavy.iter().find(|name| names.contains(**name)) {
+            bail!("{package} must not depend on {found}");
+        }
+    }
+    Ok(())
+}
+
+/// Bans and licences: by cargo-deny where it is installed, else from cargo's own metadata.
+fn policy() -> anyhow::Result<()> {
+    if found("cargo-deny") {
+        return step("cargo deny", cargo().args(["deny", "check", "bans", "licenses", "sources"]));
+    }
+    let output = cargo().args(["metadata", "--format-version", "1", "--locked"]).output()?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let mut refused = BTreeMap::new();
+    for package in metadata["packages"].as_array().context("packages")? {
+        let name = package["name"].as_str().unwrap_or_default();
+        if let Some((_, reason)) = BANNED.iter().find(|(banned, _)| *banned == name) {
+            refused.insert(name, (*reason).to_owned());
+        }
+        let licence = package["license"].as_str().unwrap_or_default();
+        let own = package["source"].is_null();
+        if !own && !accepted(licence) && package["license_file"].is_null() {
+            refused.insert(name, format!("licence `{licence}` is not on the list"));
+        }
+        let source = package["source"].as_str().unwrap_or("registry+");
+        if !source.starts_with("registry+") {
+            refused.insert(name, "comes from outside the registry".into());
+        }
+    }
+    for (name, reason) in &refused {
+        eprintln!("refused: {name}: {reason}");
+    }
+    ensure!(refused.is_empty(), "{} dependencies are against the policy", refused.len());
+    Ok(())
+}
+
+/// Whether an SPDX expression can be satisfied with accepted licences. `OR` binds weaker than `AND`.
+fn accepted(expression: &str) -> bool {
+    let plain = expression.replace(['(', ')'], "").replace('/', " OR ");
+    let parts_with_or_inside = expression.contains('(');
+    let one = |licence: &str| LICENCES.contains(&licence.trim());
+    if parts_with_or_inside {
+        // `(A OR B) AND C`: every conjunct needs an accepted branch.
+        plain.split(" AND ").all(|part| part.split(" OR ").any(one))
+    } else {
+        plain.split(" OR ").any(|branch| branch.split(" AND ").all(one))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn licence_expressions_are_read_as_spdx_means_them() {
+        assert!(accepted("MIT OR GPL-3.0"));
+        assert!(accepted("MIT/Apache-2.0"));
+        assert!(accepted("(MIT OR Apache-2.0) AND Unicode-3.0"));
+        assert!(!accepted("GPL-3.0"));
+        assert!(!accepted("MIT AND GPL-3.0"));
+        assert!(!accepted(""));
+    }
+}
