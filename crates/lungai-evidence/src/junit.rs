@@ -1,5 +1,6 @@
 //! What the test runner said, from its JUnit XML. The only source of verdicts.
 use crate::failure::{Failure, fail};
+use lungai_trace::implements;
 use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -24,6 +25,9 @@ pub struct Case {
     pub not_evidenced: Vec<String>,
 }
 
+/// Tests are looked up by suite and name: the suite (or class) should be the executable's id as cargo-nextest writes it, such as
+/// `lungai-dicom`, `lungai-dicom::hostile` or `lungai-cli::bin/lungai`, and the name what libtest prints, such as `pixels::tests::x`.
+#[implements("RR-001")]
 pub fn parse(text: &str) -> Result<Vec<Case>, Failure> {
     let root = parse_xml(text)?;
     if root.name != "testsuites" && root.name != "testsuite" {
@@ -188,6 +192,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lungai_trace::verifies;
 
     /// In the form that cargo-nextest writes.
     const REPORT: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -206,6 +211,7 @@ mod tests {
   </testsuite>
 </testsuites>"#;
 
+    #[verifies("RR-001")]
     #[test]
     fn verdicts_names_and_notes_are_read() {
         let cases = parse(REPORT).unwrap();
@@ -216,6 +222,7 @@ mod tests {
         assert_eq!(cases[3].not_evidenced, ["reference data absent"]);
     }
 
+    #[verifies("RR-001")]
     #[test]
     fn a_cut_report_is_an_error_at_every_place() {
         for end in (20..REPORT.len() - 1).filter(|end| REPORT.is_char_boundary(*end)) {
@@ -224,6 +231,7 @@ mod tests {
         }
     }
 
+    #[verifies("RR-001")]
     #[test]
     fn a_document_type_is_refused() {
         assert!(parse("<!DOCTYPE x [<!ENTITY a SYSTEM \"/etc/passwd\">]><testsuites/>").is_err());

@@ -2,6 +2,7 @@
 use crate::failure::{Failure, fail};
 use crate::regulatory::Regulatory;
 use crate::workspace::Package;
+use lungai_trace::implements;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ impl Tag {
 }
 
 /// All tags of the workspace, sorted by place.
+#[implements("RR-001")]
 pub fn scan(root: &Path, packages: &[Package]) -> Result<Vec<Tag>, Failure> {
     let mut tags = Vec::new();
     for package in packages {
@@ -270,6 +272,7 @@ fn conditions(attributes: &[Attribute]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::workspace::Target;
+    use lungai_trace::verifies;
 
     fn scanned(files: &[(&str, &str)]) -> Vec<Tag> {
         let folder = tempfile::tempdir().unwrap();
@@ -285,6 +288,7 @@ mod tests {
         scan(folder.path(), &[package]).unwrap()
     }
 
+    #[verifies("RR-001")]
     #[test]
     fn modules_methods_and_tests_are_found_with_their_paths() {
         let tags = scanned(&[
@@ -319,6 +323,7 @@ mod tests {
         assert_eq!(tags[3].condition, ["feature=\"cuda\""]);
     }
 
+    #[verifies("RR-001")]
     #[test]
     fn a_test_inside_a_macro_is_found() {
         let tags = scanned(&[(

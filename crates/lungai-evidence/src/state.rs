@@ -138,6 +138,11 @@ pub fn requirements(
             .collect();
         let tests_state = from_tests(linked.iter().map(|i| &tests[*i]));
         let state = overall(requirement, tests_state, &criteria);
+        let exercised = |i: &usize| tests[*i].exercised.as_ref().is_some_and(|ids| ids.contains(&requirement.id));
+        if tests_state == State::Passed && !implemented_at.is_empty() && !linked.iter().any(exercised) {
+            let message = "none of its tests called a function that implements it".to_owned();
+            findings.push(Finding::new(Severity::Amber, "nothing-exercised", &requirement.id, message));
+        }
         findings.extend(gaps(requirement, tests_state, &implemented_at));
         all.push(RequirementStatus {
             requirement: requirement.clone(),
