@@ -4,6 +4,7 @@
 //! Everything is a plain function of its arguments: no file, no clock, no tensor, no hidden seed, and the
 //! same result for any number of threads. Arrays are `[z, y, x]`, points are patient LPS mm.
 
+pub mod augment;
 mod resample;
 
 mod components;
@@ -11,6 +12,7 @@ pub mod distance;
 pub mod morphology;
 mod surface;
 
+pub mod blobs;
 pub mod lungs;
 pub mod nodule;
 pub mod quality;
