@@ -164,8 +164,8 @@ impl Chest {
         let aorta = aorta(q) + 2.5;
         // Fat between heart and sternum, wider towards the diaphragm.
         let pad = 16.0 + 16.0 * smoothstep(20.0, -70.0, z);
-        let front = ellipse_distance(x - 5.0 - 4.0 * (0.02 * z).sin(), y + CAGE[1], pad, 20.0);
-        let base = smooth_max(smooth_max(column, spine, 10.0), front, 9.0);
+        let front = ellipse_distance(x - 5.0 - 4.0 * (0.02 * z).sin(), y + CAGE[1], 1.5 * pad, 15.0);
+        let base = smooth_max(smooth_max(column, spine, 10.0), front, 18.0);
         smooth_max(smooth_max(base, heart, 8.0), aorta, 6.0)
     }
 

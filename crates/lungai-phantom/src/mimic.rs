@@ -139,7 +139,9 @@ fn one(kind: MimicKind, chest: &Chest, trees: &Trees, rng: &mut impl Rng) -> Opt
             (centre, vec![Ellipsoid::flat(centre, inward, semi, uniform(rng, 1.5, 3.0), hu)])
         }
         MimicKind::Micronodule => {
-            let centre = point_at_depth(chest, rng, [3.0, 80.0])?;
+            // On a vessel it would be no nodule to anyone.
+            let clear = |p: V3| trees.vessels.iter().chain(&trees.airways).all(|tube| tube.distance(p) > 3.0);
+            let centre = (0..50).filter_map(|_| point_at_depth(chest, rng, [3.0, 80.0])).find(|p| clear(*p))?;
             let r = 0.5 * (2.1 + 0.4 * normal(rng)).clamp(1.2, 2.8);
             (centre, vec![Ellipsoid::flat(centre, direction(rng), [r, r], r, 60.0)])
         }

@@ -184,12 +184,12 @@ impl Nodule {
                 amplitude: uneven * uniform(rng, 0.4, 1.0),
             })
             .collect();
-        let n_spikes = if traits.spiculation > 0.13 { 6 + (10.0 * traits.spiculation) as usize } else { 0 };
+        let n_spikes = if traits.spiculation > 0.13 { 6 + (8.0 * traits.spiculation) as usize } else { 0 };
         let spikes = (0..n_spikes)
             .map(|_| Spike {
                 direction: direction(rng),
-                half_angle: uniform(rng, 0.2, 0.32),
-                length: traits.spiculation * uniform(rng, 0.5, 1.3),
+                half_angle: uniform(rng, 0.28, 0.44),
+                length: traits.spiculation * uniform(rng, 0.7, 1.8),
             })
             .collect();
         let soft = uniform(rng, 30.0, 60.0);
@@ -324,7 +324,7 @@ pub(crate) fn sphere_mm3(diameter: f64) -> f64 {
     PI / 6.0 * diameter.powi(3)
 }
 
-/// Spikes are some 0.25 wide: these lie 0.065 apart.
+/// Spikes are some 0.3 wide: these lie 0.065 apart.
 static DIRECTIONS: LazyLock<Vec<V3>> = LazyLock::new(|| (0..3000).map(|i| fibonacci(i, 3000)).collect());
 
 /// The `i`-th of `n` directions spread evenly over the sphere.

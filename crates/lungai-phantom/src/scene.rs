@@ -115,7 +115,7 @@ fn draw_nodules(mix: &CaseMix, chest: &Chest, trees: &Trees, rng: &mut impl Rng)
 fn seek(place: Place, traits: &Traits, chest: &Chest, trees: &Trees, rng: &mut impl Rng) -> Option<V3> {
     let r = 0.5 * traits.diameter_mm;
     // Spikes and lobes reach farther than the sphere of equal volume.
-    let reach = r * (1.15 + 1.2 * traits.spiculation);
+    let reach = r * (1.15 + 1.4 * traits.spiculation);
     for _ in 0..4000 {
         let at = match place {
             Place::Juxtapleural => mimic::point_at_depth(chest, rng, [0.2 * r, 0.75 * r])?,

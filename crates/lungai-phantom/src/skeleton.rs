@@ -47,7 +47,7 @@ pub fn bones(chest: &Chest) -> Vec<BonePart> {
                 [side * r * sin, cy + r * cos, z]
             };
             let neck =
-                [[side * 17.0, SPINE_Y + 4.0, top + 4.0], [side * 32.0, SPINE_Y + 20.0, top + 1.0], on_cage(0.0)];
+                [[side * 13.0, SPINE_Y + 19.0, top + 4.0], [side * 24.0, SPINE_Y + 33.0, top + 1.0], on_cage(0.0)];
             chain(&neck, 4.3, 520.0, 170.0);
             let bony: Vec<V3> = (0..=22).map(|i| on_cage(0.8 * i as f64 / 22.0)).collect();
             chain(&bony, 4.8, 620.0, 140.0);
@@ -91,7 +91,7 @@ pub fn spine(chest: &Chest, p: V3, width: f64) -> Option<(f64, f64)> {
     let lamina = (5.0 - (canal + 3.5).abs()).min(7.0 - phase.abs());
     let process =
         (3.6 - x.abs()).min(13.0 - (y - SPINE_Y - 44.0).abs()).min(8.0 - (phase + 0.35 * (y - SPINE_Y - 40.0)).abs());
-    let transverse = (5.0 - ((y - SPINE_Y - 21.0).powi(2) + phase * phase).sqrt()).min(30.0 - x.abs());
+    let transverse = (5.0 - ((y - SPINE_Y - 27.0).powi(2) + phase * phase).sqrt()).min(25.0 - x.abs());
     let behind = lamina.max(process).max(transverse).min(-canal);
     let bone = body.max(behind);
     let total = cover(bone);

@@ -31,6 +31,9 @@ pub struct Trees {
 /// Radius of the thinnest branches in mm.
 const LEAF_RADIUS: f64 = 0.7;
 
+/// Airways thinner than this are not seen on CT, nor drawn.
+const LEAST_LUMEN: f64 = 1.1;
+
 /// Thickness of an airway's wall in mm.
 pub fn wall_mm(lumen_radius: f64) -> f64 {
     0.5 + 0.13 * lumen_radius
@@ -192,7 +195,11 @@ impl Skeleton {
             }
             let side = unit(side);
             let radius = radii[i];
-            let gap = if lumen(radius) > 0.8 { radius + lumen(radius) + wall_mm(lumen(radius)) } else { 0.6 * radius };
+            let gap = if lumen(radius) > LEAST_LUMEN {
+                radius + lumen(radius) + wall_mm(lumen(radius))
+            } else {
+                0.6 * radius
+            };
             let end = add(branch.b, scale(side, gap));
             let from = branch.parent.map_or(start, |parent| ends[parent]);
             trees.vessels.push(Tube {
@@ -201,7 +208,7 @@ impl Skeleton {
                 radius: [radius, radius * 0.93],
                 generation: branch.generation + 1,
             });
-            if lumen(radius) > 0.8 {
+            if lumen(radius) > LEAST_LUMEN {
                 let r = lumen(radius);
                 trees.airways.push(Tube {
                     a: branch.a,
