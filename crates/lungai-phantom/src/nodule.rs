@@ -143,7 +143,7 @@ impl Traits {
                 NoduleKind::Calcified => 0.1,
             };
         let upper_lobe = rng.random::<f64>() < mix.upper_lobe_share;
-        let known = -4.1
+        let known = -4.5
             + 6.0 * (diameter_mm / 6.5).ln()
             + 7.5 * spiculation
             + match kind {
