@@ -9,7 +9,7 @@ use crate::morphology::dilate_mm;
 use crate::resample::{resample, resample_labels};
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelPoint, WorldPoint};
 use lungai_trace::implements;
-use ndarray::{Array3, ArrayView3, Axis, Zip};
+use ndarray::{Array3, Axis, Zip};
 use rayon::prelude::*;
 
 /// A bright ball in the lung.
@@ -47,8 +47,11 @@ pub fn detect(volume: &Volume, lungs: &LabelMap) -> Vec<Blob> {
         let tissue = Zip::from(resample(volume, &grid).hu())
             .and(&gate)
             .par_map_collect(|hu, gate| if *gate { f32::from(*hu).clamp(LUNG_HU, TISSUE_HU) } else { LUNG_HU });
+        // Gaussians add up in squares: each scale starts from the one before.
+        let (mut smooth, mut reached) = (tissue, 0.0f64);
         for sigma in sigmas {
-            let smooth = gaussian(tissue.view(), sigma);
+            smooth = gaussian(&smooth, (sigma * sigma - reached * reached).sqrt());
+            reached = sigma;
             found.extend(maxima(&smooth, &inside, &grid, sigma));
         }
     }
@@ -86,9 +89,12 @@ fn region(lungs: &LabelMap) -> Option<Geometry> {
     if first[0] == usize::MAX {
         return None;
     }
+    // Not beyond the scan: a vessel that it cuts off would become a ball.
     let margin = lungs.geometry().spacing().zyx_mm().map(|mm| (8.0 / mm).ceil() as usize);
-    let start = std::array::from_fn(|i| first[i] as isize - margin[i] as isize);
-    let size = std::array::from_fn(|i| last[i] - first[i] + 1 + 2 * margin[i]);
+    let start: [usize; 3] = std::array::from_fn(|i| first[i].saturating_sub(margin[i]));
+    let end: [usize; 3] = std::array::from_fn(|i| (last[i] + 1 + margin[i]).min(lungs.geometry().size()[i]));
+    let size = std::array::from_fn(|i| end[i] - start[i]);
+    let start = start.map(|v| v as isize);
     Some(lungs.geometry().window(start, size))
 }
 
@@ -99,16 +105,18 @@ fn maxima(smooth: &Array3<f32>, inside: &Array3<bool>, grid: &Geometry, sigma: f
     if nz < 5 || ny < 5 || nx < 5 {
         return Vec::new();
     }
+    let values = smooth.as_slice().expect("made in standard layout");
     response.axis_iter_mut(Axis(0)).into_par_iter().enumerate().skip(1).take(nz - 2).for_each(|(z, mut slice)| {
-        for y in 1..ny - 1 {
+        let line = |dz: usize, dy: usize, y: usize| {
+            let from = ((z + dz - 1) * ny + y + dy - 1) * nx;
+            &values[from..from + nx]
+        };
+        for (y, mut row) in slice.rows_mut().into_iter().enumerate().skip(1).take(ny - 2) {
+            let (here, below, above) = (line(1, 1, y), line(0, 1, y), line(2, 1, y));
+            let (front, back) = (line(1, 0, y), line(1, 2, y));
             for x in 1..nx - 1 {
-                let around = smooth[[z - 1, y, x]]
-                    + smooth[[z + 1, y, x]]
-                    + smooth[[z, y - 1, x]]
-                    + smooth[[z, y + 1, x]]
-                    + smooth[[z, y, x - 1]]
-                    + smooth[[z, y, x + 1]];
-                slice[[y, x]] = 6.0 * smooth[[z, y, x]] - around;
+                let around = below[x] + above[x] + front[x] + back[x] + here[x - 1] + here[x + 1];
+                row[x] = 6.0 * here[x] - around;
             }
         }
     });
@@ -180,8 +188,9 @@ fn eigenvalues([zz, yy, xx, zy, zx, yx]: [f64; 6]) -> [f64; 3] {
 }
 
 /// Gaussian smoothing, the border's values repeated outwards.
-fn gaussian(source: ArrayView3<'_, f32>, sigma: f64) -> Array3<f32> {
+fn gaussian(source: &Array3<f32>, sigma: f64) -> Array3<f32> {
     let (nz, ny, nx) = source.dim();
+    let values = source.as_slice().expect("made in standard layout");
     let radius = (3.0 * sigma).ceil() as usize;
     let mut half: Vec<f32> = (0..=radius).map(|i| (-0.5 * (i as f64 / sigma).powi(2)).exp() as f32).collect();
     let sum = half[0] + 2.0 * half[1..].iter().sum::<f32>();
@@ -194,7 +203,7 @@ fn gaussian(source: ArrayView3<'_, f32>, sigma: f64) -> Array3<f32> {
         for k in 0..=2 * radius {
             let from = (z + k).saturating_sub(radius).min(nz - 1);
             let weight = half[k.abs_diff(radius)];
-            for (sum, v) in plane.iter_mut().zip(source.index_axis(Axis(0), from)) {
+            for (sum, v) in plane.iter_mut().zip(&values[from * ny * nx..(from + 1) * ny * nx]) {
                 *sum += weight * v;
             }
         }
@@ -211,10 +220,11 @@ fn gaussian(source: ArrayView3<'_, f32>, sigma: f64) -> Array3<f32> {
             let (left, right) = (line[radius], line[radius + nx - 1]);
             line[..radius].fill(left);
             line[radius + nx..].fill(right);
-            for (x, voxel) in row.iter_mut().enumerate() {
-                let centre = x + radius;
-                let sides: f32 = (1..=radius).map(|k| half[k] * (line[centre - k] + line[centre + k])).sum();
-                *voxel = half[0] * line[centre] + sides;
+            let row = row.as_slice_mut().expect("rows are contiguous");
+            row.iter_mut().zip(&line[radius..]).for_each(|(sum, v)| *sum = half[0] * v);
+            for k in 1..=radius {
+                let pairs = line[radius - k..].iter().zip(&line[radius + k..]);
+                row.iter_mut().zip(pairs).for_each(|(sum, (a, b))| *sum += half[k] * (a + b));
             }
         }
     });
