@@ -149,6 +149,7 @@ fn cross(a: Point, b: Point) -> Point {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lungai_trace::verifies;
     use std::collections::HashMap;
 
     fn unit() -> Spacing {
@@ -227,5 +228,26 @@ mod tests {
         let rod = surface(Array3::from_elem((3, 3, 15), true).view(), unit());
         assert!(rod.sphericity().unwrap() < 0.75);
         assert_eq!(surface(Array3::from_elem((2, 2, 2), false).view(), unit()).sphericity(), None);
+    }
+
+    /// Numbers from PyRadiomics 3.0.1: see `tests/peers/imaging_surface.py`.
+    #[verifies("FR-004")]
+    #[test]
+    fn shapes_equal_pyradiomics() {
+        let check = |inside: &dyn Fn(f64, f64, f64) -> bool, volume: f64, area: f64, sphericity: f64| {
+            let mask = Array3::from_shape_fn((25, 25, 25), |(z, y, x)| {
+                inside(z as f64 - 12.0, y as f64 - 12.0, x as f64 - 12.0)
+            });
+            let s = surface(mask.view(), Spacing::new([1.25, 0.7, 0.7]).unwrap());
+            // Bent loops may be cut into triangles in several ways.
+            assert!((s.volume_mm3 / volume - 1.0).abs() < 0.005, "{} for {volume}", s.volume_mm3);
+            assert!((s.area_mm2 / area - 1.0).abs() < 0.01, "{} for {area}", s.area_mm2);
+            assert!((s.sphericity().unwrap() - sphericity).abs() < 0.01);
+        };
+        let ball = |z: f64, y: f64, x: f64, r2: f64| z * z + y * y + x * x <= r2;
+        check(&|z, y, x| ball(z, y, x, 100.0), 2540.54792, 1042.42041, 0.86375945);
+        check(&|z, y, x| ball(z / 5.0, y / 8.0, x / 11.0, 1.0), 1094.84375, 585.21743, 0.87781225);
+        let lobed = |z, y, x| ball(z, y, x - 4.0, 36.0) || ball(z, y - 5.0, x + 4.0, 20.0) || ball(z - 5.0, y, x, 9.0);
+        check(&lobed, 829.9375, 600.97082, 0.71065857);
     }
 }
