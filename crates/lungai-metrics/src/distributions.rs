@@ -30,6 +30,21 @@ pub fn chi_squared_upper_tail(x: f64, df: f64) -> f64 {
     upper_gamma(df / 2.0, x / 2.0)
 }
 
+/// The `x` that a chi-squared variable exceeds with probability `1 - p`, by bisection to the last bit.
+pub(crate) fn chi_squared_quantile(p: f64, df: f64) -> f64 {
+    let (mut low, mut high) = (0.0, df.max(1.0));
+    while chi_squared_upper_tail(high, df) > 1.0 - p {
+        high *= 2.0;
+    }
+    loop {
+        let middle = 0.5 * (low + high);
+        if middle <= low || middle >= high {
+            return middle;
+        }
+        if chi_squared_upper_tail(middle, df) > 1.0 - p { low = middle } else { high = middle }
+    }
+}
+
 /// The `x` with regularised incomplete beta `I_x(a, b) = p`, by bisection to the last bit.
 pub(crate) fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);

@@ -1,6 +1,6 @@
 //! Intervals of a proportion: so many of so many.
 
-use crate::distributions::beta_quantile;
+use crate::distributions::{beta_quantile, chi_squared_quantile};
 use crate::error::{at_least, deviate};
 use crate::{Interval, MetricsError};
 
@@ -30,6 +30,29 @@ pub fn proportion(successes: usize, trials: usize, level: f64) -> Result<Proport
         wilson: wilson(successes, trials, deviate(level)?),
         clopper_pearson: clopper_pearson(successes, trials, 1.0 - level),
     })
+}
+
+/// A rate of events with its exact interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// `events / exposures`.
+    pub value: f64,
+    /// Garwood's exact Poisson interval.
+    pub interval: Interval,
+}
+
+/// `events` over `exposures` (false positives over scans) with Garwood's two-sided interval (Biometrika 1936;28:437). Events
+/// are taken as independent: where some scans draw many, resample as well.
+///
+/// # Errors
+/// No exposures, or a level outside `0..1`.
+pub fn rate(events: usize, exposures: usize, level: f64) -> Result<Rate, MetricsError> {
+    at_least("exposures of a rate", exposures, 1)?;
+    deviate(level)?;
+    let (k, n, alpha) = (events as f64, exposures as f64, 1.0 - level);
+    let low = if events == 0 { 0.0 } else { chi_squared_quantile(alpha / 2.0, 2.0 * k) / 2.0 };
+    let high = chi_squared_quantile(1.0 - alpha / 2.0, 2.0 * k + 2.0) / 2.0;
+    Ok(Rate { value: k / n, interval: [low / n, high / n] })
 }
 
 /// Wilson, J Am Stat Assoc 1927;22:209.
@@ -74,6 +97,15 @@ mod tests {
         let p = proportion(0, 10, 0.95).unwrap();
         close(p.clopper_pearson, [0.0, 0.30850], 5e-6);
         assert_eq!(p.wilson[0], 0.0);
+    }
+
+    #[test]
+    fn a_rate_without_events_has_an_upper_limit() {
+        // -ln(0.025) = 3.6889 events, and the tabulated limits of ten events, 4.7954 and 18.3904.
+        let none = rate(0, 10, 0.95).unwrap();
+        close(none.interval, [0.0, 0.36889], 5e-6);
+        close(rate(10, 1, 0.95).unwrap().interval, [4.7954, 18.3904], 5e-5);
+        assert!(rate(1, 0, 0.95).is_err());
     }
 
     #[test]

@@ -157,6 +157,23 @@ pub fn brier(probabilities: &[f64], positive: &[bool]) -> Result<f64, MetricsErr
     Ok(sum / probabilities.len() as f64)
 }
 
+/// Expected calibration error: mean distance between stated probability and observed share over `bins` equally wide bins,
+/// weighted by their cases (Naeini et al., AAAI 2015:2901). Biased upwards where bins hold few cases.
+///
+/// # Errors
+/// Lists of different length, no cases or bins, a probability outside `0..=1`.
+#[implements("FR-005")]
+pub fn calibration_error(probabilities: &[f64], positive: &[bool], bins: usize) -> Result<f64, MetricsError> {
+    brier(probabilities, positive)?; // the same demands
+    at_least("bins of a calibration error", bins, 1)?;
+    let mut gap = vec![0.0; bins];
+    for (p, positive) in probabilities.iter().zip(positive) {
+        let bin = ((p * bins as f64) as usize).min(bins - 1);
+        gap[bin] += p - f64::from(u8::from(*positive));
+    }
+    Ok(gap.iter().map(|gap| gap.abs()).sum::<f64>() / probabilities.len() as f64)
+}
+
 /// Share of the other group that each case is placed above (positives) or below (negatives).
 struct Placements {
     auc: f64,
@@ -264,6 +281,9 @@ mod tests {
         let c = confusion(&p, &truth, 0.5).unwrap();
         assert_eq!((c.true_positives, c.false_negatives, c.false_positives, c.true_negatives), (1, 1, 1, 1));
         assert!(brier(&[1.2], &[true]).is_err());
+        // Two bins: 0.9 + 0.6 stated for one of two, 0.4 + 0.2 for the other one of two.
+        assert!((calibration_error(&p, &truth, 2).unwrap() - (0.5 + 0.4) / 4.0).abs() < 1e-15);
+        assert_eq!(calibration_error(&[1.0, 0.0], &[true, false], 10), Ok(0.0));
     }
 
     proptest! {
