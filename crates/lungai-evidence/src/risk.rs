@@ -216,9 +216,7 @@ fn gaps(status: &RiskStatus) -> Vec<Finding> {
             let item = &c.control.id;
             match proof {
                 Proof::Shown => (),
-                Proof::Broken => {
-                    add(Severity::Red, "control-broken", item, format!("{which} is disproved: {}", c.control.en))
-                }
+                Proof::Broken => add(Severity::Red, "control-broken", item, format!("{which} fails: {}", c.control.en)),
                 Proof::NotShown => {
                     add(Severity::Amber, "control-not-shown", item, format!("{which} is not shown: {}", c.control.en))
                 }

@@ -90,7 +90,15 @@ pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Resul
                 "states no licence".to_owned(),
             ));
         }
-        let is_direct = role != "tool" && direct.contains_key(component.name.as_str());
+        let users: BTreeSet<&str> = direct.get(component.name.as_str()).into_iter().flatten().copied().collect();
+        // Another version of the same name may come in further down the tree: only the one that our crates use is direct.
+        let users: Vec<String> = closure
+            .edges
+            .iter()
+            .filter(|(user, used)| used == component && users.contains(user.name.as_str()))
+            .map(|(user, _)| user.name.clone())
+            .collect();
+        let is_direct = role != "tool" && !users.is_empty();
         let entry = known.get(component.name.as_str()).filter(|_| is_direct);
         let text =
             |pick: fn(&crate::regulatory::Soup) -> &String| entry.map(|soup| pick(soup).clone()).unwrap_or_default();
@@ -101,11 +109,7 @@ pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Resul
             source: source.trim_start_matches("registry+").to_owned(),
             sha256: sha256.clone(),
             licence: licence.to_owned(),
-            used_by: if is_direct {
-                direct[component.name.as_str()].iter().map(|user| (*user).to_owned()).collect()
-            } else {
-                Vec::new()
-            },
+            used_by: users,
             purpose: text(|soup| &soup.purpose),
             requires: text(|soup| &soup.requires),
             needs: text(|soup| &soup.needs),

@@ -159,7 +159,7 @@ pre{background:var(--soft);border:1px solid var(--line);border-radius:.3rem;padd
 .tile span{color:var(--mute);font-size:.9em}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.93em}
 th,td{text-align:left;vertical-align:top;padding:.45rem .6rem;border-bottom:1px solid var(--line)}th{color:var(--mute);font-weight:600;white-space:nowrap}
-tbody tr:hover{background:var(--soft)}td.id{white-space:nowrap;font-weight:600}td.num{white-space:nowrap;font-variant-numeric:tabular-nums}
+tbody tr:hover{background:var(--soft)}td.id{white-space:nowrap;font-weight:600}td.id .mute{white-space:normal;font-weight:400;display:block}td.num{white-space:nowrap;font-variant-numeric:tabular-nums}
 .chip{display:inline-block;padding:.05rem .5rem;border-radius:.3rem;font-size:.87em;font-weight:600;white-space:nowrap}
 .chip.red{color:var(--red);background:var(--red-bg)}.chip.amber{color:var(--amber);background:var(--amber-bg)}.chip.green{color:var(--green);background:var(--green-bg)}.chip.grey{color:var(--grey);background:var(--grey-bg)}
 .mute,[lang=zh]{color:var(--mute)}td [lang=zh],dd>[lang=zh],p+[lang=zh]{display:block;font-size:.93em}

@@ -201,14 +201,16 @@ fn grouped(out: &mut String, findings: &[&Finding], title: &str) {
     for (rule, findings) in rules {
         let mut items: Vec<&str> = findings.iter().map(|f| f.item.as_str()).collect();
         items.dedup();
-        let more = if items.len() > 6 { ", …" } else { "" };
+        // Long names would hide what they stand for.
+        let shown: Vec<&str> = items.iter().copied().take_while(|item| item.len() < 24).take(6).collect();
+        let more = if shown.len() < items.len() { if shown.is_empty() { "…" } else { ", …" } } else { "" };
         let colour = html::colour(Some(findings[0].severity));
         put!(
             out,
             "<details><summary>{} {} <span class=\"mute\">{}{more}</span></summary><table><tbody>",
             chip(colour, rule),
             findings.len(),
-            Esc(items.iter().take(6).copied().collect::<Vec<_>>().join(", "))
+            Esc(shown.join(", "))
         );
         for f in findings {
             put!(out, "<tr><td class=\"id\">{}<td>{}", Esc(&f.item), Esc(&f.message));
