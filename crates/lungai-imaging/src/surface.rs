@@ -239,8 +239,8 @@ mod tests {
                 inside(z as f64 - 12.0, y as f64 - 12.0, x as f64 - 12.0)
             });
             let s = surface(mask.view(), Spacing::new([1.25, 0.7, 0.7]).unwrap());
-            // Bent loops may be cut into triangles in several ways.
-            assert!((s.volume_mm3 / volume - 1.0).abs() < 0.005, "{} for {volume}", s.volume_mm3);
+            // Its table decides faces with diagonal corners otherwise and cuts some bent loops differently.
+            assert!((s.volume_mm3 / volume - 1.0).abs() < 0.01, "{} for {volume}", s.volume_mm3);
             assert!((s.area_mm2 / area - 1.0).abs() < 0.01, "{} for {area}", s.area_mm2);
             assert!((s.sphericity().unwrap() - sphericity).abs() < 0.01);
         };
