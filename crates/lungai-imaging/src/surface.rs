@@ -117,7 +117,7 @@ fn triangles(case: usize) -> Vec<[Point; 3]> {
 /// An edge's midpoint, doubled, so that it is exact and comparable.
 type Key = [u8; 3];
 
-/// The fan of least area among those from each corner of the ring.
+/// The fan of most area among those from each corner of the ring: the choice of the published table.
 fn cut(ring: &[Point]) -> Vec<[Point; 3]> {
     let fan = |from: usize| -> Vec<[Point; 3]> {
         let at = |k: usize| ring[(from + k) % ring.len()];
@@ -131,7 +131,7 @@ fn cut(ring: &[Point]) -> Vec<[Point; 3]> {
             })
             .sum()
     };
-    (0..ring.len()).map(fan).min_by(|a, b| area(a).total_cmp(&area(b))).unwrap_or_default()
+    (0..ring.len()).map(fan).max_by(|a, b| area(a).total_cmp(&area(b))).unwrap_or_default()
 }
 
 fn minus(a: Point, b: Point) -> Point {
@@ -234,20 +234,20 @@ mod tests {
     #[verifies("FR-004")]
     #[test]
     fn shapes_equal_pyradiomics() {
-        let check = |inside: &dyn Fn(f64, f64, f64) -> bool, volume: f64, area: f64, sphericity: f64| {
+        let check = |inside: &dyn Fn(f64, f64, f64) -> bool, volume: f64, area: f64, sphericity: f64, within: f64| {
             let mask = Array3::from_shape_fn((25, 25, 25), |(z, y, x)| {
                 inside(z as f64 - 12.0, y as f64 - 12.0, x as f64 - 12.0)
             });
             let s = surface(mask.view(), Spacing::new([1.25, 0.7, 0.7]).unwrap());
-            // Its table decides faces with diagonal corners otherwise and cuts some bent loops differently.
-            assert!((s.volume_mm3 / volume - 1.0).abs() < 0.01, "{} for {volume}", s.volume_mm3);
-            assert!((s.area_mm2 / area - 1.0).abs() < 0.01, "{} for {area}", s.area_mm2);
-            assert!((s.sphericity().unwrap() - sphericity).abs() < 0.01);
+            for (found, want) in [(s.volume_mm3, volume), (s.area_mm2, area), (s.sphericity().unwrap(), sphericity)] {
+                assert!((found / want - 1.0).abs() < within, "{found} for {want}");
+            }
         };
         let ball = |z: f64, y: f64, x: f64, r2: f64| z * z + y * y + x * x <= r2;
-        check(&|z, y, x| ball(z, y, x, 100.0), 2540.54792, 1042.42041, 0.86375945);
-        check(&|z, y, x| ball(z / 5.0, y / 8.0, x / 11.0, 1.0), 1094.84375, 585.21743, 0.87781225);
+        check(&|z, y, x| ball(z, y, x, 100.0), 2540.54792, 1042.42041, 0.86375945, 1e-6);
+        check(&|z, y, x| ball(z / 5.0, y / 8.0, x / 11.0, 1.0), 1094.84375, 585.21743, 0.87781225, 1e-6);
         let lobed = |z, y, x| ball(z, y, x - 4.0, 36.0) || ball(z, y - 5.0, x + 4.0, 20.0) || ball(z - 5.0, y, x, 9.0);
-        check(&lobed, 829.9375, 600.97082, 0.71065857);
+        // Its table decides faces with diagonal corners case by case, which leaves holes; ours the same way always.
+        check(&lobed, 829.9375, 600.97082, 0.71065857, 0.01);
     }
 }
