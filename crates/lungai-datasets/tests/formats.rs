@@ -1,5 +1,7 @@
 //! Research formats against files made by other programs and against headers written out by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelIndex, WorldPoint};
 use lungai_datasets::{
     DatasetError, hu_sha256, open, read_image, read_labels, read_volume, write_labels, write_volume,

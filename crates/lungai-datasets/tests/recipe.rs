@@ -1,5 +1,7 @@
 //! Making a synthetic data set, from the recipe's text to what a training run would load.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use lungai_datasets::recipe::{Progress, Recipe, make};
 use lungai_datasets::{DatasetError, Manifest, Split};
 use lungai_trace::verifies;
