@@ -1,0 +1,347 @@
+//! The figures, as SVG and PNG from the same drawing.
+
+use crate::record::ScanRecord;
+use crate::results::{Curve, Group, Results};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::register_font;
+use std::path::Path;
+use std::sync::Once;
+
+/// A finished figure.
+pub struct Picture {
+    /// File name without extension.
+    pub name: &'static str,
+    /// What it shows.
+    pub caption: String,
+    /// The drawing; the PNG lies beside it.
+    pub svg: String,
+}
+
+/// What every figure says of where it comes from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Model name and version.
+    pub model: String,
+    /// Data set.
+    pub data_set: String,
+    /// Whether the images were computed.
+    pub synthetic: bool,
+    /// Confidence in percent.
+    pub percent: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Chart {
+    Froc,
+    Roc,
+    Dice,
+    Sizes,
+    Centres,
+}
+
+struct Sheet<'a> {
+    results: &'a Results,
+    records: &'a [ScanRecord],
+    origin: &'a Origin,
+}
+
+const SIZE: (u32, u32) = (960, 640);
+const FONT: &str = "sans-serif";
+/// Colours that stay apart for colour-blind readers (Okabe and Ito).
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const ORANGE: RGBColor = RGBColor(213, 94, 0);
+const GREY: RGBColor = RGBColor(90, 90, 90);
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// Draws all figures that the results carry into `folder`.
+///
+/// # Errors
+/// What the drawing backend says.
+pub fn draw(
+    results: &Results,
+    records: &[ScanRecord],
+    origin: &Origin,
+    folder: &Path,
+) -> Result<Vec<Picture>, Box<dyn std::error::Error>> {
+    with_font();
+    let sheet = Sheet { results, records, origin };
+    let percent = origin.percent;
+    let mut charts = vec![(
+        Chart::Froc,
+        "froc",
+        format!("Sensitivity against false positives per scan, with the {percent} % band over patients."),
+    )];
+    if !results.malignancy.curve.is_empty() {
+        charts.push((Chart::Roc, "roc", "ROC of malignancy over nodules with a diagnosis.".into()));
+    }
+    if records.iter().any(|r| r.lungs.is_some()) {
+        charts.push((Chart::Dice, "dice", "Dice of each lung of each scan, by centre.".into()));
+    }
+    let at_the_point = |by: &str| format!("Sensitivity at the operating point by {by}, with {percent} % intervals.");
+    charts.push((Chart::Sizes, "sizes", at_the_point("diameter")));
+    charts.push((Chart::Centres, "centres", at_the_point("centre")));
+
+    let mut pictures = Vec::new();
+    for (chart, name, caption) in charts {
+        let png = folder.join(format!("{name}.png"));
+        sheet.paint(chart, &BitMapBackend::new(&png, SIZE).into_drawing_area())?;
+        let mut svg = String::new();
+        sheet.paint(chart, &SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())?;
+        std::fs::write(folder.join(format!("{name}.svg")), &svg)?;
+        let caption = if origin.synthetic { format!("{caption} SYNTHETIC data.") } else { caption };
+        pictures.push(Picture { name, caption, svg });
+    }
+    Ok(pictures)
+}
+
+/// No system font is relied on: a figure looks alike on every machine.
+fn with_font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let bytes = include_bytes!("../fonts/DejaVuSans-latin.ttf");
+        assert!(register_font(FONT, FontStyle::Normal, bytes).is_ok(), "the shipped font is a font");
+    });
+}
+
+impl Sheet<'_> {
+    fn paint<B: DrawingBackend>(&self, chart: Chart, area: &DrawingArea<B, Shift>) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        area.fill(&WHITE)?;
+        match chart {
+            Chart::Froc => self.froc(area)?,
+            Chart::Roc => self.roc(area)?,
+            Chart::Dice => self.dice(area)?,
+            Chart::Sizes => {
+                self.groups(area, "Sensitivity by size", "Diameter of the reference nodule", &self.results.sizes)?
+            }
+            Chart::Centres => self.groups(area, "Sensitivity by centre", "Centre", &self.results.centres)?,
+        }
+        area.present()?;
+        Ok(())
+    }
+
+    fn title(&self, of: &str) -> String {
+        let Origin { model, data_set, synthetic, .. } = self.origin;
+        format!("{of}: {model} on {data_set}{}", if *synthetic { " (SYNTHETIC)" } else { "" })
+    }
+
+    fn froc<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        let detection = &self.results.detection;
+        let mut chart = ChartBuilder::on(area)
+            .caption(self.title("FROC"), (FONT, 22))
+            .margin(16)
+            .x_label_area_size(52)
+            .y_label_area_size(66)
+            .build_cartesian_2d(-3.0..3.0f64, 0.0..1.0f64)?;
+        chart
+            .configure_mesh()
+            .x_desc("False positives per scan")
+            .y_desc("Sensitivity")
+            .x_labels(7)
+            .y_labels(11)
+            .x_label_formatter(&|x| fraction(x.exp2()))
+            .y_label_formatter(&|y| format!("{y:.1}"))
+            .label_style((FONT, 17))
+            .axis_desc_style((FONT, 19))
+            .light_line_style(WHITE)
+            .draw()?;
+        let percent = self.origin.percent;
+        for (curve, name, colour) in
+            [(&self.results.baseline, "threshold and blobs", GREY), (&detection.curve, "model", BLUE)]
+        {
+            let edge = |side: usize| curve.band.iter().map(move |p| (p.rate.log2(), p.ci[side]));
+            let outline: Vec<(f64, f64)> = edge(1).chain(edge(0).collect::<Vec<_>>().into_iter().rev()).collect();
+            chart.draw_series([Polygon::new(outline, colour.mix(0.15))])?;
+            let line = curve.band.iter().map(|p| (p.rate.log2(), p.sensitivity));
+            chart
+                .draw_series(LineSeries::new(line, colour.stroke_width(3)))?
+                .label(format!("{name}: CPM {}", with_interval(curve, percent)))
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
+        }
+        if let (Some(rate), Some(sensitivity)) = (detection.fp_per_scan.value, detection.sensitivity.value) {
+            let at = (rate.log2().clamp(-3.0, 3.0), sensitivity);
+            let outside = if (0.125..=8.0).contains(&rate) { "" } else { ", outside of the axis" };
+            chart
+                .draw_series([Circle::new(at, 7, ORANGE.filled())])?
+                .label(format!("operating point: {sensitivity:.3} at {rate:.2} per scan{outside}"))
+                .legend(|(x, y)| Circle::new((x + 13, y), 6, ORANGE.filled()));
+        }
+        legend(&mut chart, SeriesLabelPosition::LowerRight)
+    }
+
+    fn roc<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        let m = &self.results.malignancy;
+        let mut chart = ChartBuilder::on(area)
+            .caption(self.title("Malignancy ROC"), (FONT, 22))
+            .margin(16)
+            .x_label_area_size(52)
+            .y_label_area_size(66)
+            .build_cartesian_2d(0.0..1.0f64, 0.0..1.0f64)?;
+        chart
+            .configure_mesh()
+            .x_desc("1 - specificity")
+            .y_desc("Sensitivity")
+            .x_labels(11)
+            .y_labels(11)
+            .x_label_formatter(&|x| format!("{x:.1}"))
+            .y_label_formatter(&|y| format!("{y:.1}"))
+            .label_style((FONT, 17))
+            .axis_desc_style((FONT, 19))
+            .light_line_style(WHITE)
+            .draw()?;
+        chart.draw_series([PathElement::new([(0.0, 0.0), (1.0, 1.0)], GREY.mix(0.5))])?;
+        for (points, figure, name, colour) in [
+            (&m.curve_found, m.auc_found, "found nodules", GREY),
+            (&m.curve, m.auc, "all nodules, missed ones score 0", BLUE),
+        ] {
+            let (Some(value), Some([low, high])) = (figure.value, figure.ci) else { continue };
+            let line = std::iter::once((0.0, 0.0)).chain(points.iter().map(|p| (p[1], p[2])));
+            chart
+                .draw_series(LineSeries::new(line, colour.stroke_width(3)))?
+                .label(format!(
+                    "{name} (n = {}): AUC {value:.3} ({} % {low:.3} to {high:.3})",
+                    figure.n, self.origin.percent
+                ))
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
+        }
+        legend(&mut chart, SeriesLabelPosition::LowerRight)
+    }
+
+    fn dice<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        let centres: Vec<&str> = self.results.centres.iter().map(|c| c.name.as_str()).collect();
+        let values = self.records.iter().filter_map(|r| r.lungs).flatten().map(|side| side.dice);
+        let lowest = values.fold(1.0, f64::min);
+        let floor = ((lowest * 20.0).floor() / 20.0 - 0.01).max(0.0);
+        let mut chart = self.by_name(area, "Lung Dice", "Centre", "Dice", &centres, floor..1.0)?;
+        for (side, name, colour) in [(0usize, "right lung", BLUE), (1, "left lung", ORANGE)] {
+            let shift = if side == 0 { -0.12 } else { 0.12 };
+            let points = self.records.iter().filter_map(|r| {
+                let place = centres.iter().position(|c| *c == r.centre)?;
+                Some((place as f64 + shift, r.lungs?[side].dice))
+            });
+            chart
+                .draw_series(points.map(|at| Circle::new(at, 6, colour.mix(0.6).filled())))?
+                .label(name)
+                .legend(move |(x, y)| Circle::new((x + 13, y), 6, colour.filled()));
+        }
+        legend(&mut chart, SeriesLabelPosition::LowerRight)
+    }
+
+    fn groups<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        title: &str,
+        axis: &str,
+        groups: &[Group],
+    ) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        let names: Vec<String> = groups.iter().map(|g| format!("{} ({}/{})", g.name, g.found, g.nodules)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut chart = self.by_name(area, title, axis, "Sensitivity at the operating point", &names, 0.0..1.0)?;
+        for (i, group) in groups.iter().enumerate() {
+            let (Some(value), Some([low, high])) = (group.sensitivity.value, group.sensitivity.ci) else { continue };
+            let x = i as f64;
+            let colour = if group.descriptive { GREY } else { BLUE };
+            let bar = [(x, low), (x, high)];
+            let caps = [low, high].map(|y| PathElement::new([(x - 0.04, y), (x + 0.04, y)], colour.stroke_width(3)));
+            chart.draw_series([PathElement::new(bar, colour.stroke_width(3))])?;
+            chart.draw_series(caps)?;
+            chart.draw_series([Circle::new((x, value), 7, colour.filled())])?;
+        }
+        for (colour, name) in [(BLUE, "judged"), (GREY, "too few nodules: descriptive")] {
+            if groups.iter().any(|g| g.descriptive == (colour == GREY)) {
+                chart
+                    .draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?
+                    .label(name)
+                    .legend(move |(x, y)| Circle::new((x + 13, y), 6, colour.filled()));
+            }
+        }
+        legend(&mut chart, SeriesLabelPosition::LowerRight)
+    }
+
+    /// A chart with names along x, at 0, 1, 2, ...
+    fn by_name<'b, B: DrawingBackend>(
+        &self,
+        area: &'b DrawingArea<B, Shift>,
+        title: &str,
+        x: &str,
+        y: &str,
+        names: &[&str],
+        range: std::ops::Range<f64>,
+    ) -> Result<Plane<'b, B>, Box<dyn std::error::Error>>
+    where
+        B::ErrorType: 'static,
+    {
+        let mut chart = ChartBuilder::on(area)
+            .caption(self.title(title), (FONT, 22))
+            .margin(16)
+            .x_label_area_size(52)
+            .y_label_area_size(74)
+            .build_cartesian_2d(-0.5..names.len() as f64 - 0.5, range)?;
+        let name = |x: &f64| {
+            let near = x.round();
+            let place = (near >= 0.0 && (x - near).abs() < 1e-6).then_some(near as usize);
+            place.and_then(|i| names.get(i)).map_or(String::new(), |name| (*name).to_owned())
+        };
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_desc(x)
+            .y_desc(y)
+            .x_labels(2 * names.len() + 1)
+            .y_labels(11)
+            .x_label_formatter(&name)
+            .y_label_formatter(&|y| format!("{y:.2}"))
+            .label_style((FONT, if names.len() > 5 { 12 } else { 16 }))
+            .axis_desc_style((FONT, 19))
+            .light_line_style(WHITE)
+            .draw()?;
+        Ok(chart)
+    }
+}
+
+type Plane<'b, B> =
+    ChartContext<'b, B, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>;
+
+fn legend<'a, B: DrawingBackend + 'a>(chart: &mut Plane<'a, B>, position: SeriesLabelPosition) -> Drawn
+where
+    B::ErrorType: 'static,
+{
+    chart
+        .configure_series_labels()
+        .position(position)
+        .margin(14)
+        .legend_area_size(34)
+        .background_style(WHITE.mix(0.9))
+        .border_style(GREY.mix(0.4))
+        .label_font((FONT, 17))
+        .draw()?;
+    Ok(())
+}
+
+fn with_interval(curve: &Curve, percent: f64) -> String {
+    match (curve.cpm.value, curve.cpm.ci) {
+        (Some(value), Some([low, high])) => format!("{value:.3} ({percent} % {low:.3} to {high:.3})"),
+        _ => "not defined".into(),
+    }
+}
+
+/// 0.125 as `1/8`.
+fn fraction(rate: f64) -> String {
+    if rate < 0.99 { format!("1/{:.0}", 1.0 / rate) } else { format!("{rate:.0}") }
+}
