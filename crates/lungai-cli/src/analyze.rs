@@ -51,7 +51,8 @@ pub fn analyze(arguments: &Analyze) -> Result<Report, Failure> {
     }
     write_labels(&out.join("lungs.nii.gz"), &analysis.lungs)?;
     let picture = out.join("overview.png");
-    overview::write(&picture, &scan.volume, &analysis.lungs, &analysis.findings).map_err(io(&picture))?;
+    overview::write(&picture, &scan.volume, &analysis.lungs, &analysis.findings, pipeline.manifest().synthetic)
+        .map_err(io(&picture))?;
     write(&out.join("findings.json"), &with_ok(json.clone(), true))?;
     let text = summary(&json, out);
     Ok(Report { json, text })

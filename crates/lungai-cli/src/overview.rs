@@ -1,11 +1,13 @@
 //! `overview.png`: the scan at a glance, with lung borders and findings.
 
-use lungai_ct::{Finding, LabelMap, Lung, Volume, VoxelIndex, WorldPoint};
+use lungai_ct::{Finding, LabelMap, Lung, Volume, VoxelIndex, VoxelPoint, WorldPoint};
 use std::io::{Result, Write};
 use std::path::Path;
 
 /// Side of one tile in pixels.
 const TILE: usize = 320;
+/// Height of the line of text below the tiles.
+const FOOTER: usize = 22;
 /// Tiles beside each other.
 const COLUMNS: usize = 4;
 /// Lung window: HU that are black and white.
@@ -15,7 +17,7 @@ const LEFT: [u8; 3] = [230, 159, 0];
 const MARK: [u8; 3] = [240, 228, 66];
 
 /// Which plane a tile shows, in patient coordinates.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Plane {
     /// Seen from the feet: the patient's right is on the left of the picture.
     Axial,
@@ -24,26 +26,25 @@ enum Plane {
 }
 
 /// Draws a coronal overview, then an axial tile through each of the first findings; without findings axial tiles at
-/// quarters of the lungs' height.
-pub fn write(path: &Path, volume: &Volume, lungs: &LabelMap, findings: &[Finding]) -> Result<()> {
-    let centre = centre_of(lungs);
-    let mut tiles = vec![(Plane::Coronal, centre)];
+/// quarters of the lungs' height. The line at the bottom says what kind of model looked.
+pub fn write(path: &Path, volume: &Volume, lungs: &LabelMap, findings: &[Finding], synthetic: bool) -> Result<()> {
+    let grid = volume.geometry();
+    let middle = grid.to_world(VoxelPoint(grid.size().map(|n| (n as f64 - 1.0) / 2.0)));
+    let axial = |z: f64| (Plane::Axial, WorldPoint([middle.0[0], middle.0[1], z]));
+    let [low, centre, high] = extent(lungs).unwrap_or([middle; 3]);
+    let mut tiles = vec![(Plane::Coronal, WorldPoint([middle.0[0], centre.0[1], middle.0[2]]))];
     if findings.is_empty() {
-        let (low, high) = extent_z(lungs);
-        tiles.extend(
-            [0.25, 0.5, 0.75]
-                .map(|share| (Plane::Axial, WorldPoint([centre.0[0], centre.0[1], low + share * (high - low)]))),
-        );
-    } else {
-        tiles.extend(
-            findings
-                .iter()
-                .take(2 * COLUMNS - 1)
-                .map(|finding| (Plane::Axial, WorldPoint([centre.0[0], centre.0[1], finding.position.0[2]]))),
-        );
+        tiles.extend([0.25, 0.5, 0.75].map(|share| axial(low.0[2] + share * (high.0[2] - low.0[2]))));
+    }
+    for finding in findings {
+        let z = finding.position.0[2];
+        let shown = |(plane, at): &(Plane, WorldPoint)| *plane == Plane::Axial && (at.0[2] - z).abs() < 2.0;
+        if tiles.len() < 2 * COLUMNS && !tiles.iter().any(shown) {
+            tiles.push(axial(z));
+        }
     }
     let rows = tiles.len().div_ceil(COLUMNS);
-    let (width, height) = (COLUMNS * TILE, rows * TILE);
+    let (width, height) = (COLUMNS * TILE, rows * TILE + FOOTER);
     let mut picture = vec![0u8; width * height * 3];
     for (number, (plane, at)) in tiles.into_iter().enumerate() {
         let corner = (number % COLUMNS * TILE, number / COLUMNS * TILE);
@@ -53,6 +54,12 @@ pub fn write(path: &Path, volume: &Volume, lungs: &LabelMap, findings: &[Finding
         };
         draw(plane, at, volume, lungs, findings, &mut put);
     }
+    let words =
+        if synthetic { "MODEL TRAINED ON SYNTHETIC DATA - NOT FOR CLINICAL USE" } else { "NOT FOR CLINICAL USE" };
+    write_words(words, |x, y| {
+        let at = 3 * ((rows * TILE + 4 + y) * width + 8 + x);
+        picture[at..at + 3].copy_from_slice(&[255; 3]);
+    });
     let mut bytes = Vec::new();
     encode(&mut bytes, width as u32, height as u32, &picture)?;
     let draft = path.with_extension("png.part");
@@ -123,41 +130,55 @@ fn draw(
     }
 }
 
-/// Middle of the lungs' bounding box; of the grid where there are none.
-fn centre_of(lungs: &LabelMap) -> WorldPoint {
-    let grid = lungs.geometry();
-    let [nz, ny, nx] = grid.size();
-    let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
+/// Lowest corner, middle and highest corner of the lungs' bounding box; `None` where there are none.
+fn extent(lungs: &LabelMap) -> Option<[WorldPoint; 3]> {
+    let (mut low, mut high) = ([f64::INFINITY; 3], [f64::NEG_INFINITY; 3]);
     for ((z, y, x), label) in lungs.labels().indexed_iter() {
         if *label != 0 {
             for (i, v) in [z, y, x].into_iter().enumerate() {
-                low[i] = low[i].min(v);
-                high[i] = high[i].max(v);
+                low[i] = low[i].min(v as f64);
+                high[i] = high[i].max(v as f64);
             }
         }
     }
-    let middle =
-        if low[0] == usize::MAX { [nz / 2, ny / 2, nx / 2] } else { std::array::from_fn(|i| (low[i] + high[i]) / 2) };
-    grid.centre_of(VoxelIndex(middle))
+    let middle = std::array::from_fn(|i| (low[i] + high[i]) / 2.0);
+    low[0].is_finite().then(|| [low, middle, high].map(|at| lungs.geometry().to_world(VoxelPoint(at))))
 }
 
-/// Lowest and highest slice with lung in mm; of the grid where there is none.
-fn extent_z(lungs: &LabelMap) -> (f64, f64) {
-    let grid = lungs.geometry();
-    let height = |z: usize| grid.centre_of(VoxelIndex([z, 0, 0])).0[2];
-    let with_lung: Vec<usize> = lungs
-        .labels()
-        .outer_iter()
-        .enumerate()
-        .filter(|(_, slice)| slice.iter().any(|l| *l != 0))
-        .map(|(z, _)| z)
-        .collect();
-    let (first, last) = match (with_lung.first(), with_lung.last()) {
-        (Some(first), Some(last)) => (*first, *last),
-        _ => (0, grid.size()[0] - 1),
-    };
-    (height(first), height(last))
+/// Writes with the few letters that are needed, 5 x 7 dots of 2 pixels each.
+fn write_words(words: &str, mut put: impl FnMut(usize, usize)) {
+    for (number, letter) in words.chars().enumerate() {
+        let Some((_, rows)) = LETTERS.iter().find(|(l, _)| *l == letter) else { continue };
+        for (y, row) in rows.iter().enumerate() {
+            for x in (0..5).filter(|x| row >> (4 - x) & 1 == 1) {
+                for (dx, dy) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    put(12 * number + 2 * x + dx, 2 * y + dy);
+                }
+            }
+        }
+    }
 }
+
+/// Rows from the top, the leftmost dot is the highest of five bits.
+const LETTERS: [(char, [u8; 7]); 17] = [
+    ('-', [0, 0, 0, 0b11111, 0, 0, 0]),
+    ('A', [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001]),
+    ('C', [0b01110, 0b10001, 0b10000, 0b10000, 0b10000, 0b10001, 0b01110]),
+    ('D', [0b11110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11110]),
+    ('E', [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b11111]),
+    ('F', [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b10000]),
+    ('H', [0b10001, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001]),
+    ('I', [0b01110, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110]),
+    ('L', [0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b11111]),
+    ('M', [0b10001, 0b11011, 0b10101, 0b10101, 0b10001, 0b10001, 0b10001]),
+    ('N', [0b10001, 0b11001, 0b10101, 0b10011, 0b10001, 0b10001, 0b10001]),
+    ('O', [0b01110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110]),
+    ('R', [0b11110, 0b10001, 0b10001, 0b11110, 0b10100, 0b10010, 0b10001]),
+    ('S', [0b01111, 0b10000, 0b10000, 0b01110, 0b00001, 0b00001, 0b11110]),
+    ('T', [0b11111, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100]),
+    ('U', [0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110]),
+    ('Y', [0b10001, 0b10001, 0b01010, 0b00100, 0b00100, 0b00100, 0b00100]),
+];
 
 /// PNG with 8-bit RGB.
 fn encode(out: &mut impl Write, width: u32, height: u32, rgb: &[u8]) -> Result<()> {
@@ -168,4 +189,41 @@ fn encode(out: &mut impl Write, width: u32, height: u32, rgb: &[u8]) -> Result<(
     writer.write_image_data(rgb)?;
     writer.finish()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_ct::{Characteristics, Geometry, Malignancy, Spacing};
+    use ndarray::Array3;
+
+    #[test]
+    fn a_mark_lies_round_its_finding_and_lungs_have_their_colours() {
+        // 320 mm in each direction: one pixel of a tile is one millimetre.
+        let grid = Geometry::new([32, 32, 32], Spacing::new([10.0; 3]).unwrap(), WorldPoint([5.0; 3]), Geometry::AXIAL)
+            .unwrap();
+        let volume = Volume::new(Array3::zeros((32, 32, 32)), grid.clone()).unwrap();
+        let labels = Array3::from_shape_fn((32, 32, 32), |(_, _, x)| if x < 16 { 1 } else { 2 });
+        let lungs = LabelMap::new(labels, grid).unwrap();
+        let finding = Finding {
+            id: 1,
+            position: WorldPoint([100.5, 60.5, 160.0]),
+            size_mm: [10.0; 3],
+            diameter_mm: 10.0,
+            volume_mm3: 523.6,
+            score: 0.9,
+            malignancy: Malignancy::from_probability(0.5),
+            characteristics: Characteristics::default(),
+        };
+        let mut drawn = std::collections::HashMap::new();
+        draw(Plane::Axial, WorldPoint([160.0; 3]), &volume, &lungs, &[finding], &mut |x, y, colour| {
+            drawn.insert((x, y), colour);
+        });
+        for (x, y) in [(90, 60), (110, 60), (100, 50), (100, 70)] {
+            let near = (-1i32..=1).flat_map(|dx| (-1i32..=1).map(move |dy| (x + dx, y + dy)));
+            assert!(near.into_iter().any(|(x, y)| drawn[&(x as usize, y as usize)] == MARK), "{x} {y}");
+        }
+        assert_ne!(drawn[&(100, 60)], MARK);
+        assert_eq!((drawn[&(159, 10)], drawn[&(160, 10)]), (RIGHT, LEFT)); // the patient's right is on the left
+    }
 }
