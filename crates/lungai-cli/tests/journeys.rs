@@ -15,7 +15,7 @@ use std::process::Command;
 /// The folder of real files, or a note that what needs them was not shown.
 fn reference(relative: &str) -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("LUNGAI_REFERENCE_DATA") else {
-        eprintln!("not evidenced here: reference data absent");
+        lungai_trace::not_evidenced("reference data absent");
         return None;
     };
     Some(Path::new(&folder).join(relative))

@@ -11,7 +11,7 @@ lungai_dicom::worker_in_tests!();
 fn reference_data() -> Option<PathBuf> {
     let folder = std::env::var_os("LUNGAI_REFERENCE_DATA").map(PathBuf::from);
     if folder.is_none() {
-        eprintln!("not evidenced here: reference data absent");
+        lungai_trace::not_evidenced("reference data absent");
     }
     folder
 }
