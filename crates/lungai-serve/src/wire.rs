@@ -286,10 +286,13 @@ fn recommendations(analysed: &Analysed, synthetic: bool) -> Vec<String> {
     if !analysed.other_series.is_empty() {
         lines.push(format!("{} of the study not analysed.", count(analysed.other_series.len(), "further series")));
     }
-    if synthetic {
-        lines.push("The model was trained on synthetic images: this result is no statement on a patient.".to_owned());
+    if analysed.outcome.is_some() {
+        if synthetic {
+            let line = "The model was trained on synthetic images: this result is no statement on a patient.";
+            lines.push(line.to_owned());
+        }
+        lines.push("An estimate for review by a physician, who decides; not a diagnosis.".to_owned());
     }
-    lines.push("An estimate for review by a physician, who decides; not a diagnosis.".to_owned());
     lines
 }
 
@@ -365,6 +368,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_longer_names_are_those_of_the_command_line() {
+        let finding = finding(1, 9.0, 0.8);
+        let mut nodule = serde_json::to_value(Nodule::new(&finding)).unwrap();
+        for older in ["nodule_id", "position", "size", "volume", "malignancy_score", "malignancy_class", "confidence"] {
+            nodule.as_object_mut().unwrap().remove(older).unwrap();
+        }
+        assert_eq!(nodule, serde_json::to_value(lungai_pipeline::wire::FindingJson::from(&finding)).unwrap());
+    }
+
+    #[test]
     fn risk_is_that_of_the_riskiest_and_size_that_of_the_largest() {
         let result = result(analysed(Some(vec![finding(1, 4.0, 0.5), finding(2, 12.04, 0.1)]), Verdict::Warn));
         assert_eq!(result["risk_assessment"], "intermediate");
@@ -393,5 +406,6 @@ pub(crate) mod tests {
         let result = result(analysed(None, Verdict::Reject));
         assert_eq!(result["quality"]["findings"][0]["rule"], "slice-gap");
         assert!(result.get("num_nodules").is_none() && result.get("risk_assessment").is_none());
+        assert!(!result["recommendations"].to_string().contains("estimate"));
     }
 }
