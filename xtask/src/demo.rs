@@ -191,31 +191,36 @@ impl Demo {
         let words =
             [&protocol, Path::new("--models"), &model, Path::new("--manifest"), &manifest, Path::new("--out"), &out];
         let results = json("lungai-validation", &[], &words)?;
-        let figures = &results["headline"];
-        let number = |name: &str| figures[name]["value"].as_f64();
-        let with_interval = |name: &str| match (number(name), figures[name]["ci95"].as_array()) {
-            (Some(value), Some(ci)) if ci.len() == 2 => {
-                format!(
-                    "{value:.3} [{:.3}, {:.3}]",
-                    ci[0].as_f64().unwrap_or(f64::NAN),
-                    ci[1].as_f64().unwrap_or(f64::NAN)
-                )
+        let figure = |path: &str| results.pointer(path).cloned().unwrap_or_default();
+        let number = |path: &str| figure(path)["value"].as_f64();
+        let shown = |path: &str| {
+            let ci = figure(path)["ci"].clone();
+            match (number(path), ci[0].as_f64(), ci[1].as_f64()) {
+                (Some(value), Some(low), Some(high)) => format!("{value:.3} [{low:.3}, {high:.3}]"),
+                (Some(value), ..) => format!("{value:.3}"),
+                _ => "not measured".into(),
             }
-            (Some(value), _) => format!("{value:.3}"),
-            _ => "not measured".into(),
         };
-        self.floor("lung Dice, left", number("dice_left"), |v| v >= 0.90, ">= 0.90");
-        self.floor("lung Dice, right", number("dice_right"), |v| v >= 0.90, ">= 0.90");
-        let baseline = number("cpm_baseline");
+        self.floor("lung Dice, left", number("/lungs/dice_left"), |v| v >= 0.90, ">= 0.90");
+        self.floor("lung Dice, right", number("/lungs/dice_right"), |v| v >= 0.90, ">= 0.90");
+        let baseline = number("/baseline/cpm");
         let wanted = baseline.map_or_else(|| "a baseline".into(), |b| format!("> {b:.3} (blob baseline)"));
-        self.floor("CPM", number("cpm"), |v| baseline.is_some_and(|b| v > b), &wanted);
-        self.floor("malignancy AUC", number("auc"), |v| v >= 0.65, ">= 0.65");
+        self.floor("CPM", number("/detection/cpm"), |v| baseline.is_some_and(|b| v > b), &wanted);
+        self.floor("malignancy AUC", number("/malignancy/auc"), |v| v >= 0.65, ">= 0.65");
         self.row("validation report", &out.join("report.html"), "SYNTHETIC; unseen centres".into());
-        let dice = format!("left {}, right {}", with_interval("dice_left"), with_interval("dice_right"));
+        let dice = format!("left {}, right {}", shown("/lungs/dice_left"), shown("/lungs/dice_right"));
         self.row("  lung Dice", &out.join("dice.svg"), dice);
-        let cpm = format!("CPM {}; blob baseline {}", with_interval("cpm"), with_interval("cpm_baseline"));
+        let cpm = format!("CPM {}; blob baseline {}", shown("/detection/cpm"), shown("/baseline/cpm"));
         self.row("  FROC", &out.join("froc.svg"), cpm);
-        self.row("  ROC", &out.join("roc.svg"), format!("malignancy AUC {}", with_interval("auc")));
+        self.row(
+            "  ROC",
+            &out.join("roc.svg"),
+            format!(
+                "malignancy AUC {} (missed nodules count as 0); found nodules {}",
+                shown("/malignancy/auc"),
+                shown("/malignancy/auc_found")
+            ),
+        );
         let criteria = results["criteria"].as_array().map(Vec::as_slice).unwrap_or_default();
         let met = criteria.iter().filter(|criterion| criterion["met"] == true).count();
         self.row(

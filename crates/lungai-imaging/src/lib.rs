@@ -4,7 +4,7 @@
 //! Everything is a plain function of its arguments: no file, no clock, no tensor, no hidden seed, and the
 //! same result for any number of threads. Arrays are `[z, y, x]`, points are patient LPS mm.
 
-pub mod augment;
+mod orient;
 mod resample;
 
 mod components;
@@ -12,6 +12,7 @@ pub mod distance;
 pub mod morphology;
 mod surface;
 
+pub mod augment;
 pub mod blobs;
 pub mod lungs;
 pub mod nodule;
@@ -21,5 +22,6 @@ pub mod quality;
 mod toy;
 
 pub use components::{Components, Connectivity, Region, components};
+pub use orient::axial;
 pub use resample::{normalise, patch, patch_geometry, resample, resample_labels};
 pub use surface::{Surface, surface};

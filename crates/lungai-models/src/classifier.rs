@@ -54,7 +54,7 @@ impl ClassifierConfig {
             }
         }
         let mut head = LinearConfig::new(inputs, OUTPUTS).init(device);
-        head.weight = crate::layers::normal([inputs, OUTPUTS], 0.01, rng, device);
+        head.weight = crate::layers::normal([inputs, OUTPUTS], (1.0 / inputs as f64).sqrt(), rng, device);
         head.bias = Some(burn::module::Param::from_tensor(Tensor::zeros([OUTPUTS], device)));
         ClassifierNet { stem, stages, head }
     }

@@ -3,7 +3,7 @@
 use crate::tiles::{cut, tiles};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelPoint, WorldPoint};
-use lungai_imaging::{morphology::dilate_mm, resample, resample_labels};
+use lungai_imaging::{axial, morphology::dilate_mm, resample, resample_labels};
 use lungai_models::anchors::proposals;
 use lungai_models::detector::{DetectorConfig, DetectorNet};
 use lungai_trace::implements;
@@ -53,18 +53,24 @@ impl Gate {
         self.grid.voxel_at(point).is_some_and(|index| self.open[index.0])
     }
 
-    /// First and one past the last open voxel along each axis, in mm from the grid's outer edge; `None` where all is shut.
-    fn extent_mm(&self) -> Option<[(f64, f64); 3]> {
+    /// Corners of the box of all open voxels, outer edge to outer edge; `None` where all is shut.
+    fn corners(&self) -> Option<[WorldPoint; 8]> {
         let mut extent: Option<[(usize, usize); 3]> = None;
         for ((z, y, x), open) in self.open.indexed_iter() {
             if *open {
                 let at = [z, y, x];
-                let old = extent.unwrap_or(at.map(|i| (i, i + 1)));
-                extent = Some(std::array::from_fn(|i| (old[i].0.min(at[i]), old[i].1.max(at[i] + 1))));
+                let old = extent.unwrap_or(at.map(|i| (i, i)));
+                extent = Some(std::array::from_fn(|i| (old[i].0.min(at[i]), old[i].1.max(at[i]))));
             }
         }
-        let edge = |i: usize| i as f64 * GATE_SPACING_MM;
-        extent.map(|axes| axes.map(|(first, last)| (edge(first), edge(last))))
+        let extent = extent?;
+        Some(std::array::from_fn(|corner| {
+            let edge = |axis: usize| match corner >> axis & 1 {
+                0 => extent[axis].0 as f64 - 0.5,
+                _ => extent[axis].1 as f64 + 0.5,
+            };
+            self.grid.to_world(VoxelPoint([edge(0), edge(1), edge(2)]))
+        }))
     }
 }
 
@@ -78,15 +84,22 @@ pub fn candidates(
     min_score: f64,
     device: &Device,
 ) -> Vec<Candidate> {
-    let Some(extent) = gate.extent_mm() else { return Vec::new() };
+    let Some(corners) = gate.corners() else { return Vec::new() };
     let spacing = Spacing::new([config.spacing_mm; 3]).expect("checked configuration");
-    let whole = volume.geometry().respaced(spacing);
+    // As the network has learned it: a file may store the patient from the other side.
+    let upright = axial(volume);
+    let whole = upright.geometry().respaced(spacing);
     // Only the part of the scan that the gate lets pass is resampled and looked at.
-    let first = extent.map(|(mm, _)| (mm / config.spacing_mm).floor() as usize);
-    let past = extent.map(|(_, mm)| (mm / config.spacing_mm).ceil() as usize);
-    let size = std::array::from_fn(|i| past[i].min(whole.size()[i]).saturating_sub(first[i]).max(1));
+    let voxels = corners.map(|corner| whole.to_voxel(corner).0);
+    let (mut first, mut size) = ([0; 3], [1; 3]);
+    for axis in 0..3 {
+        let low = voxels.iter().map(|v| v[axis]).fold(f64::INFINITY, f64::min).floor().max(0.0) as usize;
+        let high = voxels.iter().map(|v| v[axis]).fold(0.0, f64::max).ceil() as usize + 1;
+        first[axis] = low.min(whole.size()[axis] - 1);
+        size[axis] = high.min(whole.size()[axis]).saturating_sub(first[axis]).max(1);
+    }
     let grid = whole.window(first.map(|v| v as isize), size);
-    let part = resample(volume, &grid);
+    let part = resample(&upright, &grid);
 
     let anchors: Vec<f64> = config.anchors_mm.iter().map(|mm| mm / config.spacing_mm).collect();
     let edge = config.tile;
@@ -101,7 +114,7 @@ pub fn candidates(
         let data = TensorData::new(input.into_raw_vec_and_offset().0, [1, 1, edge, edge, edge]);
         let out = net.forward(Tensor::from_data(data, device));
         let [_, _, d, h, w] = out.class.dims();
-        let values = |t: Tensor<5>| -> Vec<f32> { t.into_data().convert::<f32>().to_vec().expect("converted") };
+        let values = |t: Tensor<5>| -> Vec<f32> { t.into_data().convert::<f32>().try_to_vec().expect("converted") };
         for p in proposals(&values(out.class), &values(out.boxes), [d, h, w], &anchors, min_score) {
             let voxel = std::array::from_fn(|i| p.sphere.centre[i] + start[i] as f64);
             let position = grid.to_world(VoxelPoint(voxel));

@@ -3,7 +3,7 @@
 use crate::tiles::{cut, tiles};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
-use lungai_imaging::{Connectivity, components, morphology::fill_holes, resample};
+use lungai_imaging::{Connectivity, axial, components, morphology::fill_holes, resample, resample_labels};
 use lungai_models::lung::{CLASSES, LungConfig, LungNet};
 use lungai_trace::implements;
 use ndarray::{Array3, Array4, Zip, s};
@@ -16,12 +16,14 @@ use rayon::prelude::*;
 #[implements("FR-003")]
 pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Device) -> LabelMap {
     let spacing = Spacing::new([config.spacing_mm; 3]).expect("checked configuration");
-    let grid = volume.geometry().respaced(spacing);
-    let coarse = resample(volume, &grid);
+    // As the network has learned it: a file may store the patient from the other side.
+    let upright = axial(volume);
+    let grid = upright.geometry().respaced(spacing);
+    let coarse = resample(&upright, &grid);
     let mut logits = tiled_logits(net, config, &coarse, device);
     one_piece_each(&mut logits);
 
-    let fine = volume.geometry();
+    let fine = upright.geometry();
     let size = fine.size();
     // The two grids share their axes: one scale and one shift an axis.
     let at: [Vec<(usize, usize, f32)>; 3] = std::array::from_fn(|axis| {
@@ -67,7 +69,9 @@ pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Dev
         }
     });
     let labels = Array3::from_shape_vec(size, labels).expect("sized above");
-    LabelMap::new(labels, fine.clone()).expect("the volume's own size")
+    let labels = LabelMap::new(labels, fine.clone()).expect("the volume's own size");
+    // Turned back voxel by voxel: the two grids have the same voxel centres.
+    if fine == volume.geometry() { labels } else { resample_labels(&labels, volume.geometry()) }
 }
 
 /// Logits `[3, z, y, x]` on the coarse grid; where tiles overlap the one whose centre is nearer counts more.
@@ -81,7 +85,7 @@ fn tiled_logits(net: &LungNet, config: &LungConfig, coarse: &Volume, device: &De
         let input = cut(coarse.hu(), start, edge, config.window_hu);
         let data = TensorData::new(input.into_raw_vec_and_offset().0, [1, 1, edge, edge, edge]);
         let out = net.forward(Tensor::from_data(data, device)).into_data().convert::<f32>();
-        let out: Vec<f32> = out.to_vec().expect("converted");
+        let out: Vec<f32> = out.try_to_vec().expect("converted");
         for z in 0..edge.min(d - start[0]) {
             for y in 0..edge.min(h - start[1]) {
                 for x in 0..edge.min(w - start[2]) {

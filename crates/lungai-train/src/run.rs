@@ -170,7 +170,9 @@ pub fn run<T: Task>(
 }
 
 fn optimiser(training: &Training) -> ModuleOptimizer {
+    // The gradient of a mean over a million voxels is small: Burn's default epsilon of 1e-5 would outweigh it.
     AdamWConfig::new()
+        .with_epsilon(1e-8)
         .with_weight_decay(training.weight_decay as f32)
         .with_grad_clipping(Some(GradientClippingConfig::Norm(training.clip_norm)))
         .init()

@@ -10,7 +10,7 @@ use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{NoduleKind, ReferenceNodule, Volume};
 use lungai_datasets::{Case, Manifest, Split};
-use lungai_imaging::patch;
+use lungai_imaging::{axial, patch};
 use lungai_metrics::roc;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
 use lungai_models::loss;
@@ -91,7 +91,7 @@ struct Volumes {
 
 impl Volumes {
     fn load(case: &Case) -> anyhow::Result<Self> {
-        Ok(Self { volume: case.load_scan()?.volume, nodules: labelled(case)? })
+        Ok(Self { volume: axial(&case.load_scan()?.volume).into_owned(), nodules: labelled(case)? })
     }
 }
 

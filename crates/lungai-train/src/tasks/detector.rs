@@ -9,7 +9,7 @@ use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{Spacing, Volume, VoxelPoint};
 use lungai_datasets::{Case, Manifest, Split};
-use lungai_imaging::{resample, resample_labels};
+use lungai_imaging::{axial, resample, resample_labels};
 use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_models::anchors::{Sphere, assign};
@@ -82,7 +82,8 @@ impl TrainScan {
     fn load(case: &Case, config: &DetectorConfig) -> anyhow::Result<Self> {
         let scan = case.load_scan()?;
         let lungs = case.load_lungs(scan.volume.geometry())?;
-        let whole = scan.volume.geometry().respaced(Spacing::new([config.spacing_mm; 3])?);
+        let upright = axial(&scan.volume);
+        let whole = upright.geometry().respaced(Spacing::new([config.spacing_mm; 3])?);
         let mask = resample_labels(&lungs, &whole);
         // The lungs and the margin that the gate adds at inference.
         let margin = (10.0 / config.spacing_mm).ceil() as usize;
@@ -110,7 +111,7 @@ impl TrainScan {
             let scored = !nodule.excluded && nodule.diameter_mm >= MIN_DIAMETER_MM;
             if scored { nodules.push(sphere) } else { excluded.push(sphere) }
         }
-        Ok(Self { volume: resample(&scan.volume, &grid), nodules, excluded, places })
+        Ok(Self { volume: resample(&upright, &grid), nodules, excluded, places })
     }
 }
 

@@ -9,7 +9,7 @@ use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
 use lungai_datasets::{Case, Manifest, Split};
-use lungai_imaging::{resample, resample_labels};
+use lungai_imaging::{axial, resample, resample_labels};
 use lungai_models::{
     loss,
     lung::{CLASSES, LungConfig, LungNet},
@@ -49,8 +49,9 @@ impl LungTask {
         for case in manifest.cases(Split::Train) {
             let scan = case.load_scan()?;
             let lungs = case.load_lungs(scan.volume.geometry())?;
-            let grid = scan.volume.geometry().respaced(spacing);
-            scans.push((resample(&scan.volume, &grid), resample_labels(&lungs, &grid)));
+            let upright = axial(&scan.volume);
+            let grid = upright.geometry().respaced(spacing);
+            scans.push((resample(&upright, &grid), resample_labels(&lungs, &grid)));
             loaded();
         }
         let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
