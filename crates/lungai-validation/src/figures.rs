@@ -345,3 +345,38 @@ fn with_interval(curve: &Curve, percent: f64) -> String {
 fn fraction(rate: f64) -> String {
     if rate < 0.99 { format!("1/{:.0}", 1.0 / rate) } else { format!("{rate:.0}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{evaluate, tests};
+
+    #[test]
+    fn every_figure_is_labelled_and_says_where_it_comes_from() {
+        let (records, folder) = (tests::records(), tempfile::tempdir().unwrap());
+        let results = evaluate(&tests::protocol(), &records, &[], 0.5).unwrap();
+        let mut origin =
+            Origin { model: "demo 1".into(), data_set: "phantom".into(), synthetic: true, percent: 95.0 };
+        let pictures = draw(&results, &records, &origin, folder.path()).unwrap();
+        assert_eq!(pictures.iter().map(|p| p.name).collect::<Vec<_>>(), ["froc", "roc", "dice", "sizes", "centres"]);
+        for picture in &pictures {
+            let all = ["demo 1 on phantom (SYNTHETIC)"];
+            let words: &[&str] = match picture.name {
+                "froc" => &["False positives per scan", "Sensitivity", "1/8", "model: CPM", "operating point: 0.667"],
+                "roc" => &["1 - specificity", "all nodules", "AUC 0.722"],
+                "dice" => &["Dice", "coast-hospital", "left lung"],
+                "sizes" => &["10 to &lt; 20 mm (2/2)", "descriptive"],
+                _ => &["hill-screening (2/2)", "Centre"],
+            };
+            for word in all.iter().chain(words) {
+                assert!(picture.svg.contains(word), "{word} in {}", picture.name);
+            }
+            assert!(picture.caption.contains("SYNTHETIC"));
+            let png = std::fs::read(folder.path().join(format!("{}.png", picture.name))).unwrap();
+            assert!(png.starts_with(b"\x89PNG"));
+        }
+        origin.synthetic = false;
+        let real = draw(&results, &records, &origin, folder.path()).unwrap();
+        assert!(real.iter().all(|p| !p.svg.contains("SYNTHETIC") && !p.caption.contains("SYNTHETIC")));
+    }
+}
