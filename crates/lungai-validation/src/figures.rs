@@ -139,7 +139,7 @@ impl Sheet<'_> {
             .margin(16)
             .x_label_area_size(52)
             .y_label_area_size(66)
-            .build_cartesian_2d(-3.0..3.0f64, 0.0..1.0f64)?;
+            .build_cartesian_2d(-3.0..3.0f64, 0.0..1.02f64)?;
         chart
             .configure_mesh()
             .x_desc("False positives per scan")
@@ -156,12 +156,14 @@ impl Sheet<'_> {
         for (curve, name, colour) in
             [(&self.results.baseline, "threshold and blobs", GREY), (&detection.curve, "model", BLUE)]
         {
-            let edge = |side: usize| curve.band.iter().map(move |p| (p.rate.log2(), p.ci[side]));
-            let outline: Vec<(f64, f64)> = edge(1).chain(edge(0).collect::<Vec<_>>().into_iter().rev()).collect();
-            chart.draw_series([Polygon::new(outline, colour.mix(0.15))])?;
-            let line = curve.band.iter().map(|p| (p.rate.log2(), p.sensitivity));
+            if colour == BLUE {
+                // One band only: two on top of each other hide both.
+                let edge = |side: usize| curve.band.iter().map(move |p| (p.rate.log2(), p.ci[side]));
+                let outline: Vec<(f64, f64)> = edge(1).chain(edge(0).collect::<Vec<_>>().into_iter().rev()).collect();
+                chart.draw_series([Polygon::new(outline, colour.mix(0.15))])?;
+            }
             chart
-                .draw_series(LineSeries::new(line, colour.stroke_width(3)))?
+                .draw_series(LineSeries::new(within_axis(curve), colour.stroke_width(3)))?
                 .label(format!("{name}: CPM {}", with_interval(curve, percent)))
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
         }
@@ -186,7 +188,7 @@ impl Sheet<'_> {
             .margin(16)
             .x_label_area_size(52)
             .y_label_area_size(66)
-            .build_cartesian_2d(0.0..1.0f64, 0.0..1.0f64)?;
+            .build_cartesian_2d(0.0..1.0f64, 0.0..1.02f64)?;
         chart
             .configure_mesh()
             .x_desc("1 - specificity")
@@ -252,7 +254,7 @@ impl Sheet<'_> {
     {
         let names: Vec<String> = groups.iter().map(|g| format!("{} ({}/{})", g.name, g.found, g.nodules)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut chart = self.by_name(area, title, axis, "Sensitivity at the operating point", &names, 0.0..1.0)?;
+        let mut chart = self.by_name(area, title, axis, "Sensitivity at the operating point", &names, 0.0..1.02)?;
         for (i, group) in groups.iter().enumerate() {
             let (Some(value), Some([low, high])) = (group.sensitivity.value, group.sensitivity.ci) else { continue };
             let x = i as f64;
@@ -341,6 +343,13 @@ fn with_interval(curve: &Curve, percent: f64) -> String {
     }
 }
 
+/// The curve from 1/8 to 8 false positives per scan, with the logarithm of the rate.
+fn within_axis(curve: &Curve) -> Vec<(f64, f64)> {
+    let ends = [curve.band.first(), curve.band.last()].map(|p| p.map(|p| (p.rate.log2(), p.sensitivity)));
+    let between = curve.points.iter().map(|p| (p[1].log2(), p[2])).filter(|(rate, _)| *rate > -3.0 && *rate < 3.0);
+    ends[0].into_iter().chain(between).chain(ends[1]).collect()
+}
+
 /// 0.125 as `1/8`.
 fn fraction(rate: f64) -> String {
     if rate < 0.99 { format!("1/{:.0}", 1.0 / rate) } else { format!("{rate:.0}") }
@@ -355,8 +364,7 @@ mod tests {
     fn every_figure_is_labelled_and_says_where_it_comes_from() {
         let (records, folder) = (tests::records(), tempfile::tempdir().unwrap());
         let results = evaluate(&tests::protocol(), &records, &[], 0.5).unwrap();
-        let mut origin =
-            Origin { model: "demo 1".into(), data_set: "phantom".into(), synthetic: true, percent: 95.0 };
+        let mut origin = Origin { model: "demo 1".into(), data_set: "phantom".into(), synthetic: true, percent: 95.0 };
         let pictures = draw(&results, &records, &origin, folder.path()).unwrap();
         assert_eq!(pictures.iter().map(|p| p.name).collect::<Vec<_>>(), ["froc", "roc", "dice", "sizes", "centres"]);
         for picture in &pictures {

@@ -523,7 +523,14 @@ impl<'a> Evaluation<'a> {
         let n = nodules.len();
         let Ok(auc) = area(&vec![1; self.records.len()]) else { return Figure { n, ..Figure::default() } };
         let drawn = self.bootstrap(auc.value, |weights| area(weights).ok().map(|a| a.value));
-        Figure { value: Some(auc.value), ci: widest(drawn, auc.interval), n }
+        // Complete separation has neither variance nor another draw. But as many pairs as the smaller group has cases share
+        // no case, so that each is a trial of its own which is won with the probability that the AUC is.
+        let pairs = auc.positives.min(auc.negatives);
+        let interval = match proportion((auc.value * pairs as f64).round() as usize, pairs, self.level()) {
+            Ok(exact) if auc.variance == 0.0 => exact.clopper_pearson,
+            _ => auc.interval,
+        };
+        Figure { value: Some(auc.value), ci: widest(drawn, interval), n }
     }
 
     fn seconds(&self) -> SecondsFigures {
@@ -825,7 +832,9 @@ pub mod tests {
         assert_eq!(r.detection.fp_per_scan.value, Some(0.5));
         // Malignant 0.8, 0 (missed), 0.9 against benign 0.2, 0 (below), 0.3: pairs 3 + (0 + 0.5 + 0) + 3 of 9.
         assert!((r.malignancy.auc.value.unwrap() - 6.5 / 9.0).abs() < 1e-12);
+        // Separated, with two cases of each kind: 2 of 2 by Clopper-Pearson, 0.025^(1/2).
         assert_eq!(r.malignancy.auc_found.value, Some(1.0));
+        assert!((r.malignancy.auc_found.ci.unwrap()[0] - 0.025f64.sqrt()).abs() < 1e-9);
         assert_eq!((r.malignancy.nodules, r.malignancy.malignant, r.malignancy.found), (6, 3, 4));
         assert!((r.lungs.dice_left.value.unwrap() - 0.96).abs() < 1e-12);
         assert_eq!(r.seconds.total.value, Some(7.0));
