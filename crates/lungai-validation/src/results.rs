@@ -758,14 +758,11 @@ pub mod tests {
         protocol
     }
 
-    /// A scan with nodules 100 mm apart, given as (diameter, malignant, score and probability of its mark), and the
-    /// scores of marks on nothing.
-    pub fn scan(
-        i: usize,
-        centre: &str,
-        nodules: &[(f64, bool, Option<(f64, f64)>)],
-        false_positives: &[f64],
-    ) -> ScanRecord {
+    /// Diameter, malignant, score and probability of its mark.
+    type TestNodule = (f64, bool, Option<(f64, f64)>);
+
+    /// A scan with nodules 100 mm apart and the scores of marks on nothing.
+    pub fn scan(i: usize, centre: &str, nodules: &[TestNodule], false_positives: &[f64]) -> ScanRecord {
         let at = |n: usize| [100.0 * n as f64, 0.0, 0.0];
         let mut marks: Vec<SystemMark> = nodules
             .iter()

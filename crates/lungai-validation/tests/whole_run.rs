@@ -80,7 +80,7 @@ impl Site {
             .unwrap()
             .replace("data_set: phantom-demo", "data_set: phantom-quick")
             .replace("lowest_score: 0.02", "lowest_score: 0.0")
-            .replace("../datasets/phantom-demo/manifest.yaml", "data/manifest.yaml")
+            .replace("../demo/data/phantom-demo/manifest.yaml", "data/manifest.yaml")
             .replace("[coast-hospital, hill-screening]", &format!("[{}]", recipe.centres[0].name));
         let model = frozen(&folder.path().join("models"));
         Self { folder, model, protocol }
@@ -93,7 +93,12 @@ impl Site {
     fn run(&self, protocol: &str) -> (i32, Value) {
         std::fs::write(self.path("protocol.yaml"), protocol).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_lungai-validation"));
-        command.arg(self.path("protocol.yaml")).arg("--models").arg(&self.model).arg("--out").arg(self.path("out"));
+        command
+            .arg(self.path("protocol.yaml"))
+            .arg("--models")
+            .arg(self.path("models"))
+            .arg("--out")
+            .arg(self.path("out"));
         let output = command.args(["--device", "cpu", "--json"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         (output.status.code().unwrap(), serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text:?}")))
@@ -206,6 +211,10 @@ fn what_is_not_as_frozen_or_written_stops_the_run_by_name() {
     let (exit, out) = site.run(p);
     assert_eq!(exit, 4, "a locked test set that changed: {out}");
     std::fs::write(&mask, sound).unwrap();
+
+    std::fs::rename(site.path("models"), site.path("elsewhere")).unwrap();
+    site.check_failure(p, 1, "no-model", "0 frozen models");
+    std::fs::rename(site.path("elsewhere"), site.path("models")).unwrap();
 
     let weights = site.model.join("model.safetensors");
     let mut changed = std::fs::read(&weights).unwrap();
