@@ -48,7 +48,11 @@ fn frozen(registry: &Path) -> PathBuf {
     };
     let device = Device::flex();
     let ones = |side| Tensor::<5>::ones([1, 1, side, side, side], &device);
-    let golden = Golden { lung: ones(32), detector: ones(32), classifier: ones(16) };
+    let golden = Golden {
+        lung: burn::tensor::Tensor::cat(vec![ones(32), ones(32)], 1),
+        detector: ones(32),
+        classifier: ones(16),
+    };
     let key = SigningKey::generate();
     std::fs::create_dir_all(registry.join("trusted-keys")).unwrap();
     std::fs::create_dir_all(registry.join("untrained")).unwrap();

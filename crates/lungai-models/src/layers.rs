@@ -31,9 +31,9 @@ impl Conv {
         Self { weight, bias, stride }
     }
 
-    /// A kernel-1 head whose outputs all begin at `start`, with small weights.
+    /// A kernel-1 head whose outputs all begin near `start`.
     pub(crate) fn head([inputs, outputs]: [usize; 2], start: f64, rng: &mut StdRng, device: &Device) -> Self {
-        let weight = normal([outputs, inputs, 1, 1, 1], 0.01, rng, device);
+        let weight = normal([outputs, inputs, 1, 1, 1], (0.1 / inputs as f64).sqrt(), rng, device);
         Self { weight, bias: Some(Param::from_tensor(Tensor::full([outputs], start, device))), stride: 1 }
     }
 

@@ -12,6 +12,19 @@ use serde::{Deserialize, Serialize};
 /// Output channels: background, right lung, left lung (the labels of `lungai_ct::Lung`).
 pub const CLASSES: usize = 3;
 
+/// Input channels: HU, and where a voxel lies between the scan's right and left edge (a coordinate channel, Liu et al.
+/// 2018): the two lungs look alike, and a tile does not show which side it was cut from.
+pub const CHANNELS: usize = 2;
+
+/// Adds the second channel to a cube of HU values scaled to `-1..=1`.
+///
+/// - `cube`: `edge^3` values, `[z, y, x]`
+/// - `start_x`: first column of the cube in the scan, `width`: columns of the scan
+pub fn with_position(cube: &mut Vec<f32>, edge: usize, start_x: isize, width: usize) {
+    let column = |x: usize| (2.0 * (start_x as f64 + x as f64 + 0.5) / width as f64 - 1.0) as f32;
+    cube.extend((0..edge.pow(3)).map(|i| column(i % edge)));
+}
+
 /// Shape of a [`LungNet`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +64,7 @@ impl LungConfig {
         let rng = &mut StdRng::seed_from_u64(seed);
         let widths: Vec<usize> = (0..=self.depth).map(|level| self.width << level).collect();
         let (mut encoder, mut up, mut decoder) = (Vec::new(), Vec::new(), Vec::new());
-        let mut inputs = 1;
+        let mut inputs = CHANNELS;
         for &width in &widths[..self.depth] {
             encoder.push(Double::new([inputs, width], rng, device));
             inputs = width;
@@ -67,7 +80,7 @@ impl LungConfig {
 }
 
 impl LungNet {
-    /// - scans: `[b, 1, d, h, w]`, HU scaled to `-1..=1`; sizes multiples of `2^depth`
+    /// - scans: `[b, CHANNELS, d, h, w]`, see [`with_position`]; sizes multiples of `2^depth`
     /// - output: `[b, 3, d, h, w]`, logits of background, right, left
     pub fn forward(&self, scans: Tensor<5>) -> Tensor<5> {
         let mut x = scans;
@@ -117,14 +130,14 @@ mod tests {
     fn logits_have_the_size_of_the_scan_and_three_classes() {
         let device = Device::flex();
         let net = config(4, 2).init(1, &device);
-        let logits = net.forward(Tensor::zeros([2, 1, 8, 12, 16], &device));
+        let logits = net.forward(Tensor::zeros([2, CHANNELS, 8, 12, 16], &device));
         assert_eq!(logits.dims(), [2, CLASSES, 8, 12, 16]);
     }
 
     #[test]
     fn the_seed_decides_every_weight() {
         let device = Device::flex();
-        let x = Tensor::<5>::ones([1, 1, 8, 8, 8], &device);
+        let x = Tensor::<5>::ones([1, CHANNELS, 8, 8, 8], &device);
         let run = |seed| config(4, 2).init(seed, &device).forward(x.clone()).into_data();
         assert_eq!(run(5), run(5));
         assert_ne!(run(5), run(6));
@@ -149,12 +162,13 @@ mod learning {
             let [z, y, x] = [i / 256, i / 16 % 16, i % 16].map(|v| v as f32 - 7.5);
             z * z + y * y + x * x < 25.0
         };
-        let scan: Vec<f32> = (0..4096).map(|i| if inside(i) { -0.8 } else { 0.2 }).collect();
+        let mut scan: Vec<f32> = (0..4096).map(|i| if inside(i) { -0.8 } else { 0.2 }).collect();
+        with_position(&mut scan, 16, 0, 16);
         let mut truth = vec![0f32; 3 * 4096];
         for i in 0..4096 {
             truth[if inside(i) { 4096 + i } else { i }] = 1.0;
         }
-        let scan = Tensor::<5>::from_data(TensorData::new(scan, [1, 1, 16, 16, 16]), &device);
+        let scan = Tensor::<5>::from_data(TensorData::new(scan, [1, CHANNELS, 16, 16, 16]), &device);
         let truth = Tensor::<5>::from_data(TensorData::new(truth, [1, 3, 16, 16, 16]), &device);
         let mut optimiser = AdamWConfig::new().with_epsilon(1e-8).init();
         let mut losses = Vec::new();

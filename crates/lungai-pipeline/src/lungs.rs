@@ -4,7 +4,7 @@ use crate::tiles::{cut, tiles};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
 use lungai_imaging::{Connectivity, axial, components, morphology::fill_holes, resample, resample_labels};
-use lungai_models::lung::{CLASSES, LungConfig, LungNet};
+use lungai_models::lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position};
 use lungai_trace::implements;
 use ndarray::{Array3, Array4, Zip, s};
 use rayon::prelude::*;
@@ -83,7 +83,9 @@ fn tiled_logits(net: &LungNet, config: &LungConfig, coarse: &Volume, device: &De
     let mut total = Array3::<f32>::zeros((d, h, w));
     for start in tiles([d, h, w], edge) {
         let input = cut(coarse.hu(), start, edge, config.window_hu);
-        let data = TensorData::new(input.into_raw_vec_and_offset().0, [1, 1, edge, edge, edge]);
+        let mut values = input.into_raw_vec_and_offset().0;
+        with_position(&mut values, edge, start[2] as isize, w);
+        let data = TensorData::new(values, [1, CHANNELS, edge, edge, edge]);
         let out = net.forward(Tensor::from_data(data, device)).into_data().convert::<f32>();
         let out: Vec<f32> = out.try_to_vec().expect("converted");
         for z in 0..edge.min(d - start[0]) {

@@ -187,7 +187,10 @@ fn golden(configs: &NetworkConfigs, device: &Device) -> Golden {
     };
     let multiple = |stride: usize, tile: usize| (32usize.div_ceil(stride) * stride).min(tile);
     Golden {
-        lung: cube(1, multiple(1 << configs.lung.depth, configs.lung.tile)),
+        lung: {
+            let edge = multiple(1 << configs.lung.depth, configs.lung.tile);
+            Tensor::cat(vec![cube(1, edge), cube(4, edge)], 1)
+        },
         detector: cube(2, multiple(configs.detector.deepest_stride(), configs.detector.tile)),
         classifier: cube(3, configs.classifier.tile),
     }

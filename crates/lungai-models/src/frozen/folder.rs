@@ -173,7 +173,8 @@ mod tests {
         let manifest = manifest();
         let networks = manifest.networks.init(&device);
         let ones = Tensor::<5>::ones([1, 1, 8, 8, 8], &device);
-        let golden = Golden { lung: ones.clone(), detector: ones.clone(), classifier: ones };
+        let golden =
+            Golden { lung: Tensor::cat(vec![ones.clone(), ones.clone()], 1), detector: ones.clone(), classifier: ones };
         let key = SigningKey::generate();
         fs::create_dir_all(registry.join("trusted-keys")).unwrap();
         fs::write(registry.join("trusted-keys/test.pem"), key.public_pem()).unwrap();
@@ -201,7 +202,8 @@ mod tests {
         let (folder, key) = frozen(registry.path());
         let loaded = load_here(&folder).unwrap();
         let ones = Tensor::<5>::ones([1, 1, 8, 8, 8], &Device::flex());
-        let golden = Golden { lung: ones.clone(), detector: ones.clone(), classifier: ones };
+        let golden =
+            Golden { lung: Tensor::cat(vec![ones.clone(), ones.clone()], 1), detector: ones.clone(), classifier: ones };
         let again = save(&folder, &loaded.manifest, &loaded.networks, &golden, "", &key);
         assert!(matches!(again, Err(FrozenError::Exists(_))));
     }

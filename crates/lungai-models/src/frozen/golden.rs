@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::BTreeMap;
 
-/// One input per network; HU scaled to `-1..=1`, `[1, 1, d, h, w]`.
+/// One input per network; `[1, channels, d, h, w]`.
 #[derive(Debug, Clone)]
 pub struct Golden {
     /// For the lung network.

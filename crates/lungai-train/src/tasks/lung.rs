@@ -12,7 +12,7 @@ use lungai_datasets::{Case, Manifest, Split};
 use lungai_imaging::{axial, resample, resample_labels};
 use lungai_models::{
     loss,
-    lung::{CLASSES, LungConfig, LungNet},
+    lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position},
 };
 use rand::{RngExt, rngs::StdRng};
 
@@ -89,7 +89,10 @@ impl Task for LungTask {
             });
             let symmetry = Symmetry::draw_side(rng);
             let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
-            cut(volume.hu(), start, edge, symmetry, hu_value(shift, self.config.window_hu), &mut values);
+            let mut cube = Vec::with_capacity(CHANNELS * edge.pow(3));
+            cut(volume.hu(), start, edge, symmetry, hu_value(shift, self.config.window_hu), &mut cube);
+            with_position(&mut cube, edge, start[2], volume.geometry().size()[2]);
+            values.extend(cube);
             let mut labels = Vec::with_capacity(edge.pow(3));
             cut(lungs.labels(), start, edge, symmetry, |label| label.unwrap_or(0), &mut labels);
             for class in 0..CLASSES as u8 {
@@ -103,7 +106,7 @@ impl Task for LungTask {
         }
         let batch = self.training.batch;
         Ok(LungBatch {
-            scans: Host { values, shape: [batch, 1, edge, edge, edge] },
+            scans: Host { values, shape: [batch, CHANNELS, edge, edge, edge] },
             truth: Host { values: truth, shape: [batch, CLASSES, edge, edge, edge] },
         })
     }
