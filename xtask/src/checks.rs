@@ -66,6 +66,7 @@ const LICENCES: &[&str] = &[
     "IJG",
     "CC0-1.0",
     "Unlicense",
+    "NCSA",
     "CDLA-Permissive-2.0",
     "bzip2-1.0.6",
 ];

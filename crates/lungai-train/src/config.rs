@@ -129,7 +129,7 @@ impl Experiment {
             Network::Classifier(c) => (c.tile, 1 << (c.blocks.len().max(1) - 1), c.spacing_mm, c.window_hu),
         };
         let name = self.network.name();
-        if tile == 0 || tile % stride != 0 || tile > 256 {
+        if tile == 0 || !tile.is_multiple_of(stride) || tile > 256 {
             bail!("network.{name}.tile is {tile}: it must be a multiple of {stride} and at most 256");
         }
         if !(0.2..=10.0).contains(&spacing_mm) {

@@ -142,7 +142,7 @@ pub fn run<T: Task>(
             journal.write("step", json!({ "step": state.step, "loss": loss, "learning_rate": rate }))?;
             bar.set_message(format!("loss {recent:.4}"));
             bar.inc(1);
-            if state.step % training.evaluate_every == 0 || state.step == training.steps {
+            if state.step.is_multiple_of(training.evaluate_every) || state.step == training.steps {
                 let metrics = task.evaluate(&objective.valid(), device)?;
                 let chosen = *metrics.get(task.selector()).context("a task reports its selector")?;
                 journal.write("evaluation", json!({ "step": state.step, "metrics": metrics }))?;
