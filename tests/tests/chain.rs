@@ -81,7 +81,7 @@ fn copy_folder(from: &Path, to: &Path) {
 
 /// A scan of the split that no training saw.
 fn test_scan(chain: &Chain) -> String {
-    chain.path("data/cases/gamma-000/dicom")
+    chain.path("data/cases/gamma-001/dicom")
 }
 
 #[verifies("FR-003", "FR-004", "FR-005")]
