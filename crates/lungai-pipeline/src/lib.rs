@@ -17,6 +17,7 @@ use lungai_ct::{Characteristics, Finding, LabelMap, Malignancy, Scan, Volume};
 use lungai_imaging::{nodule, quality};
 use lungai_models::frozen::{Frozen, Manifest};
 use lungai_trace::implements;
+use rayon::prelude::*;
 
 /// Findings below this diameter are not reported (FR-004).
 pub const MIN_DIAMETER_MM: f64 = 3.0;
@@ -173,12 +174,16 @@ impl Pipeline {
         // Where either method sees lung a nodule counts: neither may hide one from the detector.
         let gate = detect::Gate::new(&[&lungs, &region]);
         let config = &manifest.networks.detector;
-        let candidates = detect::candidates(&networks.detector, config, &scan.volume, &gate, threshold, device);
+        let mut candidates = detect::candidates(&networks.detector, config, &scan.volume, &gate, threshold, device);
+        // Twice the cap, so that what turns out too small does not cost a finding its place.
+        candidates.truncate(2 * MAX_FINDINGS);
 
         stage(Stage::Classify);
         let mut findings: Vec<Finding> = candidates
-            .into_iter()
+            .into_par_iter()
             .map(|candidate| measured(&scan.volume, candidate))
+            .collect::<Vec<_>>()
+            .into_iter()
             .filter(|finding| finding.diameter_mm >= MIN_DIAMETER_MM)
             .take(MAX_FINDINGS)
             .collect();

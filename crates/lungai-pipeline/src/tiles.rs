@@ -3,13 +3,13 @@
 use lungai_imaging::normalise;
 use ndarray::{Array5, ArrayView3};
 
-/// Starts of tiles of `edge` voxels along an axis of `length`, each overlapping the one before by at least a quarter;
+/// Starts of tiles of `edge` voxels along an axis of `length`, each overlapping the one before by at least a sixth;
 /// the last ends at the axis' end. One tile at 0 where the axis is shorter than a tile.
 fn starts(length: usize, edge: usize) -> Vec<usize> {
     if length <= edge {
         return vec![0];
     }
-    let gaps = (length - edge).div_ceil(edge - edge / 4);
+    let gaps = (length - edge).div_ceil(edge - edge / 6);
     (0..=gaps).map(|i| i * (length - edge) / gaps).collect()
 }
 
@@ -42,13 +42,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_cover_every_voxel_and_overlap_by_a_quarter() {
+    fn tiles_cover_every_voxel_and_overlap_by_a_sixth() {
         for length in [1, 31, 32, 33, 56, 57, 100, 333] {
             let starts = starts(length, 32);
             assert_eq!(starts[0], 0);
             assert!(starts.last().unwrap() + 32 >= length);
             assert!(length <= 32 || starts.last().unwrap() + 32 == length);
-            assert!(starts.windows(2).all(|pair| pair[1] - pair[0] <= 24), "{starts:?}");
+            assert!(starts.windows(2).all(|pair| pair[1] - pair[0] <= 27), "{starts:?}");
         }
     }
 
