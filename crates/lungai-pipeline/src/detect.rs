@@ -1,5 +1,6 @@
 //! Nodule candidates: the detector over the whole lung, in patient mm.
 
+use crate::MAX_FINDINGS;
 use crate::tiles::{cut, tiles};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelPoint, WorldPoint};
@@ -13,6 +14,10 @@ use ndarray::{Array3, Zip};
 const GATE_MM: f64 = 10.0;
 /// Edge of the gate's voxels.
 const GATE_SPACING_MM: f64 = 2.0;
+
+/// Candidates of one scan at most, highest scores first: twice the findings that are reported, so that what turns out too
+/// small does not cost a finding its place.
+const MAX_CANDIDATES: usize = 2 * MAX_FINDINGS;
 
 /// A place that may be a nodule.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -154,6 +159,10 @@ fn suppress(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         });
         if !hidden {
             kept.push(candidate);
+            // Scores only fall from here on.
+            if kept.len() == MAX_CANDIDATES {
+                break;
+            }
         }
     }
     kept

@@ -174,9 +174,7 @@ impl Pipeline {
         // Where either method sees lung a nodule counts: neither may hide one from the detector.
         let gate = detect::Gate::new(&[&lungs, &region]);
         let config = &manifest.networks.detector;
-        let mut candidates = detect::candidates(&networks.detector, config, &scan.volume, &gate, threshold, device);
-        // Twice the cap, so that what turns out too small does not cost a finding its place.
-        candidates.truncate(2 * MAX_FINDINGS);
+        let candidates = detect::candidates(&networks.detector, config, &scan.volume, &gate, threshold, device);
 
         stage(Stage::Classify);
         let mut findings: Vec<Finding> = candidates
