@@ -71,8 +71,7 @@ pub fn assign(nodules: &[Sphere], excluded: &[Sphere], cells: [usize; 3], anchor
     let mut boxes = vec![0f32; anchors.len() * BOX_VALUES * n_cells];
     let index = |[z, y, x]: [usize; 3]| (z * cells[1] + y) * cells[2] + x;
     for sphere in nodules.iter().chain(excluded) {
-        for (cell, distance) in cells_within(sphere, ignore_radius(sphere), cells) {
-            debug_assert!(distance.is_finite());
+        for (cell, _) in cells_within(sphere, ignore_radius(sphere), cells) {
             for anchor in 0..anchors.len() {
                 class[anchor * n_cells + index(cell)] = -1.0;
             }

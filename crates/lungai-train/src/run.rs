@@ -10,7 +10,6 @@ use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_train::{ItemLazy, TrainStep};
 use indicatif::{ProgressBar, ProgressStyle};
-use lungai_models::frozen::weights_to_bytes;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -241,9 +240,4 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let draft = path.with_extension("draft");
     fs::write(&draft, bytes).with_context(|| format!("{}", draft.display()))?;
     fs::rename(&draft, path).with_context(|| format!("{}", path.display()))
-}
-
-/// For a [`Task::weights`] that has the network at hand.
-pub fn weights<M: Module>(net: &M) -> Vec<u8> {
-    weights_to_bytes(net)
 }

@@ -4,7 +4,7 @@ use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, optimise};
 use crate::calibrate::platt;
 use crate::config::Training;
-use crate::run::{Loss, Metrics, Task, weights};
+use crate::run::{Loss, Metrics, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
@@ -13,6 +13,7 @@ use lungai_datasets::{Case, Manifest, Split};
 use lungai_imaging::{axial, patch};
 use lungai_metrics::roc;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
+use lungai_models::frozen::weights_to_bytes;
 use lungai_models::loss;
 use lungai_pipeline::{MIN_DIAMETER_MM, classify};
 use ndarray::Array3;
@@ -164,6 +165,6 @@ impl Task for ClassifierTask {
     }
 
     fn weights(&self, objective: &ClassifierObjective) -> Vec<u8> {
-        weights(&objective.net)
+        weights_to_bytes(&objective.net)
     }
 }

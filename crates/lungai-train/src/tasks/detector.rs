@@ -3,7 +3,7 @@
 use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, optimise};
 use crate::config::Training;
-use crate::run::{Loss, Metrics, Task, weights};
+use crate::run::{Loss, Metrics, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
@@ -14,6 +14,7 @@ use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_models::anchors::{Sphere, assign};
 use lungai_models::detector::{BOX_VALUES, DetectorConfig, DetectorNet, STRIDE};
+use lungai_models::frozen::weights_to_bytes;
 use lungai_models::loss;
 use lungai_pipeline::{MIN_DIAMETER_MM, detect};
 use rand::{RngExt, rngs::StdRng};
@@ -206,6 +207,6 @@ impl Task for DetectorTask {
     }
 
     fn weights(&self, objective: &DetectorObjective) -> Vec<u8> {
-        weights(&objective.net)
+        weights_to_bytes(&objective.net)
     }
 }

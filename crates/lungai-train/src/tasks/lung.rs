@@ -3,13 +3,14 @@
 use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, optimise};
 use crate::config::Training;
-use crate::run::{Loss, Metrics, Task, weights};
+use crate::run::{Loss, Metrics, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
 use lungai_datasets::{Case, Manifest, Split};
 use lungai_imaging::{axial, resample, resample_labels};
+use lungai_models::frozen::weights_to_bytes;
 use lungai_models::{
     loss,
     lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position},
@@ -131,7 +132,7 @@ impl Task for LungTask {
     }
 
     fn weights(&self, objective: &LungObjective) -> Vec<u8> {
-        weights(&objective.net)
+        weights_to_bytes(&objective.net)
     }
 }
 
