@@ -1,7 +1,7 @@
 //! Two programs may store one grid with other axis orders or signs; the voxels are the same.
 
 use lungai_ct::{Geometry, LabelMap, VoxelIndex};
-use ndarray::Array3;
+use ndarray::Axis;
 
 /// The labels on `grid`, where both grids have the same voxel centres (within a hundredth of a voxel) in
 /// whatever order of axes; `None` where they do not, because nothing is resampled here.
@@ -40,13 +40,20 @@ pub fn align_labels(labels: &LabelMap, grid: &Geometry) -> Option<LabelMap> {
     if !inside(start) || !inside(corner) || sizes.0 != sizes.1 {
         return None;
     }
-    let source = labels.labels();
-    let aligned = Array3::from_shape_fn(size, |(z, y, x)| {
-        let at = [z as isize, y as isize, x as isize];
-        let i: [usize; 3] =
-            std::array::from_fn(|i| (start[i] + (0..3).map(|axis| step[axis][i] * at[axis]).sum::<isize>()) as usize);
-        source[i]
-    });
+    // Each axis of the grid runs along one axis of the labels; an axis of one voxel along any that is left.
+    let mut axes: [Option<usize>; 3] = step.map(|s| s.iter().position(|s| *s != 0));
+    for i in 0..3 {
+        if axes[i].is_none() {
+            axes[i] = (0..3).find(|axis| !axes.contains(&Some(*axis)));
+        }
+    }
+    let mut view = labels.labels().permuted_axes(axes.map(|axis| axis.expect("three axes for three")));
+    for (axis, s) in step.iter().enumerate() {
+        if s.iter().any(|s| *s < 0) {
+            view.invert_axis(Axis(axis));
+        }
+    }
+    let aligned = view.as_standard_layout().into_owned();
     LabelMap::new(aligned, grid.clone()).ok()
 }
 
@@ -54,6 +61,7 @@ pub fn align_labels(labels: &LabelMap, grid: &Geometry) -> Option<LabelMap> {
 mod tests {
     use super::*;
     use lungai_ct::{Spacing, WorldPoint};
+    use ndarray::Array3;
 
     fn grid(size: [usize; 3], spacing: [f64; 3], origin: [f64; 3], direction: [[f64; 3]; 3]) -> Geometry {
         Geometry::new(size, Spacing::new(spacing).unwrap(), WorldPoint(origin), direction).unwrap()
@@ -71,6 +79,17 @@ mod tests {
         assert_eq!(aligned.at(VoxelIndex([0, 0, 0])), 11);
         assert_eq!(aligned.at(VoxelIndex([1, 2, 3])), 12);
         assert_eq!(align_labels(&aligned, &flipped).unwrap().at(VoxelIndex([0, 0, 1])), 1);
+    }
+
+    #[test]
+    fn labels_follow_their_voxels_into_another_order_of_axes() {
+        // A sagittal stack of one slice: its columns run along the grid's z, its rows along the grid's y.
+        let sagittal =
+            grid([1, 3, 2], [0.5, 1.0, 2.0], [10.0, 20.0, 30.0], [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]);
+        let axial = grid([2, 3, 1], [2.0, 1.0, 0.5], [10.0, 20.0, 30.0], Geometry::AXIAL);
+        let map = LabelMap::new(Array3::from_shape_fn((1, 3, 2), |(_, y, x)| (y * 2 + x) as u8), sagittal).unwrap();
+        let aligned = align_labels(&map, &axial).unwrap();
+        assert_eq!(aligned.labels().iter().copied().collect::<Vec<_>>(), [0, 2, 4, 1, 3, 5]);
     }
 
     #[test]
