@@ -1,8 +1,6 @@
 //! A scene made ready to be seen: smooth shapes sampled once on a coarse grid, thin ones as lists of tubes.
 
 use crate::chest::smoothstep;
-use crate::mimic::{MimicKind, diameter_mm};
-use crate::nodule::sphere_mm3;
 use crate::raster;
 use crate::scanner::Scanner;
 use crate::scene::Scene;
@@ -19,7 +17,8 @@ pub struct Rendered {
     pub volume: Volume,
     /// The lungs with the nodules and vessels in them, without trachea and main bronchi: see [`lungai_ct::Lung`].
     pub lungs: LabelMap,
-    /// Nodules whose centre lies on the grid; micronodules below 3 mm are among them, excluded from scoring.
+    /// Nodules whose centre lies on the grid, and the mimics: excluded from scoring, as LUNA16 excludes what its readers
+    /// called a non-nodule or found smaller than 3 mm.
     pub nodules: Vec<ReferenceNodule>,
 }
 
@@ -87,18 +86,8 @@ impl Body {
             (0..3).all(|axis| at[axis] >= -0.5 && at[axis] < size[axis] as f64 - 0.5)
         };
         let nodules = self.scene.nodules.iter().map(|nodule| nodule.reference());
-        let micro = self.scene.mimics.iter().filter(|mimic| mimic.kind == MimicKind::Micronodule);
-        let micro = micro.enumerate().map(|(i, mimic)| ReferenceNodule {
-            id: format!("m{}", i + 1),
-            position: WorldPoint(mimic.centre),
-            diameter_mm: diameter_mm(mimic),
-            volume_mm3: Some(sphere_mm3(diameter_mm(mimic))),
-            kind: Some(lungai_ct::NoduleKind::Solid),
-            malignant: Some(false),
-            spiculation: Some(0.0),
-            excluded: true,
-        });
-        nodules.chain(micro).filter(|nodule| within(nodule.position)).collect()
+        let mimics = (1..).zip(&self.scene.mimics).map(|(i, mimic)| mimic.reference(format!("m{i}")));
+        nodules.chain(mimics).filter(|nodule| within(nodule.position)).collect()
     }
 }
 

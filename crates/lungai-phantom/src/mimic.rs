@@ -1,9 +1,12 @@
-//! What may be taken for a nodule.
+//! What may be taken for a nodule. Whether a mark on it is wrong is a matter of opinion among readers, so that all
+//! mimics are in the reference standard as excluded from scoring.
 
 use crate::MimicMeans;
 use crate::chest::Chest;
 use crate::trees::Trees;
-use crate::vector::{V3, across, add, direction, norm, normal, scale, uniform, unit};
+use crate::nodule::sphere_mm3;
+use crate::vector::{V3, across, add, direction, distance, normal, scale, uniform, unit};
+use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +36,7 @@ pub enum MimicKind {
     Scar,
     /// A plaque on the pleura.
     Plaque,
-    /// A nodule below 3 mm: excluded from scoring. All other kinds are false positives where they are called.
+    /// A nodule below 3 mm.
     Micronodule,
 }
 
@@ -61,6 +64,38 @@ pub struct Strand {
     pub to: [f64; 3],
     /// Radius in mm.
     pub radius_mm: f64,
+}
+
+impl Mimic {
+    /// The entry of the reference standard. Only a micronodule has a nodule's properties.
+    pub(crate) fn reference(&self, id: String) -> ReferenceNodule {
+        let micronodule = self.kind == MimicKind::Micronodule;
+        let (centre, diameter_mm) = self.extent();
+        ReferenceNodule {
+            id,
+            position: WorldPoint(centre),
+            diameter_mm,
+            volume_mm3: micronodule.then(|| sphere_mm3(diameter_mm)), // its semi-axes are equal
+            kind: micronodule.then_some(NoduleKind::Solid),
+            malignant: micronodule.then_some(false),
+            spiculation: micronodule.then_some(0.0),
+            excluded: true,
+        }
+    }
+
+    /// Centre, `[x, y, z]` in mm, and largest diameter in mm of its first ellipsoid; of the sphere round its strands where
+    /// it has nothing else.
+    pub(crate) fn extent(&self) -> (V3, f64) {
+        if let Some(e) = self.ellipsoids.first() {
+            return (e.centre, 2.0 * e.semi_mm.into_iter().fold(0.0, f64::max));
+        }
+        let ends = || self.strands.iter().flat_map(|s| [s.from, s.to]);
+        let middle = std::array::from_fn(|i| {
+            let (low, high) = ends().fold((f64::MAX, f64::MIN), |(low, high), p| (low.min(p[i]), high.max(p[i])));
+            0.5 * (low + high)
+        });
+        (middle, 2.0 * ends().map(|p| distance(p, middle)).fold(0.0, f64::max))
+    }
 }
 
 impl Ellipsoid {
@@ -146,7 +181,8 @@ fn one(kind: MimicKind, chest: &Chest, trees: &Trees, rng: &mut impl Rng) -> Opt
             (centre, vec![Ellipsoid::flat(centre, direction(rng), [r, r], r, 60.0)])
         }
     };
-    Some(Mimic { kind, centre, ellipsoids, strands })
+    // A scar whose first step leaves the lung is none.
+    (!ellipsoids.is_empty() || !strands.is_empty()).then_some(Mimic { kind, centre, ellipsoids, strands })
 }
 
 /// A random point at this depth below the costal pleura.
@@ -168,12 +204,4 @@ pub(crate) fn anywhere(chest: &Chest, rng: &mut impl Rng) -> V3 {
     let [low, high] = chest.lung_extent_z();
     let [half_x, half_y] = chest.torso_mm();
     [uniform(rng, -half_x, half_x), uniform(rng, -half_y, half_y), uniform(rng, low, high)]
-}
-
-/// Diameter in mm of the sphere of a mimic's first ellipsoid, or of the extent of its strands.
-pub(crate) fn diameter_mm(mimic: &Mimic) -> f64 {
-    match mimic.ellipsoids.first() {
-        Some(e) => 2.0 * (e.semi_mm[0] * e.semi_mm[1] * e.semi_mm[2]).cbrt(),
-        None => mimic.strands.iter().map(|s| norm(crate::vector::sub(s.to, s.from))).sum(),
-    }
 }

@@ -46,8 +46,9 @@ impl Scene {
         let factor = mix.difficulty.mimic_factor();
         let mut mimics = mimic::draw(&chest, &trees, &mix.mimics, factor, &mut stream(4));
         mimics.retain(|mimic| {
-            let reach = 0.5 * mimic::diameter_mm(mimic) + 3.0;
-            nodules.iter().all(|n| distance(n.seed_point, mimic.centre) > n.radius_bounds()[1] + reach)
+            let (centre, diameter_mm) = mimic.extent();
+            let reach = 0.5 * diameter_mm + 3.0;
+            nodules.iter().all(|n| distance(n.seed_point, centre) > n.radius_bounds()[1] + reach)
         });
         Self { seed, chest, tree_seed, tree_density, nodules, mimics }
     }
