@@ -91,7 +91,7 @@ fn segment_axial(work: &Volume) -> Coarse {
     let hu = work.hu();
     let spacing = work.geometry().spacing();
     let air = hu.mapv(|v| v < AIR_BELOW_HU);
-    let room = room_air(work, &air);
+    let room = enclosed_by_nothing(work, &air);
     let inner = Zip::from(&air).and(&room).par_map_collect(|air, room| *air && !*room);
     let airways = airways(work, &inner);
     let walls = dilate_mm(airways.view(), spacing, 1.01 * spacing.zyx_mm()[1].max(2.0));
@@ -106,9 +106,15 @@ fn segment_axial(work: &Volume) -> Coarse {
     Coarse { labels, excluded }
 }
 
-/// Air around the patient and inside of the table: what the body does not enclose. Lung that a narrow field of
-/// view cuts off reaches the sides of the slices, too, but has the body on the other sides.
-fn room_air(work: &Volume, air: &Array3<bool>) -> Array3<bool> {
+/// Air that the body does not enclose: around the patient, in the corners of the scan circle, in the table. On the grid of
+/// `volume`, whose axes must be the patient's (x to the left, y to the back, z to the head).
+pub fn room_air(volume: &Volume) -> Array3<bool> {
+    enclosed_by_nothing(volume, &volume.hu().mapv(|hu| hu < AIR_BELOW_HU))
+}
+
+/// [`room_air`] of `air`. Lung that a narrow field of view cuts off reaches the sides of the slices, too, but has the
+/// body on the other sides.
+fn enclosed_by_nothing(work: &Volume, air: &Array3<bool>) -> Array3<bool> {
     let size = work.geometry().size();
     let spacing = work.geometry().spacing();
     // Opening drops table tops, sheets and cables from the patient.

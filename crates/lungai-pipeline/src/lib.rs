@@ -177,14 +177,16 @@ impl Pipeline {
         let candidates = detect::candidates(&networks.detector, config, &scan.volume, &gate, threshold, device);
 
         stage(Stage::Classify);
-        let mut findings: Vec<Finding> = candidates
-            .into_par_iter()
-            .map(|candidate| measured(&scan.volume, candidate))
-            .collect::<Vec<_>>()
-            .into_iter()
-            .filter(|finding| finding.diameter_mm >= MIN_DIAMETER_MM)
-            .take(MAX_FINDINGS)
-            .collect();
+        let mut findings: Vec<Finding> = Vec::new();
+        // A few at a time: nothing is measured that would not be reported.
+        for next in candidates.chunks(16) {
+            let measured: Vec<Finding> = next.par_iter().map(|candidate| measured(&scan.volume, candidate)).collect();
+            findings.extend(measured.into_iter().filter(|finding| finding.diameter_mm >= MIN_DIAMETER_MM));
+            if findings.len() >= MAX_FINDINGS {
+                break;
+            }
+        }
+        findings.truncate(MAX_FINDINGS);
         let config = &manifest.networks.classifier;
         let centres: Vec<_> = findings.iter().map(|finding| finding.position).collect();
         let logits = classify::logits(&networks.classifier, config, &scan.volume, &centres, device);
@@ -212,9 +214,10 @@ impl Pipeline {
 }
 
 /// A candidate with the size of its own voxels where they can be told from their surroundings, else with the size that
-/// the detector gave it.
-fn measured(volume: &Volume, candidate: detect::Candidate) -> Finding {
-    let detect::Candidate { position, diameter_mm, score } = candidate;
+/// the detector gave it. The place stays the detector's: it is nearer to the truth than the middle of the voxels, which
+/// a vessel or the chest wall may shift.
+fn measured(volume: &Volume, candidate: &detect::Candidate) -> Finding {
+    let detect::Candidate { position, diameter_mm, score } = *candidate;
     let radius = diameter_mm / 2.0;
     let sphere = Finding {
         id: 0,
@@ -229,7 +232,6 @@ fn measured(volume: &Volume, candidate: detect::Candidate) -> Finding {
     match nodule::measure(volume, position, diameter_mm) {
         // Twice or half the diameter is not this nodule but a vessel, the chest wall or noise.
         Some(m) if (0.5..=2.0).contains(&(m.diameter_mm / diameter_mm)) => Finding {
-            position: if m.centre.distance_mm(position) < radius.max(MIN_DIAMETER_MM) { m.centre } else { position },
             size_mm: m.size_mm,
             diameter_mm: m.diameter_mm,
             volume_mm3: m.volume_mm3,

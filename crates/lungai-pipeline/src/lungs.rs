@@ -3,7 +3,9 @@
 use crate::tiles::{cut, tiles};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
-use lungai_imaging::{Connectivity, axial, components, morphology::fill_holes, resample, resample_labels};
+use lungai_imaging::{
+    Connectivity, axial, components, lungs::room_air, morphology::fill_holes, resample, resample_labels,
+};
 use lungai_models::lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position};
 use lungai_trace::implements;
 use ndarray::{Array3, Array4, Zip, s};
@@ -12,7 +14,7 @@ use rayon::prelude::*;
 /// Left and right lung on the volume's grid.
 ///
 /// The network works on its own coarser grid; its logits, not its labels, are brought back to the volume's grid, so
-/// that borders lie between coarse voxels. Each lung is one piece without holes.
+/// that borders lie between coarse voxels. Each lung is one piece without holes, inside of the body.
 #[implements("FR-003")]
 pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Device) -> LabelMap {
     let spacing = Spacing::new([config.spacing_mm; 3]).expect("checked configuration");
@@ -21,6 +23,12 @@ pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Dev
     let grid = upright.geometry().respaced(spacing);
     let coarse = resample(&upright, &grid);
     let mut logits = tiled_logits(net, config, &coarse, device);
+    // The one thing that is known for certain: no lung lies outside of the body.
+    Zip::indexed(&room_air(&coarse)).for_each(|(z, y, x), room| {
+        if *room {
+            logits[[0, z, y, x]] = 1.0 + logits.slice(s![.., z, y, x]).iter().copied().fold(f32::MIN, f32::max);
+        }
+    });
     one_piece_each(&mut logits);
 
     let fine = upright.geometry();
