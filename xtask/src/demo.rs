@@ -156,7 +156,7 @@ impl Demo {
         };
         let value = result["best"]["metrics"][metric].as_f64().unwrap_or(f64::NAN);
         let figure = format!("loss {first:.3} to {last:.3}; tuning scans: {metric} {value:.3} (SYNTHETIC)");
-        self.row(&format!("{network} run"), &run.join("journal.jsonl"), figure);
+        self.row(&format!("{network} run"), &run.join("curves.png"), figure);
         Ok(())
     }
 

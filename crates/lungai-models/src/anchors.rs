@@ -9,6 +9,12 @@ use crate::detector::{BOX_VALUES, STRIDE};
 const POSITIVE_CELLS: usize = 5;
 /// Cells further out, up to this many cell widths from the centre, are neither right nor wrong.
 const IGNORE_CELLS: f64 = 2.0;
+/// The same for excluded findings: fewer, for there are many, and what lies beside them is background.
+const EXCLUDED_CELLS: f64 = 1.0;
+
+/// What the codes are divided by (SSD's variances, Liu et al. 2016): a mark must lie within the nodule's radius, so an
+/// error of a millimetre or two must cost something.
+const SCALE: f64 = 0.2;
 
 /// A nodule as the detector sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,18 +50,18 @@ fn cell_centre(cell: usize) -> f64 {
     (cell * STRIDE) as f64 + (STRIDE as f64 - 1.0) / 2.0
 }
 
-/// Offset in anchor diameters and log ratio of diameters (Ren et al. 2015, for spheres).
+/// Offset in anchor diameters and log ratio of diameters (Ren et al. 2015, for spheres), both divided by [`SCALE`].
 pub fn encode(sphere: &Sphere, cell: [usize; 3], anchor: f64) -> [f32; BOX_VALUES] {
-    let offset = |axis: usize| ((sphere.centre[axis] - cell_centre(cell[axis])) / anchor) as f32;
-    [offset(0), offset(1), offset(2), (sphere.diameter / anchor).ln() as f32]
+    let offset = |axis: usize| ((sphere.centre[axis] - cell_centre(cell[axis])) / (SCALE * anchor)) as f32;
+    [offset(0), offset(1), offset(2), ((sphere.diameter / anchor).ln() / SCALE) as f32]
 }
 
 /// Inverse of [`encode`]. The ratio is limited to 8 either way, so that a wild output stays a finite sphere.
 pub fn decode(values: [f32; BOX_VALUES], cell: [usize; 3], anchor: f64) -> Sphere {
     let limit = 8f64.ln();
     Sphere {
-        centre: std::array::from_fn(|axis| cell_centre(cell[axis]) + f64::from(values[axis]) * anchor),
-        diameter: anchor * f64::from(values[3]).clamp(-limit, limit).exp(),
+        centre: std::array::from_fn(|axis| cell_centre(cell[axis]) + f64::from(values[axis]) * SCALE * anchor),
+        diameter: anchor * (f64::from(values[3]) * SCALE).clamp(-limit, limit).exp(),
     }
 }
 
@@ -70,8 +76,9 @@ pub fn assign(nodules: &[Sphere], excluded: &[Sphere], cells: [usize; 3], anchor
     let mut class = vec![0f32; anchors.len() * n_cells];
     let mut boxes = vec![0f32; anchors.len() * BOX_VALUES * n_cells];
     let index = |[z, y, x]: [usize; 3]| (z * cells[1] + y) * cells[2] + x;
-    for sphere in nodules.iter().chain(excluded) {
-        for (cell, _) in cells_within(sphere, ignore_radius(sphere), cells) {
+    let rings = nodules.iter().map(|s| (s, IGNORE_CELLS)).chain(excluded.iter().map(|s| (s, EXCLUDED_CELLS)));
+    for (sphere, ring) in rings {
+        for (cell, _) in cells_within(sphere, ignore_radius(sphere, ring), cells) {
             for anchor in 0..anchors.len() {
                 class[anchor * n_cells + index(cell)] = -1.0;
             }
@@ -80,7 +87,7 @@ pub fn assign(nodules: &[Sphere], excluded: &[Sphere], cells: [usize; 3], anchor
     // After all the rings, so that a neighbour's ring cannot erase a nodule's own cells.
     for sphere in nodules {
         let Some(best) = nearest_anchor(sphere.diameter, anchors) else { continue };
-        let mut near = cells_within(sphere, ignore_radius(sphere), cells);
+        let mut near = cells_within(sphere, ignore_radius(sphere, IGNORE_CELLS), cells);
         near.sort_by(|a, b| a.1.total_cmp(&b.1));
         for &(cell, _) in near.iter().take(POSITIVE_CELLS) {
             class[best * n_cells + index(cell)] = 1.0;
@@ -118,8 +125,8 @@ fn nearest_anchor(diameter: f64, anchors: &[f64]) -> Option<usize> {
     (0..anchors.len()).min_by(|&a, &b| off(a).total_cmp(&off(b)))
 }
 
-fn ignore_radius(sphere: &Sphere) -> f64 {
-    (sphere.diameter / 2.0).max(IGNORE_CELLS * STRIDE as f64)
+fn ignore_radius(sphere: &Sphere, ring_cells: f64) -> f64 {
+    (sphere.diameter / 2.0).max(ring_cells * STRIDE as f64)
 }
 
 /// Cells whose centre is within `radius` voxels of the sphere's centre, with that distance.

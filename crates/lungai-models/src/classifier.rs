@@ -1,7 +1,7 @@
 //! Malignancy: a 3D ResNet (He et al. 2016; Hara et al. 2018) on a cube round the nodule. The stem keeps full
 //! resolution, because most nodules are only a few voxels wide.
 
-use crate::layers::{ConvNorm, Residual};
+use crate::layers::{ConvNorm, Normalise, Residual};
 use burn::{
     module::Module,
     nn::{Linear, LinearConfig},
@@ -42,19 +42,19 @@ impl ClassifierConfig {
     /// A network whose weights are a function of `seed` alone.
     pub fn init(&self, seed: u64, device: &Device) -> ClassifierNet {
         let rng = &mut StdRng::seed_from_u64(seed);
-        let stem = ConvNorm::new([1, self.width], rng, device);
+        let stem = ConvNorm::new([1, self.width], 1, Normalise::Groups, rng, device);
         let mut stages = Vec::new();
         let mut inputs = self.width;
         for (stage, &blocks) in self.blocks.iter().enumerate() {
             let width = self.width << stage;
             for block in 0..blocks {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                stages.push(Residual::new([inputs, width], stride, rng, device));
+                stages.push(Residual::new([inputs, width], stride, Normalise::Groups, rng, device));
                 inputs = width;
             }
         }
-        let mut head = LinearConfig::new(inputs, OUTPUTS).init(device);
-        head.weight = crate::layers::normal([inputs, OUTPUTS], (1.0 / inputs as f64).sqrt(), rng, device);
+        let mut head = LinearConfig::new(2 * inputs, OUTPUTS).init(device);
+        head.weight = crate::layers::normal([2 * inputs, OUTPUTS], (0.5 / inputs as f64).sqrt(), rng, device);
         head.bias = Some(burn::module::Param::from_tensor(Tensor::zeros([OUTPUTS], device)));
         ClassifierNet { stem, stages, head }
     }
@@ -69,8 +69,11 @@ impl ClassifierNet {
             x = stage.forward(x);
         }
         let [b, c, d, h, w] = x.dims();
-        let x = x.reshape([b, c, d * h * w]).mean_dim(2).reshape([b, c]);
-        self.head.forward(x)
+        let cells = x.reshape([b, c, d * h * w]);
+        // A mean says how much of the cube a feature fills, the largest value that it is there at all: a 5 mm nodule
+        // fills a thousandth of the cube.
+        let pooled = [cells.clone().mean_dim(2), cells.max_dim(2)].map(|x| x.reshape([b, c]));
+        self.head.forward(Tensor::cat(pooled.into(), 1))
     }
 }
 
@@ -104,7 +107,7 @@ mod tests {
     fn a_residual_block_with_silent_convolutions_passes_its_input_on() {
         // With gamma = 0 the branch adds nothing: what remains is relu(x), the skip.
         let device = Device::flex();
-        let block = Residual::new([2, 2], 1, &mut StdRng::seed_from_u64(1), &device).silenced();
+        let block = Residual::new([2, 2], 1, Normalise::Groups, &mut StdRng::seed_from_u64(1), &device).silenced();
         let x = Tensor::<5>::full([1, 2, 4, 4, 4], 3.0, &device);
         assert_eq!(block.forward(x.clone()).into_data(), x.into_data());
     }

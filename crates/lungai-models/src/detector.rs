@@ -1,7 +1,8 @@
 //! Nodule detection: a region proposal network on a residual encoder, with a top-down path to stride 4
-//! (feature pyramid, Lin et al. 2017). Each cell proposes one sphere per anchor.
+//! (feature pyramid, Lin et al. 2017). Each cell proposes one sphere per anchor. Nothing is normalised over the patch:
+//! with normalisation a small patch round a nodule and a large tile at inference gave other scores for the same place.
 
-use crate::layers::{Conv, ConvNorm, Residual, Up};
+use crate::layers::{Conv, ConvNorm, Normalise, Residual, Up};
 use crate::ops;
 use burn::{
     module::Module,
@@ -20,10 +21,10 @@ pub const BOX_VALUES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorConfig {
-    /// Whether the input is folded 2x2x2 into eight channels first: an eighth of the voxels, nothing lost.
-    pub space_to_depth: bool,
+    /// What comes before the encoder.
+    pub stem: Stem,
     /// Channels of each encoder level; each level after the first halves the size. There must be a level of stride 4.
-    /// The source's network has `[64, 128, 256]` without `space_to_depth`.
+    /// The source's network has `[64, 128, 256]` without a stem.
     pub widths: Vec<usize>,
     /// Channels of the shared 3x3x3 convolution before the two heads. The source's network has 512.
     pub head_width: usize,
@@ -31,22 +32,36 @@ pub struct DetectorConfig {
     pub anchors_mm: Vec<f64>,
     /// Voxel edge of the grid that the network sees, in mm.
     pub spacing_mm: f64,
-    /// Edge of the training patch and of the inference tile in voxels; a multiple of the deepest stride.
+    /// Edge of the training patch in voxels; a multiple of the deepest stride.
+    pub patch: usize,
+    /// Edge of the inference tile in voxels; a multiple of the deepest stride. It may be larger than the patch: fewer
+    /// borders.
     pub tile: usize,
     /// HU that map to -1 and +1.
     pub window_hu: (f32, f32),
 }
 
+/// How the network begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// The encoder's first level sees every voxel.
+    None,
+    /// One convolution to the first level's channels sees every voxel; then the size is halved by a maximum, so that a
+    /// nodule of two voxels answers alike wherever it lies between the cells. The cheap way.
+    Pool,
+}
+
 /// The network.
 #[derive(Module, Debug)]
 pub struct DetectorNet {
+    stem: Option<ConvNorm>,
     encoder: Vec<Residual>,
     up: Vec<Up>,
     lateral: Vec<Conv>,
     neck: ConvNorm,
     class: Conv,
     boxes: Conv,
-    space_to_depth: bool,
 }
 
 /// What the network says of each cell of a `[d/4, h/4, w/4]` grid.
@@ -60,8 +75,11 @@ pub struct DetectorOutput {
 
 impl DetectorConfig {
     /// Index of the encoder level whose stride is [`STRIDE`].
-    fn output_level(&self) -> usize {
-        if self.space_to_depth { 1 } else { 2 }
+    pub fn output_level(&self) -> usize {
+        match self.stem {
+            Stem::None => 2,
+            Stem::Pool => 1,
+        }
     }
 
     /// Voxels that a side of the input must be a multiple of.
@@ -77,10 +95,14 @@ impl DetectorConfig {
     pub fn init(&self, seed: u64, device: &Device) -> DetectorNet {
         assert!(self.widths.len() > self.output_level(), "the encoder must reach stride {STRIDE}");
         let rng = &mut StdRng::seed_from_u64(seed);
-        let mut inputs = if self.space_to_depth { 8 } else { 1 };
+        let mut inputs = 1;
+        let stem = (self.stem == Stem::Pool).then(|| {
+            inputs = self.widths[0];
+            ConvNorm::new([1, inputs], 1, Normalise::Nothing, rng, device)
+        });
         let mut encoder = Vec::new();
         for &width in &self.widths {
-            encoder.push(Residual::new([inputs, width], 1, rng, device));
+            encoder.push(Residual::new([inputs, width], 1, Normalise::Nothing, rng, device));
             inputs = width;
         }
         let (mut up, mut lateral) = (Vec::new(), Vec::new());
@@ -90,13 +112,19 @@ impl DetectorConfig {
         }
         let anchors = self.anchors_mm.len();
         DetectorNet {
+            stem,
             encoder,
             up,
             lateral,
-            neck: ConvNorm::new([self.widths[self.output_level()], self.head_width], rng, device),
+            neck: ConvNorm::new(
+                [self.widths[self.output_level()], self.head_width],
+                1,
+                Normalise::Nothing,
+                rng,
+                device,
+            ),
             class: Conv::head([self.head_width, anchors], -(99f64.ln()), rng, device),
             boxes: Conv::head([self.head_width, anchors * BOX_VALUES], 0.0, rng, device),
-            space_to_depth: self.space_to_depth,
         }
     }
 }
@@ -104,7 +132,10 @@ impl DetectorConfig {
 impl DetectorNet {
     /// `patches`: `[b, 1, d, h, w]`, HU scaled to `-1..=1`; sizes multiples of the deepest stride.
     pub fn forward(&self, patches: Tensor<5>) -> DetectorOutput {
-        let mut x = if self.space_to_depth { ops::space_to_depth(patches) } else { patches };
+        let mut x = match &self.stem {
+            Some(stem) => ops::max_pool2(stem.forward(patches)),
+            None => patches,
+        };
         let mut levels = Vec::new();
         for (depth, level) in self.encoder.iter().enumerate() {
             if depth > 0 {
@@ -127,13 +158,14 @@ impl DetectorNet {
 mod tests {
     use super::*;
 
-    fn config(space_to_depth: bool, widths: &[usize], head_width: usize, anchors: usize) -> DetectorConfig {
+    fn config(stem: Stem, widths: &[usize], head_width: usize, anchors: usize) -> DetectorConfig {
         DetectorConfig {
-            space_to_depth,
+            stem,
             widths: widths.to_vec(),
             head_width,
             anchors_mm: (1..=anchors).map(|i| 3.0 * i as f64).collect(),
             spacing_mm: 1.0,
+            patch: 32,
             tile: 32,
             window_hu: (-1200.0, 600.0),
         }
@@ -141,15 +173,15 @@ mod tests {
 
     #[test]
     fn at_the_source_width_it_has_7_million_parameters() {
-        let net = config(false, &[64, 128, 256], 512, 9).init(1, &Device::flex());
+        let net = config(Stem::None, &[64, 128, 256], 512, 9).init(1, &Device::flex());
         assert_eq!(net.num_params() / 100_000, 70);
     }
 
     #[test]
-    fn cells_are_four_voxels_apart_with_and_without_folding() {
+    fn cells_are_four_voxels_apart_with_and_without_a_stem() {
         let device = Device::flex();
         let x = Tensor::<5>::zeros([1, 1, 16, 32, 16], &device);
-        for config in [config(true, &[4, 8, 8, 8], 8, 3), config(false, &[4, 4, 8], 8, 3)] {
+        for config in [config(Stem::Pool, &[4, 8, 8, 8], 8, 3), config(Stem::None, &[4, 4, 8], 8, 3)] {
             let out = config.init(1, &device).forward(x.clone());
             assert_eq!(out.class.dims(), [1, 3, 4, 8, 4]);
             assert_eq!(out.boxes.dims(), [1, 12, 4, 8, 4]);
@@ -159,7 +191,7 @@ mod tests {
     #[test]
     fn an_untrained_network_claims_almost_nothing() {
         let device = Device::flex();
-        let out = config(true, &[4, 8], 8, 3).init(1, &device).forward(Tensor::ones([1, 1, 16, 16, 16], &device));
+        let out = config(Stem::Pool, &[4, 8], 8, 3).init(1, &device).forward(Tensor::ones([1, 1, 16, 16, 16], &device));
         let highest: f32 = out.class.max().into_scalar();
         assert!(highest < -3.0, "logit {highest}");
     }

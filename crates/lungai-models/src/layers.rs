@@ -4,7 +4,7 @@
 
 use crate::ops;
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 use rand::{RngExt, rngs::StdRng};
 
 /// 3D convolution that keeps the size (stride 1) or halves it (stride 2): kernel 3 with padding 1, or kernel 1.
@@ -72,21 +72,52 @@ impl Norm {
     }
 }
 
-/// Convolution, normalisation, ReLU.
+/// Whether a block's convolutions are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Normalise {
+    /// By [`Norm`]: for networks that always see the same field of view.
+    Groups,
+    /// Not at all, a bias instead: what a voxel is then depends on its neighbourhood alone, not on what else lies in the
+    /// patch or tile, so that a network may be trained on small patches and run on large tiles.
+    Nothing,
+}
+
+/// Convolution and, where wanted, normalisation; ReLU.
 #[derive(Module, Debug)]
 pub struct ConvNorm {
     conv: Conv,
-    norm: Norm,
+    norm: Option<Norm>,
 }
 
 impl ConvNorm {
-    pub(crate) fn new(channels: [usize; 2], rng: &mut StdRng, device: &Device) -> Self {
-        Self { conv: Conv::new(channels, 3, 1, false, rng, device), norm: Norm::new(channels[1], device) }
+    /// Kernel 3.
+    pub(crate) fn new(
+        channels: [usize; 2],
+        stride: usize,
+        normalise: Normalise,
+        rng: &mut StdRng,
+        device: &Device,
+    ) -> Self {
+        let norm = (normalise == Normalise::Groups).then(|| Norm::new(channels[1], device));
+        Self { conv: Conv::new(channels, 3, stride, norm.is_none(), rng, device), norm }
     }
 
-    /// `[b, inputs, d, h, w]` to `[b, outputs, d, h, w]`.
+    /// `[b, inputs, d, h, w]` to `[b, outputs, d/s, h/s, w/s]`.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        self.norm.forward_relu(self.conv.forward(x))
+        let y = self.conv.forward(x);
+        match &self.norm {
+            Some(norm) => norm.forward_relu(y),
+            None => relu(y),
+        }
+    }
+
+    /// [`Self::forward`] before its ReLU.
+    fn forward_linear(&self, x: Tensor<5>) -> Tensor<5> {
+        let y = self.conv.forward(x);
+        match &self.norm {
+            Some(norm) => norm.forward(y),
+            None => y,
+        }
     }
 }
 
@@ -94,21 +125,23 @@ impl ConvNorm {
 /// before its 1x1x1 convolution (ResNet-D, He et al. 2019), so that no voxel is skipped.
 #[derive(Module, Debug)]
 pub struct Residual {
-    first: Conv,
-    first_norm: Norm,
-    second: Conv,
-    second_norm: Norm,
+    first: ConvNorm,
+    second: ConvNorm,
     projection: Option<Conv>,
     stride: usize,
 }
 
 impl Residual {
-    pub(crate) fn new([inputs, outputs]: [usize; 2], stride: usize, rng: &mut StdRng, device: &Device) -> Self {
+    pub(crate) fn new(
+        [inputs, outputs]: [usize; 2],
+        stride: usize,
+        normalise: Normalise,
+        rng: &mut StdRng,
+        device: &Device,
+    ) -> Self {
         Self {
-            first: Conv::new([inputs, outputs], 3, stride, false, rng, device),
-            first_norm: Norm::new(outputs, device),
-            second: Conv::new([outputs, outputs], 3, 1, false, rng, device),
-            second_norm: Norm::new(outputs, device),
+            first: ConvNorm::new([inputs, outputs], stride, normalise, rng, device),
+            second: ConvNorm::new([outputs, outputs], 1, normalise, rng, device),
             projection: (inputs != outputs).then(|| Conv::new([inputs, outputs], 1, 1, true, rng, device)),
             stride,
         }
@@ -117,14 +150,14 @@ impl Residual {
     /// The same block with a branch that is always zero.
     #[cfg(test)]
     pub(crate) fn silenced(mut self) -> Self {
-        self.second_norm.gamma = Param::from_tensor(self.second_norm.gamma.val().zeros_like());
+        let norm = self.second.norm.as_mut().expect("a normalised block");
+        norm.gamma = Param::from_tensor(norm.gamma.val().zeros_like());
         self
     }
 
     /// `[b, inputs, d, h, w]` to `[b, outputs, d/s, h/s, w/s]`; sizes must be divisible by the stride.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let y = self.first_norm.forward_relu(self.first.forward(x.clone()));
-        let y = self.second_norm.forward(self.second.forward(y));
+        let y = self.second.forward_linear(self.first.forward(x.clone()));
         let short = if self.stride == 2 { ops::mean_pool2(x) } else { x };
         let short = match &self.projection {
             Some(projection) => projection.forward(short),

@@ -1,6 +1,6 @@
 //! Lung segmentation: a 3D U-Net (Çiçek et al. 2016) with separate left and right output.
 
-use crate::layers::{Conv, ConvNorm, Up};
+use crate::layers::{Conv, ConvNorm, Normalise, Up};
 use crate::ops;
 use burn::{
     module::Module,
@@ -102,8 +102,8 @@ impl LungNet {
 impl Double {
     fn new([inputs, outputs]: [usize; 2], rng: &mut StdRng, device: &Device) -> Self {
         Self {
-            first: ConvNorm::new([inputs, outputs], rng, device),
-            second: ConvNorm::new([outputs, outputs], rng, device),
+            first: ConvNorm::new([inputs, outputs], 1, Normalise::Groups, rng, device),
+            second: ConvNorm::new([outputs, outputs], 1, Normalise::Groups, rng, device),
         }
     }
 

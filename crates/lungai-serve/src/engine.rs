@@ -5,7 +5,7 @@ use crate::config::Config;
 use lungai_ct::{Lung, Scan};
 use lungai_dicom::DicomInput;
 use lungai_imaging::quality;
-use lungai_models::frozen::{self, FrozenError, Trust};
+use lungai_models::frozen::{self, FrozenError};
 use lungai_models::{DeviceChoice, DeviceError};
 use lungai_pipeline::{OperatingPoint, Pipeline, PipelineError, Stage};
 use lungai_trace::implements;
@@ -35,8 +35,7 @@ pub enum EngineError {
 pub fn load(config: &Config) -> Result<Engine, EngineError> {
     let begun = Instant::now();
     let (device, device_name) = config.device.parse::<DeviceChoice>()?.open()?;
-    let trust = Trust::find(&config.models, config.trusted_key.as_deref())?;
-    let pipeline = Pipeline::new(frozen::load(&config.models, &trust, &device)?);
+    let pipeline = Pipeline::new(frozen::open(&config.models, config.trusted_key.as_deref(), &device)?);
     let Ok(point) = config.operating_point.as_deref().unwrap_or("default").parse::<OperatingPoint>();
     let manifest = pipeline.manifest();
     // Now, not with the first patient.
@@ -50,7 +49,7 @@ pub fn load(config: &Config) -> Result<Engine, EngineError> {
     Ok(Engine {
         analyse: Arc::new(move |study| analyse(&pipeline, &point, study)),
         model,
-        // A frozen model has all three, or `frozen::load` refuses it.
+        // A frozen model has all three, or it is not opened.
         networks: Networks { lung_segmentation: true, nodule_detection: true, malignancy_classification: true },
         device: device_name,
         load_seconds: begun.elapsed().as_secs_f64(),

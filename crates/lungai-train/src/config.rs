@@ -55,10 +55,15 @@ pub struct Training {
     pub evaluate_every: u64,
     /// Evaluations without improvement after which the run ends early; 0 never.
     pub patience: u32,
-    /// Share of patches round a nodule, `0..=1` (detector); the rest lie anywhere in the lungs.
+    /// Share of patches round a nodule, `0..=1` (detector).
     pub positive_share: f64,
+    /// Share of patches round something that a blob detector takes for a nodule but is none, `0..=1` (detector); the
+    /// rest lie anywhere in the lungs.
+    pub mimic_share: f64,
     /// Largest offset added to a whole patch in HU: scanners are not calibrated alike.
     pub shift_hu: f32,
+    /// Largest standard deviation in HU of noise added to a patch: unseen scanners may have a lower dose (detector).
+    pub noise_hu: f64,
 }
 
 impl Network {
@@ -112,8 +117,12 @@ impl Experiment {
         if t.warmup_steps >= t.steps {
             bail!("training.warmup_steps ({}) must be less than training.steps ({})", t.warmup_steps, t.steps);
         }
-        if !(0.0..=1.0).contains(&t.positive_share) {
-            bail!("training.positive_share is {}, not within 0..=1", t.positive_share);
+        if t.positive_share < 0.0 || t.mimic_share < 0.0 || !(0.0..=1.0).contains(&(t.positive_share + t.mimic_share)) {
+            let (positive, mimic) = (t.positive_share, t.mimic_share);
+            bail!("training.positive_share ({positive}) and training.mimic_share ({mimic}) must be shares of at most 1");
+        }
+        if !(0.0..=500.0).contains(&t.noise_hu) || !(0.0..=500.0).contains(&t.shift_hu) {
+            bail!("training.noise_hu and training.shift_hu must be within 0..=500");
         }
         let (tile, stride, spacing_mm, window) = match &self.network {
             Network::Lung(c) => (c.tile, 1 << c.depth, c.spacing_mm, c.window_hu),
@@ -121,8 +130,12 @@ impl Experiment {
                 if c.anchors_mm.is_empty() || c.anchors_mm.iter().any(|mm| !(*mm > 0.0 && mm.is_finite())) {
                     bail!("network.detector.anchors_mm must hold at least one positive diameter");
                 }
-                if c.widths.len() < if c.space_to_depth { 2 } else { 3 } {
+                if c.widths.len() <= c.output_level() {
                     bail!("network.detector.widths must reach stride 4");
+                }
+                if c.patch == 0 || !c.patch.is_multiple_of(c.deepest_stride()) || c.patch > c.tile {
+                    let (stride, tile) = (c.deepest_stride(), c.tile);
+                    bail!("network.detector.patch is {}: it must be a multiple of {stride} and at most {tile}", c.patch);
                 }
                 (c.tile, c.deepest_stride(), c.spacing_mm, c.window_hu)
             }
@@ -171,7 +184,7 @@ data: manifest.yaml
 network:
   lung: {width: 4, depth: 2, spacing_mm: 4.0, tile: 32, window_hu: [-1024.0, 600.0]}
 training: {steps: 100, batch: 2, learning_rate: 0.001, warmup_steps: 10, weight_decay: 0.0001, clip_norm: 1.0,
-  evaluate_every: 50, patience: 0, positive_share: 0.5, shift_hu: 20.0}
+  evaluate_every: 50, patience: 0, positive_share: 0.5, mimic_share: 0.2, shift_hu: 20.0, noise_hu: 0.0}
 ";
 
     fn read(text: &str, overrides: &[&str]) -> Result<Experiment, String> {

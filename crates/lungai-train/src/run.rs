@@ -2,6 +2,7 @@
 //! result as if it had not been interrupted.
 
 use crate::config::{Experiment, Training};
+use crate::curves;
 use crate::journal::Journal;
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
@@ -38,6 +39,8 @@ pub trait Task: Sync {
     fn evaluate(&self, objective: &Self::Objective, device: &Device) -> anyhow::Result<Metrics>;
     /// Name of the figure that decides which weights are kept; larger is better.
     fn selector(&self) -> &'static str;
+    /// Names of the figures of its learning curves, each within `0..=1`; three at most.
+    fn plotted(&self) -> &'static [&'static str];
     /// The network alone, as a weights file.
     fn weights(&self, objective: &Self::Objective) -> Vec<u8>;
 }
@@ -85,9 +88,12 @@ pub struct Outcome {
 }
 
 /// Trains until the steps are done or patience is over. With `resume` it goes on from the newest checkpoint.
+///
+/// - `title`: of the learning curves
 pub fn run<T: Task>(
     task: &T,
     experiment: &Experiment,
+    title: &str,
     folder: &Path,
     device: &Device,
     resume: bool,
@@ -156,6 +162,7 @@ pub fn run<T: Task>(
                 }
                 checkpoint(folder, &state, &objective, &optimiser)?;
                 journal.sync()?;
+                curves::draw(folder, title.to_owned(), task.plotted())?;
                 stopped_early = training.patience > 0 && state.stale >= training.patience;
             }
         }

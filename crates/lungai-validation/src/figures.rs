@@ -2,11 +2,10 @@
 
 use crate::record::ScanRecord;
 use crate::results::{Curve, Group, Results};
+use lungai_figures::{BLUE, Drawn, FONT, Figure, GREY, ORANGE, Plane, legend, save};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::register_font;
 use std::path::Path;
-use std::sync::Once;
 
 /// A finished figure.
 pub struct Picture {
@@ -46,14 +45,8 @@ struct Sheet<'a> {
     origin: &'a Origin,
 }
 
-const SIZE: (u32, u32) = (960, 640);
-const FONT: &str = "sans-serif";
-/// Colours that stay apart for colour-blind readers (Okabe and Ito).
-const BLUE: RGBColor = RGBColor(0, 114, 178);
-const ORANGE: RGBColor = RGBColor(213, 94, 0);
-const GREY: RGBColor = RGBColor(90, 90, 90);
-
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+/// One chart of the sheet.
+struct OnSheet<'a>(&'a Sheet<'a>, Chart);
 
 /// Draws all figures that the results carry into `folder`.
 ///
@@ -65,7 +58,6 @@ pub fn draw(
     origin: &Origin,
     folder: &Path,
 ) -> Result<Vec<Picture>, Box<dyn std::error::Error>> {
-    with_font();
     let sheet = Sheet { results, records, origin };
     let percent = origin.percent;
     let mut charts = vec![(
@@ -85,45 +77,33 @@ pub fn draw(
 
     let mut pictures = Vec::new();
     for (chart, name, caption) in charts {
-        let png = folder.join(format!("{name}.png"));
-        sheet.paint(chart, &BitMapBackend::new(&png, SIZE).into_drawing_area())?;
-        let mut svg = String::new();
-        sheet.paint(chart, &SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())?;
-        std::fs::write(folder.join(format!("{name}.svg")), &svg)?;
+        let svg = save(&OnSheet(&sheet, chart), folder, name)?;
         let caption = if origin.synthetic { format!("{caption} SYNTHETIC data.") } else { caption };
         pictures.push(Picture { name, caption, svg });
     }
     Ok(pictures)
 }
 
-/// No system font is relied on: a figure looks alike on every machine.
-fn with_font() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let bytes = include_bytes!("../fonts/DejaVuSans-latin.ttf");
-        assert!(register_font(FONT, FontStyle::Normal, bytes).is_ok(), "the shipped font is a font");
-    });
-}
-
-impl Sheet<'_> {
-    fn paint<B: DrawingBackend>(&self, chart: Chart, area: &DrawingArea<B, Shift>) -> Drawn
+impl Figure for OnSheet<'_> {
+    fn paint<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static,
     {
-        area.fill(&WHITE)?;
+        let Self(sheet, chart) = self;
+        let results = sheet.results;
         match chart {
-            Chart::Froc => self.froc(area)?,
-            Chart::Roc => self.roc(area)?,
-            Chart::Dice => self.dice(area)?,
+            Chart::Froc => sheet.froc(area),
+            Chart::Roc => sheet.roc(area),
+            Chart::Dice => sheet.dice(area),
             Chart::Sizes => {
-                self.groups(area, "Sensitivity by size", "Diameter of the reference nodule", &self.results.sizes)?
+                sheet.groups(area, "Sensitivity by size", "Diameter of the reference nodule", &results.sizes)
             }
-            Chart::Centres => self.groups(area, "Sensitivity by centre", "Centre", &self.results.centres)?,
+            Chart::Centres => sheet.groups(area, "Sensitivity by centre", "Centre", &results.centres),
         }
-        area.present()?;
-        Ok(())
     }
+}
 
+impl Sheet<'_> {
     fn title(&self, of: &str) -> String {
         let Origin { model, data_set, synthetic, .. } = self.origin;
         format!("{of}: {model} on {data_set}{}", if *synthetic { " (SYNTHETIC)" } else { "" })
@@ -315,25 +295,6 @@ impl Sheet<'_> {
             .draw()?;
         Ok(chart)
     }
-}
-
-type Plane<'b, B> =
-    ChartContext<'b, B, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>;
-
-fn legend<'a, B: DrawingBackend + 'a>(chart: &mut Plane<'a, B>, position: SeriesLabelPosition) -> Drawn
-where
-    B::ErrorType: 'static,
-{
-    chart
-        .configure_series_labels()
-        .position(position)
-        .margin(14)
-        .legend_area_size(34)
-        .background_style(WHITE.mix(0.9))
-        .border_style(GREY.mix(0.4))
-        .label_font((FONT, 17))
-        .draw()?;
-    Ok(())
 }
 
 fn with_interval(curve: &Curve, percent: f64) -> String {

@@ -3,14 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use burn::tensor::{Device, Tensor};
 use lungai_datasets::recipe::{Recipe, make};
 use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
-use lungai_models::classifier::ClassifierConfig;
-use lungai_models::detector::DetectorConfig;
-use lungai_models::frozen::{Calibration, Code, Golden, Manifest, NetworkConfigs, SigningKey, save};
-use lungai_models::lung::LungConfig;
+use lungai_models::frozen::untrained;
 use lungai_trace::verifies;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,47 +15,7 @@ use std::process::Command;
 
 /// A frozen model in `registry/untrained/1`, its key trusted.
 fn frozen(registry: &Path) -> PathBuf {
-    let window_hu = (-1000.0, 400.0);
-    let manifest = Manifest {
-        schema: 1,
-        name: "untrained".into(),
-        version: "1".into(),
-        synthetic: true,
-        intended_use: "tests".into(),
-        input_contract: "none".into(),
-        networks: NetworkConfigs {
-            lung: LungConfig { width: 2, depth: 1, spacing_mm: 6.0, tile: 32, window_hu },
-            detector: DetectorConfig {
-                space_to_depth: true,
-                widths: vec![4, 4],
-                head_width: 4,
-                anchors_mm: vec![5.0, 10.0],
-                spacing_mm: 4.0,
-                tile: 32,
-                window_hu,
-            },
-            classifier: ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 2.0, tile: 16, window_hu },
-        },
-        operating_points: BTreeMap::from([("default".into(), 0.1)]),
-        calibration: Calibration::NONE,
-        training: BTreeMap::new(),
-        code: Code { commit: "none".into(), dirty: false, lock_sha256: "none".into(), toolchain: "none".into() },
-        golden_tolerance: 1e-3,
-    };
-    let device = Device::flex();
-    let ones = |side| Tensor::<5>::ones([1, 1, side, side, side], &device);
-    let golden = Golden {
-        lung: burn::tensor::Tensor::cat(vec![ones(32), ones(32)], 1),
-        detector: ones(32),
-        classifier: ones(16),
-    };
-    let key = SigningKey::generate();
-    std::fs::create_dir_all(registry.join("trusted-keys")).unwrap();
-    std::fs::create_dir_all(registry.join("untrained")).unwrap();
-    std::fs::write(registry.join("trusted-keys/test.pem"), key.public_pem()).unwrap();
-    let folder = registry.join("untrained/1");
-    save(&folder, &manifest, &manifest.networks.init(&device), &golden, "# Card\n", &key).unwrap();
-    folder
+    untrained(registry, BTreeMap::from([("default".into(), 0.1)])).unwrap().0
 }
 
 struct Site {

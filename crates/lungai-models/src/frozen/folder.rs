@@ -5,7 +5,11 @@ use super::{
 };
 use burn::tensor::Device;
 use lungai_trace::implements;
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 const MANIFEST: &str = "manifest.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -68,6 +72,37 @@ pub fn save(
     written
 }
 
+/// Reads `models` itself, or the only `NAME/VERSION` in it, trusting the key `trusted_key` or those of [`Trust::find`].
+///
+/// # Errors
+/// [`FrozenError`]: none or several models there, no key, or the first check of [`load`] that failed.
+pub fn open(models: &Path, trusted_key: Option<&Path>, device: &Device) -> Result<Frozen, FrozenError> {
+    let folder = locate(models)?;
+    load(&folder, &Trust::find(&folder, trusted_key)?, device)
+}
+
+fn locate(models: &Path) -> Result<PathBuf, FrozenError> {
+    let is_model = |folder: &Path| folder.join(MANIFEST).is_file();
+    if is_model(models) {
+        return Ok(models.to_owned());
+    }
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        folders.sort();
+        folders
+    };
+    let mut found: Vec<PathBuf> = below(models).iter().flat_map(|name| below(name)).filter(|f| is_model(f)).collect();
+    match found.len() {
+        0 => Err(FrozenError::Absent(models.to_owned())),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let short = |folder: &PathBuf| folder.strip_prefix(models).unwrap_or(folder).display().to_string();
+            Err(FrozenError::Several { registry: models.to_owned(), names: found.iter().map(short).collect() })
+        }
+    }
+}
+
 /// Reads a frozen model; see the [module](super) for what it must pass.
 ///
 /// # Errors
@@ -126,62 +161,14 @@ fn files_below(folder: &Path) -> Result<Vec<String>, FrozenError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Calibration, Code, NetworkConfigs};
+    use super::super::untrained;
     use super::*;
-    use crate::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig};
     use burn::tensor::Tensor;
     use lungai_trace::verifies;
 
-    fn manifest() -> Manifest {
-        let window_hu = (-1000.0, 400.0);
-        Manifest {
-            schema: 1,
-            name: "test".into(),
-            version: "1".into(),
-            synthetic: true,
-            intended_use: "tests".into(),
-            input_contract: "none".into(),
-            networks: NetworkConfigs {
-                lung: LungConfig { width: 2, depth: 1, spacing_mm: 4.0, tile: 8, window_hu },
-                detector: DetectorConfig {
-                    space_to_depth: true,
-                    widths: vec![4, 4],
-                    head_width: 4,
-                    anchors_mm: vec![5.0, 10.0],
-                    spacing_mm: 1.0,
-                    tile: 8,
-                    window_hu,
-                },
-                classifier: ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 1.0, tile: 8, window_hu },
-            },
-            operating_points: BTreeMap::from([("default".into(), 0.5)]),
-            calibration: Calibration::NONE,
-            training: BTreeMap::new(),
-            code: Code {
-                commit: "unknown".into(),
-                dirty: false,
-                lock_sha256: "unknown".into(),
-                toolchain: "unknown".into(),
-            },
-            golden_tolerance: 1e-3,
-        }
-    }
-
-    /// A small frozen model in `registry/test/1`, its key trusted.
-    fn frozen(registry: &Path) -> (std::path::PathBuf, SigningKey) {
-        let device = Device::flex();
-        let manifest = manifest();
-        let networks = manifest.networks.init(&device);
-        let ones = Tensor::<5>::ones([1, 1, 8, 8, 8], &device);
-        let golden =
-            Golden { lung: Tensor::cat(vec![ones.clone(), ones.clone()], 1), detector: ones.clone(), classifier: ones };
-        let key = SigningKey::generate();
-        fs::create_dir_all(registry.join("trusted-keys")).unwrap();
-        fs::write(registry.join("trusted-keys/test.pem"), key.public_pem()).unwrap();
-        let folder = registry.join("test/1");
-        fs::create_dir_all(registry.join("test")).unwrap();
-        save(&folder, &manifest, &networks, &golden, "# Card\n", &key).unwrap();
-        (folder, key)
+    /// A small frozen model whose key the registry trusts.
+    fn frozen(registry: &Path) -> (PathBuf, SigningKey) {
+        untrained(registry, BTreeMap::from([("default".into(), 0.5)])).unwrap()
     }
 
     fn load_here(folder: &Path) -> Result<Frozen, FrozenError> {
@@ -193,7 +180,24 @@ mod tests {
     fn what_was_frozen_loads_with_its_manifest() {
         let registry = tempfile::tempdir().unwrap();
         let (folder, _) = frozen(registry.path());
-        assert_eq!(load_here(&folder).unwrap().manifest, manifest());
+        let loaded = load_here(&folder).unwrap().manifest;
+        assert_eq!(serde_json::to_vec_pretty(&loaded).unwrap(), fs::read(folder.join(MANIFEST)).unwrap());
+    }
+
+    #[test]
+    fn a_registry_stands_for_its_only_model() {
+        let registry = tempfile::tempdir().unwrap();
+        let rule = |error: FrozenError| (error.rule(), error.is_integrity());
+        let open_here = || open(registry.path(), None, &Device::flex());
+        assert_eq!(rule(open_here().unwrap_err()), ("no-model", false));
+        let (folder, _) = frozen(registry.path());
+        assert_eq!(open_here().unwrap().sha256, load_here(&folder).unwrap().sha256);
+        fs::create_dir_all(registry.path().join("other")).unwrap();
+        fs::rename(&folder, registry.path().join("other/2")).unwrap();
+        frozen(registry.path());
+        let several = open_here().unwrap_err();
+        assert!(several.to_string().ends_with("name one of other/2, untrained/1"), "{several}");
+        assert_eq!(rule(several), ("several-models", false));
     }
 
     #[test]
@@ -243,7 +247,7 @@ mod tests {
         let trust = Trust::from_pem(&stranger.public_pem(), Path::new("stranger.pem")).unwrap();
         let error = load(&folder, &trust, &Device::flex()).unwrap_err();
         assert_eq!(error.rule(), "model-signature");
-        fs::remove_file(registry.path().join("trusted-keys/test.pem")).unwrap();
+        fs::remove_file(registry.path().join("trusted-keys/untrained.pem")).unwrap();
         assert_eq!(load_here(&folder).unwrap_err().rule(), "model-no-trusted-key");
     }
 
@@ -253,8 +257,9 @@ mod tests {
         let registry = tempfile::tempdir().unwrap();
         let (folder, key) = frozen(registry.path());
         let device = Device::flex();
-        let mut other = manifest().networks.init(&device);
-        other.detector = manifest().networks.detector.init(99, &device);
+        let configs = load_here(&folder).unwrap().manifest.networks;
+        let mut other = configs.init(&device);
+        other.detector = configs.detector.init(99, &device);
         fs::write(folder.join(WEIGHTS), weights_to_bytes(&other)).unwrap();
         let mut listed = BTreeMap::new();
         for name in [MANIFEST, WEIGHTS, CARD, GOLDEN] {

@@ -16,11 +16,13 @@ mod folder;
 mod golden;
 mod manifest;
 mod signature;
+mod untrained;
 
-pub use folder::{Frozen, load, save};
+pub use folder::{Frozen, load, open, save};
 pub use golden::Golden;
 pub use manifest::{Calibration, Code, DataOrigin, Manifest, NetworkConfigs, Training};
 pub use signature::{SigningKey, Trust, sha256_hex};
+pub use untrained::untrained;
 
 use crate::{classifier::ClassifierNet, detector::DetectorNet, lung::LungNet};
 use burn::{module::Module, tensor::Device};
@@ -38,8 +40,7 @@ pub struct Networks {
     pub classifier: ClassifierNet,
 }
 
-/// Why a frozen model cannot be used. Everything but [`FrozenError::Io`] and [`FrozenError::Exists`] is a breach of
-/// integrity.
+/// Why a frozen model cannot be used; [`FrozenError::is_integrity`] tells a bad model from bad surroundings.
 #[derive(Debug, thiserror::Error)]
 pub enum FrozenError {
     /// A file cannot be read or written.
@@ -49,6 +50,17 @@ pub enum FrozenError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// There is no frozen model where one was said to be.
+    #[error("no frozen model in {0}; name the folder REGISTRY/NAME/VERSION")]
+    Absent(PathBuf),
+    /// Only the caller can know which one is meant.
+    #[error("several frozen models in {registry}; name one of {}", names.join(", "))]
+    Several {
+        /// Folder of models.
+        registry: PathBuf,
+        /// `NAME/VERSION` of each.
+        names: Vec<String>,
     },
     /// A frozen model is never overwritten.
     #[error("{0} exists already; a frozen model never changes: choose another version")]
@@ -100,13 +112,18 @@ pub enum FrozenError {
 impl FrozenError {
     /// Whether the model itself is at fault (exit code 4) and not the surroundings.
     pub fn is_integrity(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::Exists(_) | Self::Key(_))
+        !matches!(
+            self,
+            Self::Io { .. } | Self::Absent(_) | Self::Several { .. } | Self::Exists(_) | Self::Key(_)
+        )
     }
 
     /// Stable name of the broken rule.
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Io { .. } => "model-unreadable",
+            Self::Absent(_) => "no-model",
+            Self::Several { .. } => "several-models",
             Self::Exists(_) => "model-exists",
             Self::Key(_) => "key-invalid",
             Self::NoTrust(_) => "model-no-trusted-key",

@@ -1,7 +1,7 @@
 //! Malignancy.
 
 use super::cube::{Symmetry, cut, hu_value};
-use super::{Host, optimise};
+use super::{Host, each_case, optimise};
 use crate::calibrate::platt;
 use crate::config::Training;
 use crate::run::{Loss, Metrics, Task};
@@ -66,18 +66,18 @@ impl ClassifierTask {
         config: &ClassifierConfig,
         training: &Training,
         manifest: &Manifest,
-        loaded: &mut dyn FnMut(),
+        loaded: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Self> {
-        let mut by_class = [Vec::new(), Vec::new()];
-        for case in manifest.cases(Split::Train) {
+        let examples = each_case(manifest, loaded, |case| {
             let Volumes { volume, nodules } = Volumes::load(case)?;
-            for nodule in nodules {
+            let example = |nodule: ReferenceNodule| {
                 let cube = patch(&volume, nodule.position, [config.tile + 2 * JITTER; 3], config.spacing_mm);
-                let class = usize::from(nodule.malignant == Some(true));
-                by_class[class].push(Example { hu: cube.mapv(|hu| hu.round() as i16), nodule });
-            }
-            loaded();
-        }
+                Example { hu: cube.mapv(|hu| hu.round() as i16), nodule }
+            };
+            Ok(nodules.into_iter().map(example).collect::<Vec<_>>())
+        })?;
+        let (malignant, benign) = examples.into_iter().flatten().partition(|e| e.nodule.malignant == Some(true));
+        let by_class: [Vec<Example>; 2] = [benign, malignant];
         let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
         ensure!(!tune.is_empty(), "the data set needs cases of the split `tune`");
         ensure!(by_class.iter().all(|c| !c.is_empty()), "the split `train` needs benign and malignant nodules");
@@ -162,6 +162,10 @@ impl Task for ClassifierTask {
 
     fn selector(&self) -> &'static str {
         "auc"
+    }
+
+    fn plotted(&self) -> &'static [&'static str] {
+        &["auc"]
     }
 
     fn weights(&self, objective: &ClassifierObjective) -> Vec<u8> {

@@ -1,22 +1,28 @@
 //! Nodule detection.
 
-use super::cube::{Symmetry, cut, hu_value};
-use super::{Host, optimise};
+use super::cube::{Symmetry, cut};
+use super::{Host, each_case, optimise};
 use crate::config::Training;
 use crate::run::{Loss, Metrics, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
-use lungai_ct::{Spacing, Volume, VoxelPoint};
+use lungai_ct::{AIR_HU, Spacing, Volume, VoxelPoint};
 use lungai_datasets::{Case, Manifest, Split};
-use lungai_imaging::{axial, resample, resample_labels};
+use lungai_imaging::augment::{AugmentConfig, Augmentation};
+use lungai_imaging::{axial, blobs, normalise, resample, resample_labels};
 use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_models::anchors::{Sphere, assign};
 use lungai_models::detector::{BOX_VALUES, DetectorConfig, DetectorNet, STRIDE};
 use lungai_models::frozen::weights_to_bytes;
 use lungai_models::loss;
-use lungai_pipeline::{MIN_DIAMETER_MM, detect};
+use lungai_pipeline::{
+    MIN_DIAMETER_MM,
+    detect::{self, GATE_MM},
+};
+use ndarray::Array3;
+use rand::distr::{Distribution, weighted::WeightedIndex};
 use rand::{RngExt, rngs::StdRng};
 
 /// Candidates below this score are not worth counting.
@@ -33,6 +39,8 @@ pub struct DetectorTask {
     scans: Vec<TrainScan>,
     /// Scan and nodule of every nodule.
     nodules: Vec<(usize, usize)>,
+    /// How often each of them is drawn: the smaller the more often, for they are learned last.
+    weights: WeightedIndex<f64>,
     tune: Vec<Case>,
 }
 
@@ -41,7 +49,10 @@ struct TrainScan {
     volume: Volume,
     nodules: Vec<Sphere>,
     excluded: Vec<Sphere>,
+    /// Anywhere in the lungs, voxels.
     places: Vec<[usize; 3]>,
+    /// What a blob detector takes for a nodule, voxels.
+    mimics: Vec<[f64; 3]>,
 }
 
 /// [`DetectorNet`] with its loss.
@@ -63,19 +74,39 @@ impl DetectorTask {
         config: &DetectorConfig,
         training: &Training,
         manifest: &Manifest,
-        loaded: &mut dyn FnMut(),
+        loaded: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Self> {
-        let mut scans = Vec::new();
-        for case in manifest.cases(Split::Train) {
-            scans.push(TrainScan::load(case, config)?);
-            loaded();
-        }
+        let scans = each_case(manifest, loaded, |case| TrainScan::load(case, config))?;
         let nodules: Vec<_> =
             scans.iter().enumerate().flat_map(|(s, scan)| (0..scan.nodules.len()).map(move |n| (s, n))).collect();
         let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
         ensure!(!tune.is_empty(), "the data set needs cases of the split `tune`");
         ensure!(!nodules.is_empty(), "there is no nodule in the split `train`");
-        Ok(Self { config: config.clone(), training: training.clone(), scans, nodules, tune })
+        let weights = WeightedIndex::new(nodules.iter().map(|(s, n)| 1.0 / scans[*s].nodules[*n].diameter))?;
+        Ok(Self { config: config.clone(), training: training.clone(), scans, nodules, weights, tune })
+    }
+}
+
+impl DetectorTask {
+    /// Where the next patch lies: scan and centre, voxels.
+    fn place(&self, rng: &mut StdRng) -> (&TrainScan, [f64; 3]) {
+        let Training { positive_share, mimic_share, .. } = self.training;
+        // Anywhere in the patch but for a margin, so that the place in the patch teaches nothing.
+        let reach = (self.config.patch as f64 / 2.0 - 6.0).max(0.0);
+        let off_centre = |at: [f64; 3], reach: f64, rng: &mut StdRng| at.map(|c| c + rng.random_range(-reach..=reach));
+        let kind = rng.random::<f64>();
+        if kind < positive_share {
+            let (scan, nodule) = self.nodules[self.weights.sample(rng)];
+            let scan = &self.scans[scan];
+            return (scan, off_centre(scan.nodules[nodule].centre, reach, rng));
+        }
+        let scan = &self.scans[rng.random_range(0..self.scans.len())];
+        if kind < positive_share + mimic_share && !scan.mimics.is_empty() {
+            return (scan, off_centre(scan.mimics[rng.random_range(0..scan.mimics.len())], reach, rng));
+        }
+        let place = scan.places[rng.random_range(0..scan.places.len())].map(|v| v as f64);
+        // The gate is as much wider than the lungs.
+        (scan, off_centre(place, GATE_MM / self.config.spacing_mm, rng))
     }
 }
 
@@ -87,7 +118,7 @@ impl TrainScan {
         let whole = upright.geometry().respaced(Spacing::new([config.spacing_mm; 3])?);
         let mask = resample_labels(&lungs, &whole);
         // The lungs and the margin that the gate adds at inference.
-        let margin = (10.0 / config.spacing_mm).ceil() as usize;
+        let margin = (GATE_MM / config.spacing_mm).ceil() as usize;
         let (mut first, mut last) = (whole.size(), [0; 3]);
         let mut places = Vec::new();
         for ((z, y, x), label) in mask.labels().indexed_iter() {
@@ -112,7 +143,13 @@ impl TrainScan {
             let scored = !nodule.excluded && nodule.diameter_mm >= MIN_DIAMETER_MM;
             if scored { nodules.push(sphere) } else { excluded.push(sphere) }
         }
-        Ok(Self { volume: resample(&upright, &grid), nodules, excluded, places })
+        let no_finding = |place: &[f64; 3]| {
+            let off = |s: &Sphere| (0..3).map(|i| (s.centre[i] - place[i]).powi(2)).sum::<f64>().sqrt();
+            nodules.iter().chain(&excluded).all(|sphere| off(sphere) > sphere.diameter)
+        };
+        let mimics =
+            blobs::detect(&scan.volume, &lungs).iter().map(|b| grid.to_voxel(b.position).0).filter(no_finding).collect();
+        Ok(Self { volume: resample(&upright, &grid), nodules, excluded, places, mimics })
     }
 }
 
@@ -135,25 +172,25 @@ impl Task for DetectorTask {
     }
 
     fn draw(&self, rng: &mut StdRng) -> anyhow::Result<DetectorBatch> {
-        let edge = self.config.tile;
+        let edge = self.config.patch;
         let anchors: Vec<f64> = self.config.anchors_mm.iter().map(|mm| mm / self.config.spacing_mm).collect();
         let cells = [edge / STRIDE; 3];
         let (mut values, mut class, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
+        let intensity = AugmentConfig {
+            offset_hu: f64::from(self.training.shift_hu),
+            noise_hu: self.training.noise_hu,
+            ..AugmentConfig::NONE
+        };
         for _ in 0..self.training.batch {
-            let (scan, centre) = if rng.random::<f64>() < self.training.positive_share {
-                let (scan, nodule) = self.nodules[rng.random_range(0..self.nodules.len())];
-                let scan = &self.scans[scan];
-                // Anywhere in the patch but for a margin, so that the place in the patch teaches nothing.
-                let reach = edge as f64 / 2.0 - 6.0;
-                (scan, scan.nodules[nodule].centre.map(|c| c + rng.random_range(-reach..=reach)))
-            } else {
-                let scan = &self.scans[rng.random_range(0..self.scans.len())];
-                (scan, scan.places[rng.random_range(0..scan.places.len())].map(|v| v as f64))
-            };
+            let (scan, centre) = self.place(rng);
             let start = centre.map(|c| c.round() as isize - edge as isize / 2);
             let symmetry = Symmetry::draw_any(rng);
-            let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
-            cut(scan.volume.hu(), start, edge, symmetry, hu_value(shift, self.config.window_hu), &mut values);
+            let mut hu = Vec::with_capacity(edge.pow(3));
+            let outside = f32::from(AIR_HU);
+            cut(scan.volume.hu(), start, edge, symmetry, |hu| hu.map_or(outside, f32::from), &mut hu);
+            let cube = Array3::from_shape_vec([edge; 3], hu).expect("a cube was cut");
+            let cube = Augmentation::draw(&intensity, rng.random()).image(&cube, outside);
+            values.extend(cube.iter().map(|hu| normalise(*hu, self.config.window_hu)));
             let moved = |spheres: &[Sphere]| -> Vec<Sphere> {
                 let here = |s: &Sphere| std::array::from_fn(|i| s.centre[i] - start[i] as f64);
                 spheres.iter().map(|s| Sphere { centre: symmetry.point(here(s), edge), ..*s }).collect()
@@ -204,6 +241,10 @@ impl Task for DetectorTask {
 
     fn selector(&self) -> &'static str {
         "cpm"
+    }
+
+    fn plotted(&self) -> &'static [&'static str] {
+        &["cpm", "sensitivity_at_0.5", "sensitivity_at_2"]
     }
 
     fn weights(&self, objective: &DetectorObjective) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Lung segmentation.
 
 use super::cube::{Symmetry, cut, hu_value};
-use super::{Host, optimise};
+use super::{Host, each_case, optimise};
 use crate::config::Training;
 use crate::run::{Loss, Metrics, Task};
 use anyhow::ensure;
@@ -43,18 +43,16 @@ impl LungTask {
         config: &LungConfig,
         training: &Training,
         manifest: &Manifest,
-        loaded: &mut dyn FnMut(),
+        loaded: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Self> {
         let spacing = Spacing::new([config.spacing_mm; 3])?;
-        let mut scans = Vec::new();
-        for case in manifest.cases(Split::Train) {
+        let scans = each_case(manifest, loaded, |case| {
             let scan = case.load_scan()?;
             let lungs = case.load_lungs(scan.volume.geometry())?;
             let upright = axial(&scan.volume);
             let grid = upright.geometry().respaced(spacing);
-            scans.push((resample(&upright, &grid), resample_labels(&lungs, &grid)));
-            loaded();
-        }
+            Ok((resample(&upright, &grid), resample_labels(&lungs, &grid)))
+        })?;
         let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
         ensure!(!scans.is_empty() && !tune.is_empty(), "the data set needs cases of the splits `train` and `tune`");
         Ok(Self { config: config.clone(), training: training.clone(), scans, tune })
@@ -129,6 +127,10 @@ impl Task for LungTask {
 
     fn selector(&self) -> &'static str {
         "dice"
+    }
+
+    fn plotted(&self) -> &'static [&'static str] {
+        &["dice_right", "dice_left"]
     }
 
     fn weights(&self, objective: &LungObjective) -> Vec<u8> {

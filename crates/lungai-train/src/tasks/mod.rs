@@ -13,6 +13,18 @@ use crate::run::Loss;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use burn_train::TrainOutput;
+use lungai_datasets::{Case, Manifest, Split};
+use rayon::prelude::*;
+
+/// `read` of every training case, several at a time, in the manifest's order; `loaded` is called after each.
+fn each_case<T: Send>(
+    manifest: &Manifest,
+    loaded: &(dyn Fn() + Sync),
+    read: impl Fn(&Case) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let cases: Vec<&Case> = manifest.cases(Split::Train).collect();
+    cases.into_par_iter().map(|case| read(case).inspect(|_| loaded())).collect()
+}
 
 /// What every `TrainStep` does with its loss.
 fn optimise<M: Module>(module: &M, loss: Tensor<1>) -> TrainOutput<Loss> {

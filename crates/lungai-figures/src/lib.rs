@@ -1,0 +1,117 @@
+//! One look for all figures: SVG and PNG from the same drawing, with a font, a size and colours of their own.
+//!
+//! What a figure shows is its owner's business; this crate knows how it looks and how it is written.
+
+use plotters::coord::{Shift, types::RangedCoordf64};
+use plotters::prelude::*;
+use plotters::style::register_font;
+use std::path::Path;
+use std::sync::Once;
+
+/// Width and height in pixels.
+pub const SIZE: (u32, u32) = (960, 640);
+/// The only font. It is part of the program, so that a figure looks alike on every machine.
+pub const FONT: &str = "sans-serif";
+/// Colours that stay apart for colour-blind readers (Okabe and Ito 2008): the first choice,
+pub const BLUE: RGBColor = RGBColor(0, 114, 178);
+/// the second,
+pub const ORANGE: RGBColor = RGBColor(213, 94, 0);
+/// the third,
+pub const GREEN: RGBColor = RGBColor(0, 158, 115);
+/// and what things are compared with.
+pub const GREY: RGBColor = RGBColor(90, 90, 90);
+
+/// What a drawing comes to.
+pub type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// A chart with two linear axes.
+pub type Plane<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Something that can be drawn.
+pub trait Figure {
+    /// Draws on a white sheet of [`SIZE`].
+    ///
+    /// # Errors
+    /// What the drawing backend says.
+    fn paint<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
+    where
+        B::ErrorType: 'static;
+}
+
+/// Writes `folder/name.svg` and `folder/name.png`; gives the SVG.
+///
+/// # Errors
+/// A folder that cannot be written to, or what the drawing backend says.
+pub fn save(figure: &impl Figure, folder: &Path, name: &str) -> Result<String, Box<dyn std::error::Error>> {
+    static FONT_IS_THERE: Once = Once::new();
+    FONT_IS_THERE.call_once(|| {
+        let bytes = include_bytes!("../fonts/DejaVuSans-latin.ttf");
+        assert!(register_font(FONT, FontStyle::Normal, bytes).is_ok(), "the shipped font is a font");
+    });
+    let png = folder.join(format!("{name}.png"));
+    sheet(figure, &BitMapBackend::new(&png, SIZE).into_drawing_area())?;
+    let mut svg = String::new();
+    sheet(figure, &SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())?;
+    std::fs::write(folder.join(format!("{name}.svg")), &svg)?;
+    Ok(svg)
+}
+
+fn sheet<B: DrawingBackend>(figure: &impl Figure, area: &DrawingArea<B, Shift>) -> Drawn
+where
+    B::ErrorType: 'static,
+{
+    area.fill(&WHITE)?;
+    figure.paint(area)?;
+    area.present()?;
+    Ok(())
+}
+
+/// The box that names the series.
+///
+/// # Errors
+/// What the drawing backend says.
+pub fn legend<'a, B: DrawingBackend + 'a>(chart: &mut Plane<'a, B>, position: SeriesLabelPosition) -> Drawn
+where
+    B::ErrorType: 'static,
+{
+    chart
+        .configure_series_labels()
+        .position(position)
+        .margin(14)
+        .legend_area_size(34)
+        .background_style(WHITE.mix(0.9))
+        .border_style(GREY.mix(0.4))
+        .label_font((FONT, 17))
+        .draw()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Line;
+
+    impl Figure for Line {
+        fn paint<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
+        where
+            B::ErrorType: 'static,
+        {
+            let mut chart = ChartBuilder::on(area).build_cartesian_2d(0.0..1.0f64, 0.0..1.0f64)?;
+            let line = LineSeries::new([(0.0, 0.0), (1.0, 1.0)], BLUE.stroke_width(3));
+            chart.draw_series(line)?.label("rising").legend(|at| Circle::new(at, 3, BLUE.filled()));
+            legend(&mut chart, SeriesLabelPosition::LowerRight)
+        }
+    }
+
+    #[test]
+    fn both_files_hold_the_same_drawing() {
+        let folder = tempfile::tempdir().unwrap();
+        let svg = save(&Line, folder.path(), "line").unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("line.svg")).unwrap(), svg);
+        assert!(svg.contains("rising") && svg.contains("#0072B2"));
+        let png = std::fs::read(folder.path().join("line.png")).unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
+        assert_eq!(png[16..24], [0, 0, 3, 192, 0, 0, 2, 128]); // 960 by 640, big endian
+    }
+}
