@@ -3,8 +3,8 @@
 
 use crate::MimicMeans;
 use crate::chest::Chest;
-use crate::trees::Trees;
 use crate::nodule::sphere_mm3;
+use crate::trees::Trees;
 use crate::vector::{V3, across, add, direction, distance, normal, scale, uniform, unit};
 use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
 use rand::{Rng, RngExt};

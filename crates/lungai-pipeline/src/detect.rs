@@ -77,7 +77,8 @@ impl Gate {
         let voxels = corners.map(|corner| self.grid.to_voxel(corner).0);
         let range = |axis: usize| {
             let at = voxels.map(|v| v[axis].round());
-            let [low, high] = [at.iter().copied().fold(f64::INFINITY, f64::min), at.iter().copied().fold(0.0, f64::max)];
+            let [low, high] =
+                [at.iter().copied().fold(f64::INFINITY, f64::min), at.iter().copied().fold(0.0, f64::max)];
             let end = (high as usize + 1).min(self.open.shape()[axis]);
             (low.max(0.0) as usize).min(end)..end
         };
@@ -130,7 +131,7 @@ pub fn candidates(
         }
         let input = cut(part.hu(), start, edge, config.window_hu);
         let data = TensorData::new(input.into_raw_vec_and_offset().0, [1, 1, edge, edge, edge]);
-        let out = net.forward(Tensor::from_data(data, device));
+        let out = net.forward_mirrored(Tensor::from_data(data, device));
         let [_, _, d, h, w] = out.class.dims();
         let values = |t: Tensor<5>| -> Vec<f32> { t.into_data().convert::<f32>().try_to_vec().expect("converted") };
         for p in proposals(&values(out.class), &values(out.boxes), [d, h, w], &anchors, min_score) {
@@ -144,8 +145,7 @@ pub fn candidates(
     suppress(found)
 }
 
-/// Two spheres are one finding where their centres are nearer than this share of the sum of their radii; for equal ones
-/// that is an intersection over union of 0.12 of their boxes.
+/// Two spheres are one finding where their centres are nearer than this share of the sum of their radii.
 const SAME_PLACE: f64 = 0.75;
 
 /// Non-maximum suppression in mm: of candidates that are one finding, only the highest scored stays. Ties are broken by
@@ -213,7 +213,8 @@ mod tests {
     #[verifies("R-001")]
     #[test]
     fn no_box_that_touches_an_open_voxel_is_skipped() {
-        let grid = Geometry::new([5, 6, 7], Spacing::new([2.0; 3]).unwrap(), WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
+        let grid =
+            Geometry::new([5, 6, 7], Spacing::new([2.0; 3]).unwrap(), WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
         let mut open = Array3::from_elem((5, 6, 7), false);
         open[[4, 5, 6]] = true;
         let gate = Gate { open, grid: grid.clone() };

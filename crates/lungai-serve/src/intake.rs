@@ -119,7 +119,8 @@ impl Intake {
     pub async fn finish(self) -> Result<Received, IntakeError> {
         let _ = self.pieces.send(Piece::End).await; // where the writer has refused, its error comes next
         drop(self.pieces);
-        self.writer.await.map_err(|crash| IntakeError::Disk(std::io::Error::other(crash.to_string())))?
+        // The text of a panic may hold anything; it goes nowhere.
+        self.writer.await.map_err(|_| IntakeError::Disk(std::io::Error::other("the writer broke down")))?
     }
 }
 

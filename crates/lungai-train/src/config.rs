@@ -119,10 +119,20 @@ impl Experiment {
         }
         if t.positive_share < 0.0 || t.mimic_share < 0.0 || !(0.0..=1.0).contains(&(t.positive_share + t.mimic_share)) {
             let (positive, mimic) = (t.positive_share, t.mimic_share);
-            bail!("training.positive_share ({positive}) and training.mimic_share ({mimic}) must be shares of at most 1");
+            bail!(
+                "training.positive_share ({positive}) and training.mimic_share ({mimic}) must be shares of at most 1"
+            );
         }
         if !(0.0..=500.0).contains(&t.noise_hu) || !(0.0..=500.0).contains(&t.shift_hu) {
             bail!("training.noise_hu and training.shift_hu must be within 0..=500");
+        }
+        let levels = match &self.network {
+            Network::Lung(c) => c.depth,
+            Network::Detector(c) => c.widths.len(),
+            Network::Classifier(c) => c.blocks.len(),
+        };
+        if !(1..=6).contains(&levels) {
+            bail!("network.{} has {levels} levels, not 1 to 6", self.network.name());
         }
         let (tile, stride, spacing_mm, window) = match &self.network {
             Network::Lung(c) => (c.tile, 1 << c.depth, c.spacing_mm, c.window_hu),
@@ -135,7 +145,10 @@ impl Experiment {
                 }
                 if c.patch == 0 || !c.patch.is_multiple_of(c.deepest_stride()) || c.patch > c.tile {
                     let (stride, tile) = (c.deepest_stride(), c.tile);
-                    bail!("network.detector.patch is {}: it must be a multiple of {stride} and at most {tile}", c.patch);
+                    bail!(
+                        "network.detector.patch is {}: it must be a multiple of {stride} and at most {tile}",
+                        c.patch
+                    );
                 }
                 (c.tile, c.deepest_stride(), c.spacing_mm, c.window_hu)
             }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// File name without extension, in the run folder.
-pub const CURVES: &str = "curves";
+const CURVES: &str = "curves";
 
 /// What a journal says of a run. A resumed run repeats the steps after its checkpoint; the later lines count.
 #[derive(Debug, Default, PartialEq)]
@@ -21,7 +21,7 @@ struct Curves {
 }
 
 struct Sheet<'a> {
-    title: String,
+    title: &'a str,
     curves: &'a Curves,
 }
 
@@ -32,19 +32,20 @@ struct Sheet<'a> {
 ///
 /// # Errors
 /// A journal that cannot be read.
-pub fn draw(folder: &Path, title: String, plotted: &[&str]) -> anyhow::Result<()> {
+pub fn draw(folder: &Path, title: &str, plotted: &[&str]) -> anyhow::Result<()> {
     let text = fs::read_to_string(folder.join("journal.jsonl")).context("journal.jsonl")?;
-    let curves = Curves::read(&text, plotted)?;
+    let curves = Curves::read(&text, plotted);
     save(&Sheet { title, curves: &curves }, folder, CURVES).map_err(|error| anyhow::anyhow!("{CURVES}: {error}"))?;
     Ok(())
 }
 
 impl Curves {
-    fn read(journal: &str, plotted: &[&str]) -> anyhow::Result<Self> {
+    /// A line that a crash has cut is passed over.
+    fn read(journal: &str, plotted: &[&str]) -> Self {
         let mut curves = Self::default();
         curves.held_out.extend(plotted.iter().map(|name| ((*name).to_owned(), Vec::new())));
         for line in journal.lines() {
-            let line: Value = serde_json::from_str(line).context("journal.jsonl")?;
+            let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
             let step = line["step"].as_f64().unwrap_or(0.0);
             match line["event"].as_str() {
                 Some("step") => curves.losses.extend(line["loss"].as_f64().map(|loss| (step, loss))),
@@ -60,7 +61,7 @@ impl Curves {
                 _ => (),
             }
         }
-        Ok(curves)
+        curves
     }
 }
 
@@ -86,7 +87,7 @@ impl Figure for Sheet<'_> {
 
         let smooth = smoothed(losses);
         let top = smooth.iter().map(|point| point.1).fold(0.0, f64::max) * 1.15;
-        let mut chart = plane(&above, &self.title, last, top.max(1e-6))?;
+        let mut chart = plane(&above, self.title, last, top.max(1e-6))?;
         let shown = losses.iter().map(|(step, loss)| (*step, loss.min(top)));
         chart.draw_series(LineSeries::new(shown, GREY.mix(0.35)))?;
         chart
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn steps_that_a_resumed_run_repeats_are_drawn_once() {
-        let curves = Curves::read(JOURNAL, &["cpm"]).unwrap();
+        let curves = Curves::read(JOURNAL, &["cpm"]);
         assert_eq!(curves.losses, [(1.0, 2.0), (2.0, 1.0), (3.0, 0.5)]);
         assert_eq!(curves.held_out, [("cpm".to_owned(), vec![(2.0, 0.5), (3.0, 0.75)])]);
     }
@@ -162,7 +163,7 @@ mod tests {
     fn the_figure_names_run_axes_and_newest_value() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("journal.jsonl"), JOURNAL).unwrap();
-        draw(folder.path(), "demo on phantom (SYNTHETIC)".into(), &["cpm"]).unwrap();
+        draw(folder.path(), "demo on phantom (SYNTHETIC)", &["cpm"]).unwrap();
         let svg = fs::read_to_string(folder.path().join("curves.svg")).unwrap();
         for word in ["demo on phantom (SYNTHETIC)", "training loss", "Held-out scans", "cpm 0.750", "Step"] {
             assert!(svg.contains(word), "{word}");

@@ -81,12 +81,15 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
     fs::create_dir_all(args.models.join(&args.name)).with_context(|| format!("{}", args.models.display()))?;
     let key = match &args.key {
         Some(path) => SigningKey::read(path)?,
-        None => throw_away_key(args)?,
+        None => SigningKey::generate(),
     };
     frozen::save(&folder, &manifest, &networks, &golden(&manifest.networks, &device), &card(&manifest), &key)?;
     // What was written must pass the checks that everybody else will make.
     let trust = frozen::Trust::from_pem(&key.public_pem(), Path::new("the signing key"))?;
     let loaded = frozen::load(&folder, &trust, &device)?;
+    if args.key.is_none() {
+        publish_throw_away_key(args, &key)?;
+    }
     let value = json!({
         "ok": true, "model": folder, "sha256": loaded.sha256, "synthetic": manifest.synthetic,
         "operating_points": manifest.operating_points, "calibration": manifest.calibration,
@@ -166,14 +169,15 @@ fn manifest(args: &FreezeArgs, networks: NetworkConfigs, runs: &Runs) -> anyhow:
 }
 
 /// A key that exists only while this program runs; its public half is published in the registry.
-fn throw_away_key(args: &FreezeArgs) -> anyhow::Result<SigningKey> {
-    let key = SigningKey::generate();
+///
+/// Only after the model was written: the key of a version that exists already must stay.
+fn publish_throw_away_key(args: &FreezeArgs, key: &SigningKey) -> anyhow::Result<()> {
     let trusted = args.models.join("trusted-keys");
     fs::create_dir_all(&trusted).with_context(|| format!("{}", trusted.display()))?;
     let path = trusted.join(format!("throw-away-{}-{}.pem", args.name, args.version));
     fs::write(&path, key.public_pem()).with_context(|| format!("{}", path.display()))?;
-    eprintln!("signing with a throw-away key; its public half is {}", path.display());
-    Ok(key)
+    eprintln!("signed with a throw-away key; its public half is {}", path.display());
+    Ok(())
 }
 
 /// Golden inputs: noise on a ramp, so that every weight has something to do. Cropped where a tile would only make the

@@ -23,7 +23,8 @@ impl Journal {
         if let (Value::Object(line), Value::Object(fields)) = (&mut line, fields) {
             line.extend(fields);
         }
-        writeln!(self.file, "{line}").context("journal.jsonl")
+        // In one write: a line is there whole or not at all, but for a power cut.
+        self.file.write_all(format!("{line}\n").as_bytes()).context("journal.jsonl")
     }
 
     /// Makes sure that what was written survives a power cut.

@@ -162,7 +162,9 @@ pub fn run<T: Task>(
                 }
                 checkpoint(folder, &state, &objective, &optimiser)?;
                 journal.sync()?;
-                curves::draw(folder, title.to_owned(), task.plotted())?;
+                if let Err(error) = curves::draw(folder, title, task.plotted()) {
+                    bar.println(format!("  learning curves not drawn: {error:#}"));
+                }
                 stopped_early = training.patience > 0 && state.stale >= training.patience;
             }
         }

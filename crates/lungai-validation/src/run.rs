@@ -9,6 +9,7 @@ use lungai_datasets::{Case, Manifest, Split};
 use lungai_imaging::{blobs, lungs};
 use lungai_metrics::overlap::overlap;
 use lungai_pipeline::{OperatingPoint, Pipeline, PipelineError, Stage};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -36,24 +37,39 @@ pub fn collect(protocol: &Protocol, manifest: &Manifest, pipeline: &Pipeline) ->
     if let Some(empty) = protocol.centres.iter().find(|centre| !here.iter().any(|case| case.centre == **centre)) {
         return Err(Failure::new("no-test-cases", format!("centre `{empty}` has no test case in the manifest")));
     }
-    let mut collected = Collected { of_other_centres: elsewhere.len(), ..Collected::default() };
     let bar = ProgressBar::new(here.len() as u64);
-    let style = "{bar:30} {pos}/{len} scans, {msg}, {elapsed} so far, {eta} left";
+    let style = "{bar:30} {pos}/{len} scans, {elapsed} so far, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-    for case in here {
-        bar.set_message(case.id.clone());
-        if case.nodules.is_none() {
-            collected.without_reference += 1;
-        } else {
-            analyse(protocol, case, pipeline, &mut collected)?;
-        }
-        bar.inc(1);
-    }
+    // Several at a time: much of the work on one scan keeps only one core busy. The order stays the manifest's.
+    let outcomes: Vec<Outcome> = here
+        .into_par_iter()
+        .map(|case| {
+            let outcome =
+                if case.nodules.is_none() { Ok(Outcome::WithoutReference) } else { analyse(protocol, case, pipeline) };
+            bar.inc(1);
+            outcome
+        })
+        .collect::<Result<_, Failure>>()?;
     bar.finish_and_clear();
+    let mut collected = Collected { of_other_centres: elsewhere.len(), ..Collected::default() };
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Analysed(record) => collected.records.push(*record),
+            Outcome::Rejected(rejected) => collected.rejected.push(rejected),
+            Outcome::WithoutReference => collected.without_reference += 1,
+        }
+    }
     Ok(collected)
 }
 
-fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline, collected: &mut Collected) -> Result<(), Failure> {
+/// What one case comes to.
+enum Outcome {
+    Analysed(Box<ScanRecord>),
+    Rejected(Rejected),
+    WithoutReference,
+}
+
+fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline) -> Result<Outcome, Failure> {
     let mut clock = Clock::new();
     let scan = case.load_scan()?;
     let grid = scan.volume.geometry();
@@ -66,13 +82,12 @@ fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline, collected: &mu
         Ok(analysis) => analysis,
         Err(PipelineError::Rejected(quality)) => {
             let rules: Vec<&str> = quality.findings.iter().map(|finding| finding.rule).collect();
-            collected.rejected.push(Rejected {
+            return Ok(Outcome::Rejected(Rejected {
                 case: case.id.clone(),
                 centre: case.centre.clone(),
                 nodules: nodules.iter().filter(|nodule| !nodule.excluded).count(),
                 reason: rules.join(", "),
-            });
-            return Ok(());
+            }));
         }
         Err(error) => return Err(Failure::new("pipeline", format!("case {}: {error}", case.id))),
     };
@@ -83,7 +98,7 @@ fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline, collected: &mu
         ]),
         None => None,
     };
-    collected.records.push(ScanRecord {
+    Ok(Outcome::Analysed(Box::new(ScanRecord {
         case: case.id.clone(),
         patient: case.patient.clone(),
         centre: case.centre.clone(),
@@ -103,8 +118,7 @@ fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline, collected: &mu
             })
             .collect(),
         baseline: baseline(&scan),
-    });
-    Ok(())
+    })))
 }
 
 /// What one gets without any training: the classical lung mask, then a blob detector in it.

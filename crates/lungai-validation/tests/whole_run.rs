@@ -173,7 +173,7 @@ fn what_is_not_as_frozen_or_written_stops_the_run_by_name() {
     std::fs::write(&mask, sound).unwrap();
 
     std::fs::rename(site.path("models"), site.path("elsewhere")).unwrap();
-    site.check_failure(p, 1, "no-model", "0 frozen models");
+    site.check_failure(p, 1, "no-model", "no frozen model");
     std::fs::rename(site.path("elsewhere"), site.path("models")).unwrap();
 
     let weights = site.model.join("model.safetensors");

@@ -112,10 +112,7 @@ pub enum FrozenError {
 impl FrozenError {
     /// Whether the model itself is at fault (exit code 4) and not the surroundings.
     pub fn is_integrity(&self) -> bool {
-        !matches!(
-            self,
-            Self::Io { .. } | Self::Absent(_) | Self::Several { .. } | Self::Exists(_) | Self::Key(_)
-        )
+        !matches!(self, Self::Io { .. } | Self::Absent(_) | Self::Several { .. } | Self::Exists(_) | Self::Key(_))
     }
 
     /// Stable name of the broken rule.

@@ -147,8 +147,11 @@ impl TrainScan {
             let off = |s: &Sphere| (0..3).map(|i| (s.centre[i] - place[i]).powi(2)).sum::<f64>().sqrt();
             nodules.iter().chain(&excluded).all(|sphere| off(sphere) > sphere.diameter)
         };
-        let mimics =
-            blobs::detect(&scan.volume, &lungs).iter().map(|b| grid.to_voxel(b.position).0).filter(no_finding).collect();
+        let mimics = blobs::detect(&scan.volume, &lungs)
+            .iter()
+            .map(|b| grid.to_voxel(b.position).0)
+            .filter(no_finding)
+            .collect();
         Ok(Self { volume: resample(&upright, &grid), nodules, excluded, places, mimics })
     }
 }
