@@ -150,9 +150,12 @@ fn a_run_folder_and_a_frozen_version_are_never_overwritten() {
     assert!(value["message"].as_str().unwrap().contains("exists already"), "{value}");
     let runs = NETWORKS.map(|(network, _)| chain.path(&format!("runs/{network}")));
     let models = chain.path("models");
+    let key = Path::new(&models).join("trusted-keys/throw-away-chain-1.pem");
+    let before = fs::read(&key).unwrap();
     let (code, value) = json(
         "lungai-train",
         &["freeze", &runs[0], &runs[1], &runs[2], "--name", "chain", "--version", "1", "--models", &models],
     );
     assert_eq!((code, value["rule"].as_str()), (1, Some("model-exists")), "{value}");
+    assert_eq!(fs::read(&key).unwrap(), before, "the key that vouches for the version that exists");
 }

@@ -16,7 +16,7 @@ A PATH is a DICOM folder (searched recursively), zip or file, or an .mha, .mhd, 
 Examples:
   lungai ct info scan/                       what is in a folder, and whether it is fit for analysis
   lungai ct convert scan/ scan.nii.gz        DICOM to NIfTI; geometry is kept, nothing is resampled
-  lungai analyze scan/ --models models/demo/1 --out result/
+  lungai analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/
   lungai dataset make datasets/phantom-quick.yaml --out data/quick
 Not cleared for clinical use.")]
 pub struct Arguments {
@@ -113,8 +113,8 @@ pub struct Lungs {
 #[command(after_help = "\
 Writes findings.json, lungs.nii.gz and overview.png to the folder of --out.
 Examples:
-  lungai analyze scan/ --models models/demo/1 --out result/
-  lungai analyze scan/ --models models/demo/1 --out result/ --operating-point 0.2    more sensitive, more false positives
+  lungai analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/
+  lungai analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/ --operating-point 0.2    more sensitive, more false positives
 Exit code 3: the quality gate rejects the scan. Exit code 4: the model is not what was frozen and signed.
 Findings are marks for a physician to look at, never a diagnosis.")]
 pub struct Analyze {
@@ -149,7 +149,7 @@ pub struct Engine {
 /// Which of several series.
 #[derive(Debug, Args)]
 pub struct Choice {
-    /// Series Instance UID; otherwise the series with most slices.
+    /// Series Instance UID; otherwise the series with most voxels.
     #[arg(long, value_name = "UID")]
     pub series: Option<String>,
 }

@@ -5,14 +5,13 @@ use lungai_ct::Scan;
 use lungai_datasets::open;
 use std::path::Path;
 
-/// The series that `wanted` names, else the one with most slices; what was left out is said on standard error.
+/// The series that `wanted` names, else the largest; what was left out is said on standard error.
 pub fn choose(path: &Path, wanted: Option<&str>) -> Result<Scan, Failure> {
     let opened = open(path)?;
     for refused in &opened.refused {
         eprintln!("note: series {} is not read: {}", refused.series_uid, refused.error);
     }
     let others = opened.scans.len();
-    let slices = |scan: &Scan| scan.volume.geometry().size()[0];
     let chosen = match wanted {
         Some(uid) => {
             let known: Vec<String> = opened.scans.iter().map(|scan| scan.series_uid.clone()).collect();
@@ -20,21 +19,15 @@ pub fn choose(path: &Path, wanted: Option<&str>) -> Result<Scan, Failure> {
                 Failure::new("unknown-series", format!("no such series; readable here: {}", known.join(", ")))
             })?
         }
-        None => {
-            // The first of equals: the reader's order does not depend on names of files.
-            let most = opened.scans.iter().map(slices).max().unwrap_or(0);
-            let mut scans = opened.scans.into_iter();
-            scans
-                .find(|scan| slices(scan) == most)
-                .ok_or_else(|| Failure::new("no-ct-series", "no readable CT series"))?
-        }
+        // The first: as the service takes it.
+        None => opened.scans.into_iter().next().ok_or_else(|| Failure::new("no-ct-series", "no readable CT series"))?,
     };
     if others > 1 {
         eprintln!(
             "note: {others} series; taking {} ({} slices{})",
             chosen.series_uid,
-            slices(&chosen),
-            if wanted.is_some() { "" } else { ", the most; --series UID takes another" }
+            chosen.volume.geometry().size()[0],
+            if wanted.is_some() { "" } else { ", the largest; --series UID takes another" }
         );
     }
     Ok(chosen)

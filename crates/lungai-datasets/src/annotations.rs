@@ -37,15 +37,10 @@ const COLUMNS: [&str; 10] = [
     "excluded",
 ];
 
-/// Reads the nodules of one case.
+/// The nodules of one case.
 ///
 /// # Errors
 /// [`DatasetError::Config`] names the line: unknown or missing column, a value out of range, an id twice.
-pub fn read_nodules(path: &Path) -> Result<Vec<ReferenceNodule>, DatasetError> {
-    let text = std::fs::read(path).map_err(DatasetError::io(path))?;
-    parse(path, &text)
-}
-
 pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, DatasetError> {
     let refuse = |line: u64, reason: String| DatasetError::Config { file: name(path), line: line as usize, reason };
     let csv = |error: csv::Error| {
@@ -106,7 +101,7 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
     Ok(nodules)
 }
 
-/// The table that [`read_nodules`] reads, numbers in full precision.
+/// The table that [`parse`] reads, numbers in full precision.
 pub fn nodules_csv(nodules: &[ReferenceNodule]) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     let written = writer.write_record(COLUMNS).and_then(|()| {

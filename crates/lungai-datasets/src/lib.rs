@@ -18,7 +18,7 @@ mod hash;
 mod yaml;
 
 pub use align::align_labels;
-pub use annotations::{nodules_csv, read_nodules};
+pub use annotations::nodules_csv;
 pub use error::DatasetError;
 pub use formats::{
     FloatImage, MAX_VOXELS, is_image_name, read_image, read_labels, read_volume, write_labels, write_volume,

@@ -10,7 +10,7 @@ use std::path::Path;
 /// What a path held.
 #[derive(Debug)]
 pub struct Opened {
-    /// Readable series, the one with most slices first.
+    /// Readable series, the one with most voxels first.
     pub scans: Vec<Scan>,
     /// Series that break a rule, with the rule.
     pub refused: Vec<Refused>,

@@ -41,8 +41,9 @@ pub enum MetricsError {
         /// The allowed range in words.
         range: &'static str,
     },
-    /// All ratings are equal, so agreement beyond chance is not defined.
-    #[error("all ratings are equal: agreement beyond chance is not defined")]
+    /// All ratings are equal, or two scores order the cases alike: agreement beyond chance or a test of their difference
+    /// is not defined.
+    #[error("no variation: agreement beyond chance, or a difference of two scores, is not defined")]
     NoVariation,
 }
 

@@ -173,7 +173,7 @@ fn ratings_may_be_missing_or_names() {
     files.check_failure(
         "kappa --csv one.csv",
         "no-variation",
-        "all ratings are equal: agreement beyond chance is not defined",
+        "no variation: agreement beyond chance, or a difference of two scores, is not defined",
     );
 }
 

@@ -4,7 +4,7 @@
 use super::{FrozenError, io};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use p256::ecdsa::signature::{Signer, Verifier};
-use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey, LineEnding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fs, path::Path};
@@ -66,17 +66,6 @@ impl SigningKey {
         let pem = fs::read_to_string(path).map_err(io(path))?;
         let key = p256::SecretKey::from_pkcs8_pem(&pem).map_err(|_| FrozenError::Key(path.to_owned()))?;
         Ok(Self(key.into()))
-    }
-
-    /// Writes the private key as PKCS#8 PEM, readable by its owner alone.
-    ///
-    /// # Errors
-    /// [`FrozenError::Io`]; an existing file is not replaced.
-    pub fn write_private(&self, path: &Path) -> Result<(), FrozenError> {
-        use std::{io::Write, os::unix::fs::OpenOptionsExt};
-        let pem = p256::SecretKey::from(&self.0).to_pkcs8_pem(LineEnding::LF).expect("a key has a PEM form");
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        file.and_then(|mut file| file.write_all(pem.as_bytes())).map_err(io(path))
     }
 
     /// Public key as PEM.
