@@ -18,6 +18,24 @@ pub fn untrained(
     registry: &Path,
     operating_points: BTreeMap<String, f64>,
 ) -> Result<(PathBuf, SigningKey), FrozenError> {
+    let manifest = manifest(operating_points);
+    let device = Device::flex();
+    let ones = |channels, edge| Tensor::<5>::ones([1, channels, edge, edge, edge], &device);
+    let golden = Golden { lung: ones(crate::lung::CHANNELS, 8), detector: ones(1, 16), classifier: ones(1, 16) };
+    let key = SigningKey::generate();
+    let write = |path: &Path, text: &str| {
+        let folder = path.parent().expect("a file in a folder");
+        fs::create_dir_all(folder).map_err(io(folder))?;
+        fs::write(path, text).map_err(io(path))
+    };
+    write(&registry.join("trusted-keys/untrained.pem"), &key.public_pem())?;
+    let folder = registry.join("untrained/1");
+    fs::create_dir_all(registry.join("untrained")).map_err(io(registry))?;
+    save(&folder, &manifest, &manifest.networks.init(&device), &golden, "# Untrained\n", &key)?;
+    Ok((folder, key))
+}
+
+pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
     let window_hu = (-1000.0, 400.0);
     let networks = NetworkConfigs {
         lung: LungConfig { width: 2, depth: 1, spacing_mm: 6.0, tile: 32, window_hu },
@@ -34,7 +52,7 @@ pub fn untrained(
         classifier: ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 2.0, tile: 16, window_hu },
     };
     let unknown = || "unknown".to_owned();
-    let manifest = Manifest {
+    Manifest {
         schema: 1,
         name: "untrained".into(),
         version: "1".into(),
@@ -47,19 +65,5 @@ pub fn untrained(
         training: BTreeMap::new(),
         code: Code { commit: unknown(), dirty: false, lock_sha256: unknown(), toolchain: unknown() },
         golden_tolerance: 1e-3,
-    };
-    let device = Device::flex();
-    let ones = |channels, edge| Tensor::<5>::ones([1, channels, edge, edge, edge], &device);
-    let golden = Golden { lung: ones(crate::lung::CHANNELS, 8), detector: ones(1, 16), classifier: ones(1, 16) };
-    let key = SigningKey::generate();
-    let write = |path: &Path, text: &str| {
-        let folder = path.parent().expect("a file in a folder");
-        fs::create_dir_all(folder).map_err(io(folder))?;
-        fs::write(path, text).map_err(io(path))
-    };
-    write(&registry.join("trusted-keys/untrained.pem"), &key.public_pem())?;
-    let folder = registry.join("untrained/1");
-    fs::create_dir_all(registry.join("untrained")).map_err(io(registry))?;
-    save(&folder, &manifest, &manifest.networks.init(&device), &golden, "# Untrained\n", &key)?;
-    Ok((folder, key))
+    }
 }
