@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that CI runs.
 
-use crate::build::{cargo, found, needed, path_of, root};
+use crate::build::{cargo, command, found, needed, root};
 use crate::junit;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -107,7 +107,7 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     }
     ensure!(good, "tests failed; see above and {}", report.display());
     println!("== traces");
-    let status = Command::new(path_of("lungai-evidence"))
+    let status = command("lungai-evidence")
         .current_dir(root())
         .args(["status", "--junit"])
         .arg(&report)

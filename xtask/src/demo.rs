@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: the main job on synthetic scans, end to end. Every step is the command that a user would call.
 
-use crate::build::{self, path_of, root};
+use crate::build::{self, command, root};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use std::{
@@ -264,7 +264,7 @@ impl Demo {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = self.at("service.log");
-        let child = Command::new(path_of("lungai-serve"))
+        let child = command("lungai-serve")
             .args([Path::new("--models"), &self.model(), Path::new("--data"), &self.at("service")])
             .args(["--listen", &address])
             .stdout(fs::File::create(&log)?)
@@ -380,7 +380,7 @@ fn losses(run: &Path) -> anyhow::Result<(f64, f64)> {
 /// Runs one of our programs with `--json`; progress goes to the terminal. Exit code 3 (a criterion is not met) is an
 /// answer, not a failure.
 fn json(program: &str, first: &[&str], words: &[&Path]) -> anyhow::Result<Value> {
-    let output = Command::new(path_of(program))
+    let output = command(program)
         .args(first)
         .args(words)
         .arg("--json")

@@ -2,7 +2,7 @@
 //! one pass of union-find, and labels follow the order of each component's first voxel.
 
 use lungai_ct::{VoxelIndex, VoxelPoint};
-use ndarray::{Array3, ArrayView3};
+use ndarray::{Array3, ArrayView1, ArrayView3};
 use rayon::prelude::*;
 
 /// Which voxels touch.
@@ -10,6 +10,8 @@ use rayon::prelude::*;
 pub enum Connectivity {
     /// The 6 voxels that share a face.
     Faces,
+    /// The 18 voxels that share a face or an edge.
+    Edges,
     /// All 26 neighbours.
     Corners,
 }
@@ -73,86 +75,123 @@ struct Run {
 /// # Panics
 /// If a row is longer than `u32` counts.
 pub fn components(mask: ArrayView3<'_, bool>, connectivity: Connectivity) -> Components {
-    let (nz, ny, nx) = mask.dim();
-    assert!(u32::try_from(nx).is_ok(), "a row of {nx} voxels");
-    let mut labels = Array3::<u32>::zeros((nz, ny, nx));
-    if labels.is_empty() {
-        return Components { labels, regions: Vec::new() };
-    }
-    let slices: Vec<Vec<Vec<Run>>> = mask
-        .outer_iter()
-        .into_par_iter()
-        .map(|slice| slice.rows().into_iter().map(|row| runs(row)).collect())
-        .collect();
-    let rows: Vec<&[Run]> = slices.iter().flatten().map(Vec::as_slice).collect();
-    let mut start = Vec::with_capacity(rows.len() + 1);
-    start.push(0usize);
-    for row in &rows {
-        start.push(start[start.len() - 1] + row.len());
-    }
+    let runs = Runs::of(mask, connectivity);
+    let mut labels = Array3::<u32>::zeros(mask.raw_dim());
+    runs.each_row(labels.as_slice_mut().expect("made in standard layout"), |out, run, label| {
+        out[run.from as usize..run.to as usize].fill(label);
+    });
+    Components { labels, regions: runs.regions }
+}
 
-    let mut forest = Forest { parent: (0..start[rows.len()] as u32).collect() };
-    let reach = u32::from(connectivity == Connectivity::Corners);
-    let earlier: &[(isize, isize)] = match connectivity {
-        Connectivity::Faces => &[(0, -1), (-1, 0)],
-        Connectivity::Corners => &[(0, -1), (-1, -1), (-1, 0), (-1, 1)],
-    };
-    for z in 0..nz {
-        for y in 0..ny {
-            let here = z * ny + y;
-            for (dz, dy) in earlier {
-                let (oz, oy) = (z as isize + dz, y as isize + dy);
-                if oz >= 0 && oy >= 0 && oy < ny as isize {
-                    let there = oz as usize * ny + oy as usize;
-                    forest.join_rows(rows[here], start[here], rows[there], start[there], reach);
+/// A mask as its runs, each with its label: a hundredth of the voxels.
+pub(crate) struct Runs {
+    /// Runs row by row.
+    runs: Vec<Run>,
+    /// First run of each row, and the end.
+    start: Vec<usize>,
+    /// Label of each run.
+    labels: Vec<u32>,
+    columns: usize,
+    /// As [`Components::regions`].
+    pub regions: Vec<Region>,
+}
+
+impl Runs {
+    /// Finds and labels the runs of `mask`.
+    pub fn of(mask: ArrayView3<'_, bool>, connectivity: Connectivity) -> Self {
+        let (nz, ny, nx) = mask.dim();
+        assert!(u32::try_from(nx).is_ok(), "a row of {nx} voxels");
+        // A slice's runs, and how many each row has.
+        let slices: Vec<(Vec<Run>, Vec<usize>)> = mask
+            .outer_iter()
+            .into_par_iter()
+            .map(|slice| {
+                let mut runs = Vec::new();
+                let count = |row| {
+                    let before = runs.len();
+                    find_runs(row, &mut runs);
+                    runs.len() - before
+                };
+                let counts = slice.rows().into_iter().map(count).collect();
+                (runs, counts)
+            })
+            .collect();
+        let mut start = Vec::with_capacity(nz * ny + 1);
+        start.push(0usize);
+        for count in slices.iter().flat_map(|(_, counts)| counts) {
+            start.push(start[start.len() - 1] + count);
+        }
+        let mut runs = Vec::with_capacity(start[start.len() - 1]);
+        slices.into_iter().for_each(|(of_slice, _)| runs.extend(of_slice));
+
+        // Rows before this one in which a voxel may touch, and by how much their runs may miss each other.
+        let earlier: &[(isize, isize, u32)] = match connectivity {
+            Connectivity::Faces => &[(0, -1, 0), (-1, 0, 0)],
+            Connectivity::Edges => &[(0, -1, 1), (-1, -1, 0), (-1, 0, 1), (-1, 1, 0)],
+            Connectivity::Corners => &[(0, -1, 1), (-1, -1, 1), (-1, 0, 1), (-1, 1, 1)],
+        };
+        let mut forest = Forest { parent: (0..runs.len() as u32).collect() };
+        for z in 0..nz {
+            for y in 0..ny {
+                let here = z * ny + y;
+                for (dz, dy, reach) in earlier {
+                    let (oz, oy) = (z as isize + dz, y as isize + dy);
+                    if oz >= 0 && oy >= 0 && oy < ny as isize {
+                        let there = oz as usize * ny + oy as usize;
+                        let [a, b] = [here, there].map(|row| &runs[start[row]..start[row + 1]]);
+                        forest.join_rows(a, start[here], b, start[there], *reach);
+                    }
                 }
             }
         }
+
+        // Roots are the smallest run of their tree, so counting roots in run order follows first voxels.
+        let mut labels = vec![0u32; runs.len()];
+        let mut sums: Vec<Sum> = Vec::new();
+        for row in 0..nz * ny {
+            for id in start[row]..start[row + 1] {
+                let root = forest.root(id as u32) as usize;
+                if root == id {
+                    sums.push(Sum::new());
+                    labels[id] = sums.len() as u32;
+                }
+                labels[id] = labels[root];
+                sums[labels[id] as usize - 1].add(row / ny, row % ny, runs[id]);
+            }
+        }
+        let regions = sums.iter().enumerate().map(|(i, sum)| sum.region(i as u32 + 1)).collect();
+        Self { runs, start, labels, columns: nx, regions }
     }
 
-    // Roots are the smallest run of their tree, so counting roots in run order follows first voxels.
-    let mut label_of = vec![0u32; forest.parent.len()];
-    let mut sums: Vec<Sum> = Vec::new();
-    for (row, runs) in rows.iter().enumerate() {
-        let (z, y) = (row / ny, row % ny);
-        for (k, run) in runs.iter().enumerate() {
-            let id = start[row] + k;
-            let root = forest.root(id as u32) as usize;
-            if root == id {
-                sums.push(Sum::new());
-                label_of[id] = sums.len() as u32;
+    /// Clears the regions that `keep` refuses from the mask that the runs were found in.
+    pub fn keep(&self, mask: &mut Array3<bool>, keep: impl Fn(&Region) -> bool) {
+        let cleared: Vec<bool> = self.regions.iter().map(|region| !keep(region)).collect();
+        self.each_row(mask.as_slice_mut().expect("masks are in standard layout"), |out, run, label| {
+            if cleared[label as usize - 1] {
+                out[run.from as usize..run.to as usize].fill(false);
             }
-            label_of[id] = label_of[root];
-            sums[label_of[id] as usize - 1].add(z, y, *run);
-        }
+        });
     }
-    let voxels = labels.as_slice_mut().expect("made in standard layout");
-    voxels.par_chunks_mut(nx).enumerate().for_each(|(row, out)| {
-        for (k, run) in rows[row].iter().enumerate() {
-            out[run.from as usize..run.to as usize].fill(label_of[start[row] + k]);
-        }
-    });
-    let regions = sums.iter().enumerate().map(|(i, sum)| sum.region(i as u32 + 1)).collect();
-    Components { labels, regions }
+
+    /// Every run of every row of an array of the mask's size.
+    fn each_row<T: Send>(&self, voxels: &mut [T], work: impl Fn(&mut [T], Run, u32) + Sync) {
+        voxels.par_chunks_mut(self.columns.max(1)).with_min_len(64).enumerate().for_each(|(row, out)| {
+            for id in self.start[row]..self.start[row + 1] {
+                work(out, self.runs[id], self.labels[id]);
+            }
+        });
+    }
 }
 
-fn runs(row: ndarray::ArrayView1<'_, bool>) -> Vec<Run> {
-    let mut found = Vec::new();
-    let mut from = None;
-    for (x, inside) in row.iter().enumerate() {
-        match (inside, from) {
-            (true, None) => from = Some(x as u32),
-            (false, Some(start)) => {
-                found.push(Run { from: start, to: x as u32 });
-                from = None;
-            }
-            _ => {}
-        }
+/// Appends the runs of a row.
+fn find_runs(row: ArrayView1<'_, bool>, found: &mut Vec<Run>) {
+    let row = row.as_standard_layout();
+    let bytes: &[u8] = bytemuck::cast_slice(row.as_slice().expect("standard layout"));
+    let mut at = 0;
+    while let Some(from) = memchr::memchr(1, &bytes[at..]).map(|k| at + k) {
+        at = memchr::memchr(0, &bytes[from..]).map_or(bytes.len(), |k| from + k);
+        found.push(Run { from: from as u32, to: at as u32 });
     }
-    if let Some(start) = from {
-        found.push(Run { from: start, to: row.len() as u32 });
-    }
-    found
 }
 
 struct Forest {
@@ -229,12 +268,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn corners_touch_only_with_26_neighbours() {
-        let mut mask = Array3::from_elem((2, 2, 2), false);
-        mask[[0, 0, 0]] = true;
-        mask[[1, 1, 1]] = true;
-        assert_eq!(components(mask.view(), Connectivity::Faces).regions.len(), 2);
-        assert_eq!(components(mask.view(), Connectivity::Corners).regions.len(), 1);
+    fn faces_edges_and_corners_touch_with_6_18_and_26_neighbours() {
+        let count = |other: [usize; 3]| {
+            let mut mask = Array3::from_elem((2, 2, 2), false);
+            mask[[0, 0, 0]] = true;
+            mask[other] = true;
+            [Connectivity::Faces, Connectivity::Edges, Connectivity::Corners]
+                .map(|c| components(mask.view(), c).regions.len())
+        };
+        assert_eq!(count([0, 1, 0]), [1, 1, 1]);
+        assert_eq!(count([1, 0, 1]), [2, 1, 1]);
+        assert_eq!(count([1, 1, 1]), [2, 2, 1]);
     }
 
     #[test]
@@ -276,6 +320,7 @@ mod tests {
                     let d = [at.0.abs_diff(other.0), at.1.abs_diff(other.1), at.2.abs_diff(other.2)];
                     let touches = match connectivity {
                         Connectivity::Faces => d.iter().sum::<usize>() == 1,
+                        Connectivity::Edges => d.iter().all(|d| *d <= 1) && d.iter().sum::<usize>() <= 2,
                         Connectivity::Corners => d.iter().all(|d| *d <= 1),
                     };
                     if *inside && touches && labels[other] == 0 {
@@ -291,7 +336,7 @@ mod tests {
         #[test]
         fn equals_a_flood_fill(bits in proptest::collection::vec(proptest::bool::weighted(0.4), 4 * 5 * 6)) {
             let mask = Array3::from_shape_vec((4, 5, 6), bits).unwrap();
-            for connectivity in [Connectivity::Faces, Connectivity::Corners] {
+            for connectivity in [Connectivity::Faces, Connectivity::Edges, Connectivity::Corners] {
                 prop_assert_eq!(components(mask.view(), connectivity).labels, brute(&mask, connectivity));
             }
         }

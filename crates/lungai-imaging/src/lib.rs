@@ -4,8 +4,10 @@
 //! Everything is a plain function of its arguments: no file, no clock, no tensor, no hidden seed, and the
 //! same result for any number of threads. Arrays are `[z, y, x]`, points are patient LPS mm.
 
+mod gaussian;
 mod orient;
 mod resample;
+mod spline;
 
 mod components;
 pub mod distance;
@@ -22,6 +24,9 @@ pub mod quality;
 mod toy;
 
 pub use components::{Components, Connectivity, Region, components};
+pub use gaussian::gaussian;
 pub use orient::axial;
-pub use resample::{normalise, patch, patch_geometry, resample, resample_labels};
+pub use resample::{
+    Interpolation, normalise, normalise_all, patch, patch_geometry, resample, resample_as, resample_labels,
+};
 pub use surface::{Surface, surface};

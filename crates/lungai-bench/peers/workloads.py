@@ -1,0 +1,392 @@
+"""What each peer does in each workload. `prepare` loads the input and returns (version, function without arguments).
+
+A function returns a dict of numpy arrays and numbers under the names that our side uses.
+"""
+
+from importlib.metadata import version as installed
+
+import numpy as np
+
+SIZE, SPACING = (300, 512, 512), (1.25, 0.7, 0.7)
+SHIFT = 0.05
+PART, PATCH = (128, 256, 256), (128, 128, 128)
+
+
+def raw(folder, name, dtype, size):
+    return np.fromfile(folder / "data" / name, dtype=dtype).reshape(size)
+
+
+def prepare(workload, peer, folder, threads):
+    kind, _, detail = workload.partition("-")
+    return globals()[kind](detail, peer, folder, threads)
+
+
+# Resampling to 1 mm: the grid whose outer voxel edges stay where they are.
+
+
+def grids():
+    size = [int(np.floor(n * s + 0.5)) for n, s in zip(SIZE, SPACING)]
+    first = [0.5 * (1.0 - s) for s in SPACING]  # mm from the first voxel centre
+    return size, first
+
+
+def resample(detail, peer, folder, threads):
+    hu = raw(folder, "chest.raw", np.int16, SIZE)
+    size, first = grids()
+    if detail == "nearest":
+        first = [f + SHIFT for f in first]  # no voxel centre halfway between two others
+    order = {"linear": 1, "cubic": 3, "nearest": 0, "antialias": 1}[detail]
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(hu)
+        image.SetSpacing(SPACING[::-1])
+        interpolator = {0: sitk.sitkNearestNeighbor, 1: sitk.sitkLinear, 3: sitk.sitkBSpline3}[order]
+        # On integers SimpleITK rounds by itself; the spline needs floating point in between.
+        source = sitk.Cast(image, sitk.sitkFloat32) if order == 3 else image
+
+        def work():
+            moved = source
+            if detail == "antialias":
+                moved = sitk.SmoothingRecursiveGaussian(image, [0.5 * max(1.0 - s, 0.0) + 1e-3 for s in SPACING[::-1]])
+            out = sitk.Resample(moved, size[::-1], sitk.Transform(), interpolator, first[::-1], (1, 1, 1), image.GetDirection(), -1024, sitk.sitkFloat32 if order else sitk.sitkInt16)
+            values = sitk.GetArrayFromImage(out)
+            return {"hu": values if order == 0 else np.floor(values + np.float32(0.5)).clip(-32768, 32767).astype(np.int16)}
+
+        return installed("SimpleITK"), work
+    if peer == "scipy":
+        from scipy import ndimage
+
+        def work():
+            # Beyond the outer voxel centres (half a voxel) the nearest voxel is repeated, as we do; splines mirror.
+            mode = "mirror" if order == 3 else "nearest"
+            matrix = [1.0 / s for s in SPACING]
+            out = ndimage.affine_transform(hu, matrix, [f / s for f, s in zip(first, SPACING)], size, output=np.float32, order=order, mode=mode)
+            return {"hu": np.floor(out + np.float32(0.5)).clip(-32768, 32767).astype(np.int16)}
+
+        return installed("scipy"), work
+    if peer == "scikit-image":
+        from skimage.transform import resize
+
+        def work():
+            out = resize(hu.astype(np.float32), size, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
+            return {"hu": np.floor(out + np.float32(0.5)).astype(np.int16)}
+
+        return installed("scikit-image"), work
+    if peer == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+        mode = {"linear": "trilinear", "nearest": "nearest-exact"}[detail]
+
+        def work():
+            # Whole target voxels per extent: within a thousandth of the grid of the others.
+            source = torch.from_numpy(hu)[None, None].float()
+            scale = None if mode == "nearest-exact" else False
+            out = torch.nn.functional.interpolate(source, scale_factor=SPACING, mode=mode, align_corners=scale, recompute_scale_factor=False)
+            out = torch.nn.functional.pad(out, [0, size[2] - out.shape[4], 0, size[1] - out.shape[3], 0, size[0] - out.shape[2]], mode="replicate") if out.shape[2:] != tuple(size) else out
+            return {"hu": torch.floor(out + 0.5).clamp(-32768, 32767).to(torch.int16)[0, 0].numpy()}
+
+        return installed("torch"), work
+    import torch
+    from monai.transforms import SpatialResample
+
+    torch.set_num_threads(threads)
+    from monai.data import MetaTensor
+
+    image = MetaTensor(torch.from_numpy(hu.astype(np.float32))[None], affine=torch.diag(torch.tensor([*SPACING, 1.0], dtype=torch.float64)))
+    target = torch.eye(4, dtype=torch.float64)
+    target[:3, 3] = torch.tensor(first)
+    transform = SpatialResample(mode="bilinear", padding_mode="border", align_corners=True)
+
+    def work():
+        out = transform(image, dst_affine=target, spatial_size=size)
+        return {"hu": np.floor(out[0].numpy() + np.float32(0.5)).clip(-32768, 32767).astype(np.int16)}
+
+    return installed("monai"), work
+
+
+# Labelling.
+
+
+def label(detail, peer, folder, threads):
+    air = raw(folder, "air.raw", np.uint8, SIZE)
+    connectivity = int(detail)
+    if peer == "cc3d":
+        import cc3d
+
+        def work():
+            labels, count = cc3d.connected_components(air, connectivity=connectivity, return_N=True, binary_image=True)
+            cc3d.statistics(labels)
+            return {"labels": labels, "components": count}
+
+        return installed("connected-components-3d"), work
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(air)
+
+        def work():
+            labels = sitk.ConnectedComponent(image, connectivity == 26)
+            shape = sitk.LabelShapeStatisticsImageFilter()
+            shape.ComputePerimeterOff()
+            shape.Execute(labels)
+            return {"labels": sitk.GetArrayFromImage(labels), "components": shape.GetNumberOfLabels()}
+
+        return installed("SimpleITK"), work
+    from scipy import ndimage
+
+    def work():
+        labels, count = ndimage.label(air, ndimage.generate_binary_structure(3, 1 if connectivity == 6 else 3))
+        np.bincount(labels.ravel())
+        ndimage.find_objects(labels)
+        return {"labels": labels, "components": count}
+
+    return installed("scipy"), work
+
+
+# Morphology. What lies beyond the border is unknown to us: neither grown from nor eroded by.
+
+
+def part(folder):
+    return raw(folder, "part.raw", np.int16, PART) < -410
+
+
+def ball(radius):
+    z, y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1, -radius : radius + 1]
+    return z * z + y * y + x * x <= radius * radius
+
+
+def dilate(detail, peer, folder, threads):
+    mask = part(folder)
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(mask.astype(np.uint8))
+        return installed("SimpleITK"), lambda: {"mask": sitk.GetArrayFromImage(sitk.BinaryDilate(image, [2, 2, 2], sitk.sitkBox))}
+    from scipy import ndimage
+
+    return installed("scipy"), lambda: {"mask": ndimage.binary_dilation(mask, np.ones((5, 5, 5), bool))}
+
+
+def close(detail, peer, folder, threads):
+    radius = int(detail.removeprefix("ball-"))
+    mask = part(folder)
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(mask.astype(np.uint8))
+        def work():
+            squared = radius * radius + 1e-4
+            # ITK's own ball differs from the lattice ball, so its fastest exact way is taken: by distance maps.
+            grown = sitk.SignedMaurerDistanceMap(image, False, True, False)
+            dilated = grown <= squared
+            inner = sitk.SignedMaurerDistanceMap(dilated == 0, False, True, False)
+            return {"mask": sitk.GetArrayFromImage(inner > squared)}
+
+        return installed("SimpleITK"), work
+    from scipy import ndimage
+
+    def work():
+        element = ball(radius)
+        grown = ndimage.binary_dilation(mask, element)
+        return {"mask": ndimage.binary_erosion(grown, element, border_value=1)}
+
+    return installed("scipy"), work
+
+
+def fill(detail, peer, folder, threads):
+    tissue = raw(folder, "air.raw", np.uint8, SIZE) == 0
+    if peer == "fill_voids":
+        import fill_voids
+
+        return installed("fill_voids"), lambda: {"mask": fill_voids.fill(tissue, in_place=False)}
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(tissue.astype(np.uint8))
+        return installed("SimpleITK"), lambda: {"mask": sitk.GetArrayFromImage(sitk.BinaryFillhole(image, False))}
+    from scipy import ndimage
+
+    def work():
+        # `binary_fill_holes` takes minutes; the same by labelling.
+        labels, _ = ndimage.label(~tissue)
+        faces = [labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]]
+        outside = np.unique(np.concatenate([face.ravel() for face in faces]))
+        keep = np.zeros(labels.max() + 1, bool)
+        keep[outside] = True
+        keep[0] = False
+        return {"mask": ~keep[labels]}
+
+    return installed("scipy"), work
+
+
+def distance(detail, peer, folder, threads):
+    air = raw(folder, "air.raw", np.uint8, SIZE)
+    if peer == "edt":
+        import edt
+
+        tissue = air == 0
+        return installed("edt"), lambda: {"mm": edt.edt(tissue, anisotropy=SPACING, black_border=False, parallel=threads)}
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(air)
+        image.SetSpacing(SPACING[::-1])
+
+        def work():
+            out = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
+            return {"mm": np.maximum(sitk.GetArrayFromImage(out), 0.0)}
+
+        return installed("SimpleITK"), work
+    from scipy import ndimage
+
+    tissue = air == 0
+    return installed("scipy"), lambda: {"mm": ndimage.distance_transform_edt(tissue, sampling=SPACING).astype(np.float32)}
+
+
+# Filters.
+
+
+def gaussian(detail, peer, folder, threads):
+    hu = raw(folder, "chest.raw", np.int16, SIZE)
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(hu)
+        return installed("SimpleITK"), lambda: {"hu": sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(sitk.Cast(image, sitk.sitkFloat32), 2.0))}
+    from scipy import ndimage
+
+    return installed("scipy"), lambda: {"hu": ndimage.gaussian_filter(hu, 2.0, output=np.float32, mode="nearest")}
+
+
+def normalise(detail, peer, folder, threads):
+    hu = raw(folder, "chest.raw", np.int16, SIZE)
+    return installed("numpy"), lambda: {"value": (np.clip(hu, -1000, 400).astype(np.float32) + np.float32(1000)) * np.float32(2 / 1400) - np.float32(1)}
+
+
+# The lung region by thresholds, as tutorials do it: body, air inside of it, the two largest parts, closing.
+
+
+def lungs(detail, peer, folder, threads):
+    hu = raw(folder, "chest.raw", np.int16, SIZE)
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        image = sitk.GetImageFromArray(hu)
+        image.SetSpacing(SPACING[::-1])
+
+        def work():
+            air = image < -410
+            # Padding in the slice joins the room's air round the patient; it is the largest part of all that touches it.
+            padded = sitk.ConstantPad(air, [1, 1, 0], [1, 1, 0], 1)
+            labels = sitk.ConnectedComponent(padded)
+            outside = labels[0, 0, 0]
+            inside = sitk.Crop((labels != 0) * (labels != outside), [1, 1, 0], [1, 1, 0])
+            parts = sitk.RelabelComponent(sitk.ConnectedComponent(inside))
+            lungs = (parts == 1) + (parts == 2)
+            closed = sitk.BinaryMorphologicalClosing(lungs > 0, [11, 11, 6], sitk.sitkBall)
+            return {"mask": sitk.GetArrayFromImage(closed)}
+
+        return installed("SimpleITK"), work
+    from scipy import ndimage
+
+    def work():
+        labels, count = ndimage.label(np.pad(hu < -410, ((0, 0), (1, 1), (1, 1)), constant_values=True))
+        sizes = np.bincount(labels.ravel())
+        sizes[[0, labels[0, 0, 0]]] = 0
+        kept = np.isin(labels, np.argsort(sizes)[-2:])[:, 1:-1, 1:-1]
+        # A ball of 8 mm as distance, since a structuring element of that size takes minutes.
+        near = ndimage.distance_transform_edt(~kept, sampling=SPACING) <= 8.0
+        return {"mask": ndimage.distance_transform_edt(near, sampling=SPACING) > 8.0}
+
+    return installed("scipy"), work
+
+
+# Metrics.
+
+
+def overlap(detail, peer, folder, threads):
+    reference, other = (raw(folder, f"{name}.raw", np.uint8, SIZE) for name in ("lungs", "lungs_again"))
+    sides = [("right", 1), ("left", 2)]
+    if peer == "MONAI":
+        import torch
+        from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+
+        torch.set_num_threads(threads)
+
+        def work():
+            out = {}
+            for name, label in sides:
+                a, b = (torch.from_numpy(v == label)[None, None] for v in (reference, other))
+                out[f"{name} dice"] = float(compute_dice(b.float(), a.float(), include_background=True))
+                out[f"{name} hd95"] = float(compute_hausdorff_distance(b, a, include_background=True, percentile=95, spacing=SPACING))
+                out[f"{name} surface dice"] = float(compute_surface_dice(b, a, class_thresholds=[1.0], include_background=True, spacing=SPACING))
+            return out
+
+        return installed("monai"), work
+    import SimpleITK as sitk
+
+    def work():
+        out = {}
+        for name, label in sides:
+            a, b = (sitk.GetImageFromArray((v == label).astype(np.uint8)) for v in (reference, other))
+            for image in (a, b):
+                image.SetSpacing(SPACING[::-1])
+            measures = sitk.LabelOverlapMeasuresImageFilter()
+            measures.Execute(a, b)
+            out[f"{name} dice"] = measures.GetDiceCoefficient()
+            # It has no percentile and no surface Dice; the recipe of its documentation: distances on the contours.
+            surface_a, surface_b = sitk.LabelContour(a), sitk.LabelContour(b)
+            to = [sitk.GetArrayFromImage(sitk.Abs(sitk.SignedMaurerDistanceMap(s, squaredDistance=False, useImageSpacing=True))) for s in (surface_a, surface_b)]
+            on = [sitk.GetArrayFromImage(s) > 0 for s in (surface_a, surface_b)]
+            pair = to[1][on[0]], to[0][on[1]]
+            out[f"{name} hd95 SimpleITK"] = max(np.percentile(d, 95) for d in pair)
+            out[f"{name} surface dice SimpleITK"] = sum((d <= 1.0).sum() for d in pair) / sum(d.size for d in pair)
+        return out
+
+    return installed("SimpleITK"), work
+
+
+def shape(detail, peer, folder, threads):
+    import logging
+
+    import radiomics.shape
+    import SimpleITK as sitk
+
+    logging.disable(logging.CRITICAL)
+    masks = raw(folder, "nodules.raw", np.uint8, (1000, 64, 64, 64))
+    images = [(sitk.GetImageFromArray(m.astype(np.float32)), sitk.GetImageFromArray(m)) for m in masks]
+
+    def work():
+        sums = np.zeros(3)
+        for image, mask in images:
+            found = radiomics.shape.RadiomicsShape(image, mask)
+            sums += (found.getMeshVolumeFeatureValue(), found.getSurfaceAreaFeatureValue(), found.getSphericityFeatureValue())
+        return dict(zip(("volume", "area", "sphericity"), sums / len(images)))
+
+    return radiomics.__version__, work
+
+
+# Series.
+
+
+def read(detail, peer, folder, threads):
+    path = folder / "data" / "series" / detail
+    if peer == "SimpleITK":
+        import SimpleITK as sitk
+
+        def work():
+            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
+            return {"hu": sitk.GetArrayFromImage(sitk.ReadImage(names)).astype(np.int16)}
+
+        return installed("SimpleITK"), work
+    import pydicom
+
+    def work():
+        slices = [pydicom.dcmread(file) for file in path.iterdir()]
+        slices.sort(key=lambda d: float(d.ImagePositionPatient[2]))
+        hu = np.stack([d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in slices])
+        return {"hu": np.floor(hu + 0.5).astype(np.int16)}
+
+    return installed("pydicom"), work

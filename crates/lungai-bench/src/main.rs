@@ -1,0 +1,130 @@
+//! `lungai-bench`: the product's operations against the field's reference programs, on the same files, in turn.
+//!
+//! Each contestant is a process of its own: it loads its input, waits, does the work once per request and tells how
+//! long it took and how much memory it needed on top. The requests alternate, so that whatever else the machine does
+//! falls on all of them alike. Then the results are compared. Times alone say nothing; the ratio and the agreement do.
+
+mod agreement;
+mod contestant;
+mod inputs;
+mod peers;
+mod race;
+mod results;
+mod workloads;
+
+use anyhow::Context;
+use clap::Parser;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures the product's operations, and with --peer those of other programs on the same input.
+#[derive(Parser)]
+#[command(
+    name = "lungai-bench",
+    version,
+    after_help = "\
+The ratio is the peer's median time over ours: above 1 we are faster. Memory is what the work needed on top of its
+input. --peer makes a Python environment with the peers on its first use (a download of some gigabytes, kept).
+
+Examples:
+  cargo xtask bench --list
+  cargo xtask bench resample-linear --peer
+  cargo xtask bench all --peer --json > bench.json"
+)]
+struct Arguments {
+    /// A workload of --list, or `all`.
+    #[arg(required_unless_present = "list")]
+    name: Option<String>,
+    /// Print the workloads with their peers.
+    #[arg(long)]
+    list: bool,
+    /// Also run the peers.
+    #[arg(long)]
+    peer: bool,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Runs of each contestant; slow ones get fewer, at least one after the warm-up.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Threads of each contestant; default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// Where inputs and the peers' environment are kept.
+    #[arg(long, default_value = "target/bench")]
+    folder: PathBuf,
+    /// Runs one workload as the race's process; not for people.
+    #[arg(long, hide = true)]
+    contest: bool,
+}
+
+fn main() -> ExitCode {
+    // Before anything else: this program also serves as the process that decodes DICOM.
+    lungai_dicom::worker::init();
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            if arguments.json {
+                println!("{}", json!({ "ok": false, "rule": "bench", "message": format!("{error:#}") }));
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.list {
+        let rows = workloads::ALL.iter().map(|w| (w.name, w.about, peers::of(w.name)));
+        if arguments.json {
+            let rows: Vec<Value> =
+                rows.map(|(name, about, peers)| json!({ "name": name, "about": about, "peers": peers })).collect();
+            println!("{}", json!({ "ok": true, "benchmarks": rows }));
+        } else {
+            for (name, about, peers) in rows {
+                println!("{name:18} {about}\n{:18} against {}", "", peers.join(", "));
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let name = arguments.name.as_deref().unwrap_or_default();
+    if arguments.contest {
+        contestant::serve(workloads::named(name)?, &arguments.folder)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen: Vec<&workloads::Workload> =
+        if name == "all" { workloads::ALL.iter().collect() } else { vec![workloads::named(name)?] };
+    std::fs::create_dir_all(&arguments.folder).with_context(|| format!("{}", arguments.folder.display()))?;
+    let settings = race::Settings {
+        folder: arguments.folder.canonicalize()?,
+        rounds: arguments.rounds,
+        threads: arguments
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32)),
+        peers: arguments.peer,
+    };
+    let mut reports = Vec::new();
+    for workload in chosen {
+        let report = race::run(workload, &settings)?;
+        if !arguments.json {
+            println!("{}", report.table());
+        }
+        reports.push(report);
+    }
+    if arguments.json {
+        let mut all: Vec<Value> = reports.iter().map(race::Report::json).collect();
+        match (name, all.pop()) {
+            (name, Some(one)) if name != "all" => println!("{one}"),
+            (_, last) => {
+                all.extend(last);
+                println!("{}", json!({ "ok": true, "benchmarks": all }));
+            }
+        }
+    }
+    // Speed varies with the machine; what must not vary is the answer.
+    let agree = reports.iter().all(race::Report::agrees);
+    Ok(if agree { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

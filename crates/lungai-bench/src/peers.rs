@@ -1,0 +1,106 @@
+//! The peers: Python programs in a virtual environment that this program makes, see `peers/`.
+
+use anyhow::{Context, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Which peers take part in which workload; `peers/workloads.py` has a function for each pair.
+const TABLE: &[(&str, &[&str])] = &[
+    ("resample-linear", &["SimpleITK", "scipy", "torch", "MONAI"]),
+    ("resample-cubic", &["SimpleITK", "scipy"]),
+    ("resample-nearest", &["SimpleITK", "scipy"]),
+    ("resample-antialias", &["SimpleITK", "scikit-image"]),
+    ("label-6", &["cc3d", "SimpleITK", "scipy"]),
+    ("label-26", &["cc3d", "SimpleITK", "scipy"]),
+    ("dilate-box", &["SimpleITK", "scipy"]),
+    ("close-ball-2", &["scipy", "SimpleITK"]),
+    ("close-ball-5", &["scipy", "SimpleITK"]),
+    ("close-ball-10", &["SimpleITK"]),
+    ("fill-holes", &["fill_voids", "SimpleITK", "scipy"]),
+    ("distance", &["edt", "SimpleITK", "scipy"]),
+    ("gaussian", &["SimpleITK", "scipy"]),
+    ("normalise", &["numpy"]),
+    ("lungs", &["SimpleITK", "scipy"]),
+    ("overlap", &["MONAI", "SimpleITK"]),
+    ("shape", &["PyRadiomics"]),
+    ("read-raw", &["pydicom", "SimpleITK"]),
+    ("read-jpegls", &["pydicom", "SimpleITK"]),
+    ("read-j2k", &["pydicom", "SimpleITK"]),
+    ("read-rle", &["pydicom", "SimpleITK"]),
+];
+
+/// Names of the peers of a workload.
+pub fn of(workload: &str) -> &'static [&'static str] {
+    TABLE.iter().find(|(name, _)| *name == workload).map_or(&[], |(_, peers)| peers)
+}
+
+/// The command that runs a peer as a contestant.
+pub fn command(folder: &Path, workload: &str, peer: &str, threads: u32) -> anyhow::Result<Command> {
+    let set = if peer == "PyRadiomics" { Set::PyRadiomics } else { Set::Main };
+    let mut command = Command::new(environment(folder, set)?);
+    command.arg(scripts().join("contest.py")).args([workload, peer]).arg(folder).arg(threads.to_string());
+    let threads = threads.to_string();
+    for key in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] {
+        command.env(key, &threads);
+    }
+    Ok(command)
+}
+
+/// Packs the raw series as JPEG-LS, JPEG 2000 and RLE.
+pub fn transcode(folder: &Path) -> anyhow::Result<()> {
+    if folder.join("data/series/rle/000300.dcm").exists() {
+        return Ok(());
+    }
+    let python = environment(folder, Set::Main)?;
+    let status = Command::new(python).arg(scripts().join("transcode.py")).arg(folder.join("data/series")).status()?;
+    if status.success() { Ok(()) } else { bail!("the series could not be packed") }
+}
+
+/// PyRadiomics 3.0.1 needs numpy 1, the others need numpy 2.
+#[derive(Clone, Copy)]
+enum Set {
+    Main,
+    PyRadiomics,
+}
+
+/// The Python of a virtual environment with the peers, which is made if it is not there.
+fn environment(folder: &Path, set: Set) -> anyhow::Result<PathBuf> {
+    let (name, requirements, steps): (&str, &str, &[&[&str]]) = match set {
+        Set::Main => ("venv", "requirements.txt", &[]),
+        // Its build uses what it does not declare.
+        Set::PyRadiomics => {
+            ("venv-pyradiomics", "requirements-pyradiomics.txt", &[&["--no-build-isolation", "pyradiomics==3.0.1"]])
+        }
+    };
+    let venv = folder.join(name);
+    let python = venv.join("bin/python");
+    let requirements = scripts().join(requirements);
+    let wanted = fs::read_to_string(&requirements)?;
+    let stamp = venv.join("requirements.txt");
+    if python.exists() && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(python);
+    }
+    eprintln!("making the peers' environment in {} (a download of up to some gigabytes, kept)", venv.display());
+    let run = |command: &mut Command, what: &str| {
+        let status =
+            command.stdout(Stdio::null()).status().with_context(|| format!("{what}: is python3 installed?"))?;
+        if status.success() { Ok(()) } else { bail!("{what} failed; see above") }
+    };
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv), "python3 -m venv")?;
+    let pip = || {
+        let mut command = Command::new(&python);
+        command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        command
+    };
+    run(pip().arg("-r").arg(&requirements), "pip install")?;
+    for step in steps {
+        run(pip().args(*step), "pip install")?;
+    }
+    fs::write(stamp, wanted)?;
+    Ok(python)
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+}

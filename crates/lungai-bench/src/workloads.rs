@@ -1,0 +1,296 @@
+//! What is measured: our side of every workload. The peers' sides are in `peers/workloads.py`.
+
+use crate::agreement::Compare;
+use crate::inputs::{NODULE_EDGE, NODULES, PART, SIZE, bytes, chest, i16s, labels, mask, spacing};
+use crate::results::{Output, Values};
+use anyhow::bail;
+use lungai_ct::{Lung, Spacing};
+use lungai_imaging::{
+    Connectivity, Interpolation, components, distance, gaussian, morphology, normalise_all, resample_as,
+};
+use lungai_imaging::{lungs, surface};
+use ndarray::{Array3, ArrayView3};
+use rayon::prelude::*;
+use std::path::Path;
+
+/// Does the work once.
+pub type Work = Box<dyn FnMut() -> anyhow::Result<Output>>;
+
+/// One operation on one input.
+pub struct Workload {
+    pub name: &'static str,
+    /// Input and operation.
+    pub about: &'static str,
+    /// Loads the input from the bench folder.
+    pub prepare: fn(&Path) -> anyhow::Result<Work>,
+    pub compare: Compare,
+    /// The ratio to reach, by peer.
+    pub bars: &'static [(&'static str, f64)],
+}
+
+/// A rounding apart: one voxel in a thousand may lie on the other side of a half.
+const SAME_HU: Compare = Compare::Differ { array: "hu", by: 1.0, share: 1e-3 };
+const SAME_MASK: Compare = Compare::Differ { array: "mask", by: 0.0, share: 0.0 };
+
+/// Every workload, in the order of `--list`.
+pub const ALL: &[Workload] = &[
+    Workload {
+        name: "resample-linear",
+        about: "300 x 512 x 512 HU at 1.25 x 0.7 x 0.7 mm to 1 mm, linear, read at the voxel centres",
+        prepare: |folder| resampled(folder, Interpolation::Linear, false),
+        compare: SAME_HU,
+        bars: &[("SimpleITK", 2.0)],
+    },
+    Workload {
+        name: "resample-cubic",
+        about: "the same with cubic B-splines",
+        prepare: |folder| resampled(folder, Interpolation::Cubic, false),
+        compare: SAME_HU,
+        bars: &[],
+    },
+    Workload {
+        name: "resample-nearest",
+        about: "the same with the nearest voxel",
+        prepare: |folder| resampled(folder, Interpolation::Nearest, false),
+        compare: SAME_HU,
+        bars: &[],
+    },
+    Workload {
+        name: "resample-antialias",
+        about: "the same, linear and antialiased; peers smooth by a Gaussian first, so the results are alike, not equal",
+        prepare: |folder| resampled(folder, Interpolation::Linear, true),
+        compare: Compare::Differ { array: "hu", by: 100.0, share: 0.1 },
+        bars: &[],
+    },
+    Workload {
+        name: "label-6",
+        about: "components of the air of 300 x 512 x 512 voxels over faces, with sizes and boxes",
+        prepare: |folder| labelled(folder, Connectivity::Faces),
+        compare: Compare::Components { array: "labels" },
+        bars: &[("cc3d", 1.5)],
+    },
+    Workload {
+        name: "label-26",
+        about: "the same over faces, edges and corners",
+        prepare: |folder| labelled(folder, Connectivity::Corners),
+        compare: Compare::Components { array: "labels" },
+        bars: &[("cc3d", 1.5)],
+    },
+    Workload {
+        name: "dilate-box",
+        about: "dilation of the air of 128 x 256 x 256 voxels with a cube of 5",
+        prepare: |folder| on_part(folder, |mask| morphology::dilate_box(mask, [2; 3])),
+        compare: SAME_MASK,
+        bars: &[],
+    },
+    Workload {
+        name: "close-ball-2",
+        about: "closing of the air of 128 x 256 x 256 voxels with a ball of radius 2",
+        prepare: |folder| on_part(folder, |mask| morphology::close_mm(mask, unit(), 2.0)),
+        compare: SAME_MASK,
+        bars: &[],
+    },
+    Workload {
+        name: "close-ball-5",
+        about: "the same with radius 5",
+        prepare: |folder| on_part(folder, |mask| morphology::close_mm(mask, unit(), 5.0)),
+        compare: SAME_MASK,
+        bars: &[("scipy", 20.0)],
+    },
+    Workload {
+        name: "close-ball-10",
+        about: "the same with radius 10",
+        prepare: |folder| on_part(folder, |mask| morphology::close_mm(mask, unit(), 10.0)),
+        compare: SAME_MASK,
+        bars: &[],
+    },
+    Workload {
+        name: "fill-holes",
+        about: "holes of the tissue of 300 x 512 x 512 voxels",
+        prepare: |folder| {
+            let tissue = mask(folder, "air.raw", SIZE)?.mapv(|air| !air);
+            Ok(Box::new(move || Ok(masked(morphology::fill_holes(tissue.view())))))
+        },
+        compare: SAME_MASK,
+        bars: &[],
+    },
+    Workload {
+        name: "distance",
+        about: "Euclidean distance to the nearest air on 300 x 512 x 512 voxels of 1.25 x 0.7 x 0.7 mm",
+        prepare: |folder| {
+            let air = mask(folder, "air.raw", SIZE)?;
+            Ok(Box::new(move || {
+                let distance = distance::mm(air.view(), spacing());
+                Ok(Output::array("mm", Values::F32(distance.into_raw_vec_and_offset().0)))
+            }))
+        },
+        compare: Compare::Differ { array: "mm", by: 1e-3, share: 0.0 },
+        bars: &[("edt", 1.2)],
+    },
+    Workload {
+        name: "gaussian",
+        about: "300 x 512 x 512 HU blurred by 2 voxels",
+        prepare: |folder| {
+            let hu = i16s(folder, "chest.raw", SIZE)?;
+            Ok(Box::new(move || {
+                let out = gaussian(hu.view(), unit(), 2.0);
+                Ok(Output::array("hu", Values::F32(out.into_raw_vec_and_offset().0)))
+            }))
+        },
+        // SimpleITK's recursive filter approximates; SciPy's is the same sum.
+        compare: Compare::Differ { array: "hu", by: 1.0, share: 0.1 },
+        bars: &[],
+    },
+    Workload {
+        name: "normalise",
+        about: "300 x 512 x 512 HU clipped to -1000..400 and scaled to -1..1",
+        prepare: |folder| {
+            let hu = i16s(folder, "chest.raw", SIZE)?;
+            Ok(Box::new(move || {
+                let out = normalise_all(hu.view(), (-1000.0, 400.0));
+                Ok(Output::array("value", Values::F32(out.into_raw_vec_and_offset().0)))
+            }))
+        },
+        compare: Compare::Differ { array: "value", by: 1e-6, share: 0.0 },
+        bars: &[],
+    },
+    Workload {
+        name: "lungs",
+        about: "the lung region of 300 x 512 x 512 HU: body, airways cut, left and right (peers: threshold, body, two components, closing)",
+        prepare: |folder| {
+            let chest = chest(folder)?;
+            Ok(Box::new(move || {
+                let lungs = lungs::segment(&chest);
+                Ok(Output::array("mask", Values::U8(lungs.into_parts().0.into_raw_vec_and_offset().0)))
+            }))
+        },
+        compare: Compare::Dice { array: "mask", dice: 0.9 },
+        bars: &[],
+    },
+    Workload {
+        name: "overlap",
+        about: "Dice, HD95 and surface Dice of two lung segmentations of 300 x 512 x 512 voxels, left and right",
+        prepare: |folder| {
+            let (reference, other) = (labels(folder, "lungs.raw")?, labels(folder, "lungs_again.raw")?);
+            Ok(Box::new(move || {
+                let mut out = Output::default();
+                for (name, lung) in [("right", Lung::Right), ("left", Lung::Left)] {
+                    let [a, b] = [&reference, &other].map(|l| l.labels().mapv(|label| label == lung as u8));
+                    let found = lungai_metrics::overlap::overlap(a.view(), b.view(), spacing(), 1.0)?;
+                    out.numbers.insert(format!("{name} dice"), found.dice);
+                    out.numbers.insert(format!("{name} hd95"), found.hd95_mm.unwrap_or(f64::NAN));
+                    out.numbers.insert(format!("{name} surface dice"), found.surface_dice);
+                }
+                Ok(out)
+            }))
+        },
+        compare: Compare::Numbers { relative: 1e-4 },
+        bars: &[],
+    },
+    Workload {
+        name: "shape",
+        about: "surface, volume and sphericity of 1,000 nodules of 64 x 64 x 64 voxels",
+        prepare: |folder| {
+            let all = bytes(folder, "nodules.raw")?;
+            let edge = NODULE_EDGE;
+            Ok(Box::new(move || {
+                let sums = all
+                    .par_chunks(edge.pow(3))
+                    .map(|mask| {
+                        let mask = ArrayView3::from_shape((edge, edge, edge), mask).expect("whole nodules");
+                        let shape = surface(mask.mapv(|v| v > 0).view(), unit());
+                        [shape.volume_mm3, shape.area_mm2, shape.sphericity().unwrap_or(f64::NAN)]
+                    })
+                    .collect::<Vec<_>>();
+                let mean = |i: usize| sums.iter().map(|s| s[i]).sum::<f64>() / NODULES as f64;
+                Ok(Output::numbers([("volume", mean(0)), ("area", mean(1)), ("sphericity", mean(2))]))
+            }))
+        },
+        compare: Compare::Numbers { relative: 1e-3 },
+        bars: &[],
+    },
+    Workload {
+        name: "read-raw",
+        about: "a DICOM series of 300 slices of 512 x 512, uncompressed, from folder to HU volume",
+        prepare: |folder| series(folder, "raw"),
+        compare: SAME_SERIES,
+        bars: &[("pydicom", 3.0), ("SimpleITK", 4.0)],
+    },
+    Workload {
+        name: "read-jpegls",
+        about: "the same in JPEG-LS lossless",
+        prepare: |folder| series(folder, "jpegls"),
+        compare: SAME_SERIES,
+        bars: &[("SimpleITK", 1.8)],
+    },
+    Workload {
+        name: "read-j2k",
+        about: "the same in JPEG 2000 lossless",
+        prepare: |folder| series(folder, "j2k"),
+        compare: SAME_SERIES,
+        bars: &[("SimpleITK", 1.8)],
+    },
+    Workload {
+        name: "read-rle",
+        about: "the same in RLE",
+        prepare: |folder| series(folder, "rle"),
+        compare: SAME_SERIES,
+        bars: &[],
+    },
+];
+
+const SAME_SERIES: Compare = Compare::Differ { array: "hu", by: 0.0, share: 0.0 };
+
+/// The workload of that name.
+pub fn named(name: &str) -> anyhow::Result<&'static Workload> {
+    match ALL.iter().find(|workload| workload.name == name) {
+        Some(workload) => Ok(workload),
+        None => bail!("no benchmark `{name}`; --list names them"),
+    }
+}
+
+fn unit() -> Spacing {
+    Spacing::new([1.0; 3]).expect("positive")
+}
+
+fn resampled(folder: &Path, interpolation: Interpolation, antialias: bool) -> anyhow::Result<Work> {
+    let chest = chest(folder)?;
+    let mut target = chest.geometry().respaced(unit());
+    if interpolation == Interpolation::Nearest {
+        // No voxel centre halfway between two others: there programs round as they like.
+        let origin = lungai_ct::WorldPoint(target.origin().0.map(|mm| mm + 0.05));
+        target = lungai_ct::Geometry::new(target.size(), target.spacing(), origin, target.direction())?;
+    }
+    Ok(Box::new(move || {
+        let out = resample_as(&chest, &target, interpolation, antialias);
+        Ok(Output::array("hu", Values::I16(out.into_parts().0.into_raw_vec_and_offset().0)))
+    }))
+}
+
+fn labelled(folder: &Path, connectivity: Connectivity) -> anyhow::Result<Work> {
+    let air = mask(folder, "air.raw", SIZE)?;
+    Ok(Box::new(move || {
+        let found = components(air.view(), connectivity);
+        let regions = found.regions.len() as f64;
+        let mut out = Output::array("labels", Values::U32(found.labels.into_raw_vec_and_offset().0));
+        out.numbers.insert("components".into(), regions);
+        Ok(out)
+    }))
+}
+
+fn on_part(folder: &Path, work: fn(ArrayView3<'_, bool>) -> Array3<bool>) -> anyhow::Result<Work> {
+    let air = i16s(folder, "part.raw", PART)?.mapv(|hu| hu < -410);
+    Ok(Box::new(move || Ok(masked(work(air.view())))))
+}
+
+fn masked(mask: Array3<bool>) -> Output {
+    Output::array("mask", Values::Bool(mask.into_raw_vec_and_offset().0))
+}
+
+fn series(folder: &Path, kind: &str) -> anyhow::Result<Work> {
+    let path = folder.join("data/series").join(kind);
+    Ok(Box::new(move || {
+        let scan = lungai_dicom::read(&path)?.scans.remove(0);
+        Ok(Output::array("hu", Values::I16(scan.volume.into_parts().0.into_raw_vec_and_offset().0)))
+    }))
+}
