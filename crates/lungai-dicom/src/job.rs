@@ -2,8 +2,8 @@
 
 use crate::header::Header;
 use crate::pixels::Frames;
-use crate::structure::examine;
-use crate::worker::{Reply, Want, allow_file};
+use crate::structure::{examine, meta_start, read_growing};
+use crate::worker::{Allowance, Part, Reply, Want, contained};
 use crate::{DicomError, Limits};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -43,38 +43,73 @@ enum Archive {
 }
 
 impl Opened {
+    /// Gives the reply to `send`, then the frames if they are wanted.
+    ///
     /// # Errors
-    /// [`DicomError`] names the broken rule.
-    pub fn run(&mut self, source: &Source, want: Want, limits: &Limits) -> Result<(Reply, Vec<u8>), DicomError> {
+    /// [`DicomError`] names the broken rule; it may come behind some frames.
+    pub fn run(
+        &mut self,
+        source: &Source,
+        want: Want,
+        limits: &Limits,
+        allowance: &mut Allowance,
+        send: impl FnMut(Part),
+    ) -> Result<(), DicomError> {
         let bytes = match source.entry {
-            Some(index) => self.entry(&source.path, index, limits)?,
+            Some(index) => self.entry(&source.path, index, limits, allowance)?,
             None => {
                 let mut file = regular(&source.path)?;
                 let mut start = [0; 512];
                 let length = fill(&mut file, &mut start)?;
                 match kind(&start[..length]) {
-                    Kind::Archive if want == Want::Header => return self.contents(&source.path, limits),
+                    Kind::Archive if want == Want::Header => {
+                        return self.contents(&source.path, limits, allowance, send);
+                    }
                     Kind::Archive => return Err(DicomError::NestedArchive),
                     Kind::Unknown => return Err(DicomError::NotDicom),
                     Kind::Dicom => whole(file, limits)?,
                 }
             }
         };
-        dicom(&bytes, want, limits)
+        dicom(&bytes, want, limits, send)
     }
 
-    fn contents(&mut self, path: &Path, limits: &Limits) -> Result<(Reply, Vec<u8>), DicomError> {
+    fn open(
+        &mut self,
+        path: &Path,
+        limits: &Limits,
+        allowance: &mut Allowance,
+    ) -> Result<(&mut Archive, Vec<Entry>), DicomError> {
+        self.archive = None;
         let (archive, entries) = Archive::open(path, limits)?;
-        self.archive = Some((path.to_owned(), archive));
-        Ok((Reply::Archive(entries), Vec::new()))
+        allowance.keep_what_is_held();
+        Ok((&mut self.archive.insert((path.to_owned(), archive)).1, entries))
     }
 
-    fn entry(&mut self, path: &Path, index: usize, limits: &Limits) -> Result<Vec<u8>, DicomError> {
+    fn contents(
+        &mut self,
+        path: &Path,
+        limits: &Limits,
+        allowance: &mut Allowance,
+        mut send: impl FnMut(Part),
+    ) -> Result<(), DicomError> {
+        let entries = self.open(path, limits, allowance)?.1;
+        send(Part::Head(Reply::Archive(entries)));
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        path: &Path,
+        index: usize,
+        limits: &Limits,
+        allowance: &mut Allowance,
+    ) -> Result<Vec<u8>, DicomError> {
         if self.archive.as_ref().is_none_or(|(open, _)| open != path) {
-            self.archive = Some((path.to_owned(), Archive::open(path, limits)?.0));
+            self.open(path, limits, allowance)?;
         }
         let (_, archive) = self.archive.as_mut().ok_or(DicomError::DamagedArchive)?;
-        let bytes = archive.unpack(index, limits)?;
+        let bytes = archive.unpack(index, limits, allowance)?;
         match kind(&bytes) {
             Kind::Dicom => Ok(bytes),
             Kind::Archive => Err(DicomError::NestedArchive),
@@ -94,7 +129,7 @@ impl Archive {
         let mut entries = Vec::new();
         let mut unpacked = 0u64;
         let archive = if start.starts_with(b"PK") {
-            let mut zip = zip::ZipArchive::new(file).map_err(|_| DicomError::DamagedArchive)?;
+            let mut zip = contained(|| zip::ZipArchive::new(file).ok()).ok_or(DicomError::DamagedArchive)?;
             if zip.len() > limits.files {
                 return Err(DicomError::TooManyFiles { limit: limits.files });
             }
@@ -134,9 +169,7 @@ impl Archive {
         Ok((archive, entries))
     }
 
-    fn unpack(&mut self, index: usize, limits: &Limits) -> Result<Vec<u8>, DicomError> {
-        let limit = limits.file_bytes;
-        let mut bytes = Vec::new();
+    fn unpack(&mut self, index: usize, limits: &Limits, allowance: &Allowance) -> Result<Vec<u8>, DicomError> {
         match self {
             Self::Zip(zip) => {
                 let mut entry = zip.by_index(index).map_err(|error| match error {
@@ -145,56 +178,55 @@ impl Archive {
                     }
                     _ => DicomError::DamagedArchive,
                 })?;
-                let declared = entry.size();
+                let (declared, packed) = (entry.size(), entry.compressed_size());
+                allowance.set(packed, limits)?;
+                let limit = limits.unpacked(packed);
                 if declared > limit {
                     return Err(DicomError::FileTooLarge { bytes: declared, limit });
                 }
-                allow_file(declared, 0, limits)?;
                 // The sum of declared sizes was bounded above: none may grow beyond its own.
-                (&mut entry).take(declared + 1).read_to_end(&mut bytes).map_err(|_| DicomError::DamagedArchive)?;
+                let bytes = contained(|| read_growing(&mut (&mut entry).take(declared + 1)).ok());
+                let bytes = bytes.ok_or(DicomError::DamagedArchive)?;
                 if bytes.len() as u64 > declared {
                     return Err(DicomError::EntryLongerThanDeclared { declared });
                 }
+                Ok(bytes)
             }
             Self::Tar(file, places) => {
                 let &(position, size) = places.get(index).ok_or(DicomError::DamagedArchive)?;
-                if size > limit {
-                    return Err(DicomError::FileTooLarge { bytes: size, limit });
+                if size > limits.file_bytes {
+                    return Err(DicomError::FileTooLarge { bytes: size, limit: limits.file_bytes });
                 }
+                allowance.set(size, limits)?;
                 file.seek(SeekFrom::Start(position))?;
-                file.take(size).read_to_end(&mut bytes)?;
-                if bytes.len() as u64 != size {
-                    return Err(DicomError::DamagedArchive);
-                }
+                let bytes = read_growing(&mut file.take(size))?;
+                if bytes.len() as u64 == size { Ok(bytes) } else { Err(DicomError::DamagedArchive) }
             }
         }
-        Ok(bytes)
     }
 }
 
-fn dicom(file: &[u8], want: Want, limits: &Limits) -> Result<(Reply, Vec<u8>), DicomError> {
+fn dicom(file: &[u8], want: Want, limits: &Limits, mut send: impl FnMut(Part)) -> Result<(), DicomError> {
     let structure = examine(file, limits)?;
     let header = Header::parse(&structure)?;
-    let mut pixels = Vec::new();
-    if want != Want::Header {
-        let layout = &header.layout;
-        let frames = Frames::open(&structure, layout, limits)?;
-        let size = u64::from(layout.rows) * u64::from(layout.columns);
-        allow_file(
-            (file.len() + structure.data.len()) as u64,
-            size * u64::from(layout.frames) * u64::from(layout.samples),
-            limits,
-        )?;
-        for frame in 0..layout.frames {
-            if want == Want::Hu {
-                let plane = header.planes.get(frame as usize).ok_or_else(no_planes)?;
-                pixels.extend(frames.hu(frame, plane)?.into_iter().flat_map(i16::to_le_bytes));
-            } else {
-                pixels.extend(frames.stored(frame)?.into_iter().flat_map(i32::to_le_bytes));
-            }
+    if want == Want::Header {
+        send(Part::Head(Reply::File { header: Box::new(header), frame_bytes: 0 }));
+        return Ok(());
+    }
+    let layout = &header.layout;
+    let frames = Frames::open(&structure, layout, file.len() as u64, limits)?;
+    let bytes_per_value = if want == Want::Hu { 2 } else { 4 };
+    let frame_bytes = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples) * bytes_per_value;
+    send(Part::Head(Reply::File { header: Box::new(header.clone()), frame_bytes }));
+    for frame in 0..layout.frames {
+        if want == Want::Hu {
+            let plane = header.planes.get(frame as usize).ok_or_else(no_planes)?;
+            send(Part::Hu(&frames.hu(frame, plane, header.lut.as_ref())?));
+        } else {
+            send(Part::Stored(&frames.stored(frame)?));
         }
     }
-    Ok((Reply::File { header: Box::new(header), pixel_bytes: pixels.len() as u64 }, pixels))
+    Ok(())
 }
 
 /// A multi-frame file that does not say where its frames are.
@@ -226,7 +258,7 @@ enum Kind {
 
 /// By content: names and suffixes say nothing.
 fn kind(start: &[u8]) -> Kind {
-    if start.get(128..132) == Some(b"DICM") {
+    if meta_start(start).is_some() {
         Kind::Dicom
     } else if matches!(start, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) || start.get(257..262) == Some(b"ustar")
     {

@@ -8,6 +8,7 @@ use crate::header::{Header, Plane};
 use crate::job::no_planes;
 use lungai_ct::{Geometry, Spacing, WorldPoint};
 use lungai_trace::implements;
+use std::collections::BTreeSet;
 
 /// CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage.
 const CT_CLASSES: [&str; 3] =
@@ -123,6 +124,10 @@ pub fn plan<'a>(files: &[(usize, &'a Header)]) -> Result<Plan<'a>, DicomError> {
     }
     if slices.len() < 2 {
         return Err(DicomError::SingleSlice);
+    }
+    let stacks: BTreeSet<&str> = slices.iter().filter_map(|slice| slice.plane.stack.as_deref()).collect();
+    if stacks.len() > 1 {
+        return Err(DicomError::SeveralStacks { stacks: stacks.len() });
     }
     let [x, y] = first_axes.map(unit);
     let mut up = unit(normal(&[x, y]));

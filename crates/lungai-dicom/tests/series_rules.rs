@@ -37,6 +37,7 @@ fn acquisition() -> Acquisition {
         exposure_mas: Some(40.0),
         contrast: Some(false),
         padding_hu: Some(-2000),
+        padding_limit_hu: None,
     }
 }
 
