@@ -73,8 +73,15 @@ pub fn check_kind(header: &Header) -> Result<(), DicomError> {
 /// # Errors
 /// [`DicomError::NonAxial`], or [`DicomError::MissingTag`] without orientation.
 pub fn check_axial(header: &Header) -> Result<(), DicomError> {
-    let plane = header.planes.first().ok_or_else(no_planes)?;
-    let normal = unit(normal(&axes(plane)?));
+    check_axial_plane(&axes(header.planes.first().ok_or_else(no_planes)?)?)
+}
+
+/// [`check_axial`] by the directions of growing column and of growing row.
+///
+/// # Errors
+/// [`DicomError::NonAxial`].
+pub fn check_axial_plane(axes: &[[f64; 3]; 2]) -> Result<(), DicomError> {
+    let normal = unit(normal(axes));
     let degrees = normal[2].abs().min(1.0).acos().to_degrees();
     if degrees <= AXIAL_DEGREES {
         return Ok(());
