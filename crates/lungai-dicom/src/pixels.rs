@@ -302,6 +302,9 @@ struct StreamSize {
 
 const J2K_START: [u8; 4] = [0xFF, 0x4F, 0xFF, 0x51]; // SOC, SIZ
 
+/// Markers at both ends of a tile-part: SOT with its segment (12 bytes), SOD, EOC (2 each).
+const PSOT_MENDED: u32 = 16;
+
 /// Of a JPEG, JPEG-LS or JPEG 2000 stream.
 fn stream_size(stream: &[u8]) -> Option<StreamSize> {
     let two = |at: usize| Some(u32::from(u16::from_be_bytes(stream.get(at..at + 2)?.try_into().ok()?)));
@@ -333,9 +336,10 @@ fn stream_size(stream: &[u8]) -> Option<StreamSize> {
     }
 }
 
-/// Some writers give tile-parts of a JPEG 2000 stream a length (Psot, ISO 15444-1 A.4.2) that is not their own. The marker
-/// that begins one cannot occur within compressed data (B.10.1, D.4.1), so that the true lengths can be seen. A stream
-/// without its end marker is left alone: it was cut.
+/// Some writers give tile-parts of a JPEG 2000 stream a length (Psot, ISO 15444-1 A.4.2) that leaves out a marker or counts
+/// a pad byte, and OpenJPEG then refuses the stream. The marker that begins a tile-part cannot occur within compressed data
+/// (B.10.1, D.4.1), so that the true lengths can be seen. A larger difference may be lost data and is left to the decoder,
+/// as is a stream without its end marker.
 fn mend_tile_lengths(stream: &mut [u8]) {
     let whole = stream.ends_with(&[0xFF, 0xD9]) || stream.ends_with(&[0xFF, 0xD9, 0]);
     let Some(end) = stream.windows(2).rposition(|two| two == [0xFF, 0xD9]) else { return };
@@ -347,8 +351,10 @@ fn mend_tile_lengths(stream: &mut [u8]) {
     let ends = parts.iter().copied().skip(1).chain([end]);
     for (part, next) in parts.iter().copied().zip(ends) {
         let Some(length) = stream.get_mut(part + 6..part + 10) else { return };
-        if length != [0; 4] {
-            length.copy_from_slice(&((next - part) as u32).to_be_bytes());
+        let declared = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+        let found = (next - part) as u32;
+        if declared.abs_diff(found) <= PSOT_MENDED {
+            length.copy_from_slice(&found.to_be_bytes());
         }
     }
 }
