@@ -7,7 +7,7 @@ use crate::worker::{Allowance, Part, Reply, Want, contained};
 use crate::{DicomError, Limits};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Where a DICOM file is.
@@ -40,6 +40,30 @@ enum Archive {
     Zip(zip::ZipArchive<File>),
     /// Position and size of each entry.
     Tar(File, Vec<(u64, u64)>),
+    /// The same within what the file unpacks to. Orders come in the order of the entries, so that going forward is enough.
+    TarGz(PathBuf, Unpacking, Vec<(u64, u64)>),
+}
+
+/// A gzip file on its way to unpacked byte `at`, and how far it may go.
+struct Unpacking {
+    source: flate2::read::MultiGzDecoder<BufReader<File>>,
+    at: u64,
+    limit: u64,
+}
+
+impl Unpacking {
+    fn start(path: &Path, limit: u64) -> Result<Self, DicomError> {
+        let source = flate2::read::MultiGzDecoder::new(BufReader::new(regular(path)?));
+        Ok(Self { source, at: 0, limit })
+    }
+}
+
+impl Read for Unpacking {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.at += read as u64;
+        if self.at > self.limit { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(read) }
+    }
 }
 
 impl Opened {
@@ -142,29 +166,25 @@ impl Archive {
                 }
             }
             Self::Zip(zip)
-        } else {
-            let mut places = Vec::new();
-            let mut tar = tar::Archive::new(file);
-            for entry in tar.entries_with_seek().map_err(|_| DicomError::DamagedArchive)? {
-                let entry = entry.map_err(|_| DicomError::DamagedArchive)?;
-                if places.len() == limits.files {
-                    return Err(DicomError::TooManyFiles { limit: limits.files });
-                }
-                unpacked = unpacked.saturating_add(entry.size());
-                if entry.header().entry_type().is_file() {
-                    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-                    entries.push(Entry { index: places.len(), name });
-                }
-                places.push((entry.raw_file_position(), entry.size()));
+        } else if start.starts_with(&GZIP) {
+            let limit = limits.archive_bytes.min((64 << 20).max(packed.saturating_mul(limits.archive_ratio)));
+            let mut tar = tar::Archive::new(Unpacking::start(path, limit)?);
+            let places = tar.entries().and_then(|files| Ok(table(files, limits, &mut entries)));
+            let end = tar.into_inner().at;
+            if end > limit {
+                return Err(too_large(end, packed, limits));
             }
+            let places = places.map_err(|_| DicomError::DamagedArchive)??;
+            Self::TarGz(path.to_owned(), Unpacking::start(path, limit)?, places)
+        } else {
+            let mut tar = tar::Archive::new(file);
+            let files = tar.entries_with_seek().map_err(|_| DicomError::DamagedArchive)?;
+            let places = table(files, limits, &mut entries)?;
+            unpacked = places.iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(*size));
             Self::Tar(tar.into_inner(), places)
         };
-        if unpacked > limits.archive_bytes {
-            return Err(DicomError::ArchiveTooLarge { bytes: unpacked, limit: limits.archive_bytes });
-        }
-        let ratio = unpacked / packed.max(1);
-        if unpacked > 64 << 20 && ratio > limits.archive_ratio {
-            return Err(DicomError::CompressionRatio { ratio, limit: limits.archive_ratio });
+        if unpacked > limits.archive_bytes || unpacked > 64 << 20 && unpacked / packed.max(1) > limits.archive_ratio {
+            return Err(too_large(unpacked, packed, limits));
         }
         Ok((archive, entries))
     }
@@ -193,16 +213,60 @@ impl Archive {
                 Ok(bytes)
             }
             Self::Tar(file, places) => {
-                let &(position, size) = places.get(index).ok_or(DicomError::DamagedArchive)?;
-                if size > limits.file_bytes {
-                    return Err(DicomError::FileTooLarge { bytes: size, limit: limits.file_bytes });
-                }
+                let (position, size) = place(places, index, limits.file_bytes)?;
                 allowance.set(size, limits)?;
                 file.seek(SeekFrom::Start(position))?;
                 let bytes = read_growing(&mut file.take(size))?;
                 if bytes.len() as u64 == size { Ok(bytes) } else { Err(DicomError::DamagedArchive) }
             }
+            Self::TarGz(path, unpacking, places) => {
+                let packed = std::fs::metadata(&*path)?.len();
+                let (position, size) = place(places, index, limits.unpacked(packed))?;
+                if position < unpacking.at {
+                    *unpacking = Unpacking::start(path, unpacking.limit)?;
+                }
+                let damaged = |_| DicomError::DamagedArchive;
+                let skip = position - unpacking.at;
+                std::io::copy(&mut unpacking.take(skip), &mut std::io::sink()).map_err(damaged)?;
+                let bytes = read_growing(&mut unpacking.take(size)).map_err(damaged)?;
+                if bytes.len() as u64 == size { Ok(bytes) } else { Err(DicomError::DamagedArchive) }
+            }
         }
+    }
+}
+
+/// Lists the files of a tar, and gives position and size of everything in it.
+fn table<R: Read>(
+    files: tar::Entries<R>,
+    limits: &Limits,
+    entries: &mut Vec<Entry>,
+) -> Result<Vec<(u64, u64)>, DicomError> {
+    let mut places = Vec::new();
+    for entry in files {
+        let entry = entry.map_err(|_| DicomError::DamagedArchive)?;
+        if places.len() == limits.files {
+            return Err(DicomError::TooManyFiles { limit: limits.files });
+        }
+        if entry.header().entry_type().is_file() {
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            entries.push(Entry { index: places.len(), name });
+        }
+        places.push((entry.raw_file_position(), entry.size()));
+    }
+    Ok(places)
+}
+
+fn place(places: &[(u64, u64)], index: usize, limit: u64) -> Result<(u64, u64), DicomError> {
+    let &(position, size) = places.get(index).ok_or(DicomError::DamagedArchive)?;
+    if size > limit { Err(DicomError::FileTooLarge { bytes: size, limit }) } else { Ok((position, size)) }
+}
+
+fn too_large(unpacked: u64, packed: u64, limits: &Limits) -> DicomError {
+    let ratio = unpacked / packed.max(1);
+    if unpacked > limits.archive_bytes {
+        DicomError::ArchiveTooLarge { bytes: unpacked, limit: limits.archive_bytes }
+    } else {
+        DicomError::CompressionRatio { ratio, limit: limits.archive_ratio }
     }
 }
 
@@ -260,12 +324,24 @@ enum Kind {
 fn kind(start: &[u8]) -> Kind {
     if meta_start(start).is_some() {
         Kind::Dicom
-    } else if matches!(start, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) || start.get(257..262) == Some(b"ustar")
-    {
+    } else if matches!(start, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) || is_tar(start) || is_tar_gz(start) {
         Kind::Archive
     } else {
         Kind::Unknown
     }
+}
+
+const GZIP: [u8; 3] = [0x1F, 0x8B, 8];
+
+fn is_tar(start: &[u8]) -> bool {
+    start.get(257..262) == Some(b"ustar")
+}
+
+fn is_tar_gz(start: &[u8]) -> bool {
+    let mut head = Vec::new();
+    // The start ends in the middle of the stream: what came out before is enough.
+    let _ = start.starts_with(&GZIP) && flate2::read::GzDecoder::new(start).take(512).read_to_end(&mut head).is_ok();
+    is_tar(&head)
 }
 
 /// A device or a pipe could keep us waiting for ever.

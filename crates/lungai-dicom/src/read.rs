@@ -59,8 +59,8 @@ pub struct DecodedFile {
     pub pixels: Vec<i32>,
 }
 
-/// Reads every CT series below `path`: a folder (recursively, any names, any order; zip and tar files in it
-/// are opened too, one level), one zip or tar, or one file. Files are told apart by content.
+/// Reads every CT series below `path`: a folder (recursively, any names, any order; zip, tar and
+/// tar.gz files in it are opened too, one level), one of those, or one file. Files are told apart by content.
 ///
 /// An HTTP service spools what it receives into a fresh folder under names of its own and calls this.
 ///

@@ -6,7 +6,7 @@ use lungai_dicom::{DicomError, Limits, SeriesTags, decode_file, read, read_withi
 use lungai_trace::verifies;
 use ndarray::Array3;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -113,6 +113,26 @@ fn a_zip_bomb_is_stopped_before_it_is_unpacked() {
     assert!(start.elapsed() < Duration::from_secs(2));
     let small = Limits { archive_bytes: 1 << 20, ..Limits::default() };
     assert_eq!(read_within(&path, &small).unwrap_err().rule(), "archive-too-large");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_tar_gz_bomb_is_stopped_while_it_is_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb.tgz");
+    let gzip = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::best());
+    let mut tar = tar::Builder::new(gzip);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(80 << 20);
+    header.set_cksum();
+    tar.append_data(&mut header, "zeros", std::io::repeat(0).take(80 << 20)).unwrap();
+    tar.into_inner().unwrap().finish().unwrap();
+    assert!(matches!(read(&path).unwrap_err(), DicomError::CompressionRatio { ratio: 200.., limit: 200 }));
+    // An image that is packed by gzip alone is no archive of DICOM files.
+    let mut gzip = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::best());
+    gzip.write_all(&[1; 2000]).unwrap();
+    gzip.finish().unwrap();
+    assert_eq!(read(&path).unwrap_err(), DicomError::NotDicom);
 }
 
 #[verifies("FR-001")]
