@@ -41,7 +41,7 @@ enum Archive {
     /// Position and size of each entry.
     Tar(File, Vec<(u64, u64)>),
     /// The same within what the file unpacks to. Orders come in the order of the entries, so that going forward is enough.
-    TarGz(PathBuf, Unpacking, Vec<(u64, u64)>),
+    TarGz(PathBuf, Box<Unpacking>, Vec<(u64, u64)>),
 }
 
 /// A gzip file on its way to unpacked byte `at`, and how far it may go.
@@ -169,13 +169,13 @@ impl Archive {
         } else if start.starts_with(&GZIP) {
             let limit = limits.archive_bytes.min((64 << 20).max(packed.saturating_mul(limits.archive_ratio)));
             let mut tar = tar::Archive::new(Unpacking::start(path, limit)?);
-            let places = tar.entries().and_then(|files| Ok(table(files, limits, &mut entries)));
+            let places = tar.entries().map(|files| table(files, limits, &mut entries));
             let end = tar.into_inner().at;
             if end > limit {
                 return Err(too_large(end, packed, limits));
             }
             let places = places.map_err(|_| DicomError::DamagedArchive)??;
-            Self::TarGz(path.to_owned(), Unpacking::start(path, limit)?, places)
+            Self::TarGz(path.to_owned(), Box::new(Unpacking::start(path, limit)?), places)
         } else {
             let mut tar = tar::Archive::new(file);
             let files = tar.entries_with_seek().map_err(|_| DicomError::DamagedArchive)?;
@@ -223,7 +223,7 @@ impl Archive {
                 let packed = std::fs::metadata(&*path)?.len();
                 let (position, size) = place(places, index, limits.unpacked(packed))?;
                 if position < unpacking.at {
-                    *unpacking = Unpacking::start(path, unpacking.limit)?;
+                    **unpacking = Unpacking::start(path, unpacking.limit)?;
                 }
                 let damaged = |_| DicomError::DamagedArchive;
                 let skip = position - unpacking.at;

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 const JPEG_EXTENDED: &str = "1.2.840.10008.1.2.4.51";
+const ENCAPSULATED_NATIVE: &str = "1.2.840.10008.1.2.1.98";
 const RLE: &str = "1.2.840.10008.1.2.5";
 /// Most that decoding takes per pixel, with codec, samples and output: measured 14 (JPEG lossless), 12 (JPEG 2000).
 const DECODER_BYTES: u64 = 16;
@@ -187,10 +188,17 @@ impl<'a> Frames<'a> {
         let fragments = self.fragments[frame as usize];
         let mut stream = Vec::with_capacity(fragments.iter().map(|range| range.len()).sum());
         fragments.iter().for_each(|range| stream.extend_from_slice(&self.structure.data[range.clone()]));
+        if stream.starts_with(JP2_START) {
+            let codestream = stream.windows(4).position(|four| four == J2K_START);
+            stream.drain(..codestream.unwrap_or(0));
+        }
         mend_tile_lengths(&mut stream);
         let damaged = DicomError::DamagedPixels { frame };
         let mut bytes = if self.structure.transfer_syntax == RLE {
             unpack_rle(&stream, layout).ok_or_else(|| damaged.clone())?
+        } else if self.structure.transfer_syntax == ENCAPSULATED_NATIVE {
+            stream.truncate(expected.max(stream.len().saturating_sub(1))); // one pad byte
+            stream
         } else {
             let unsupported = || DicomError::TransferSyntax { uid: self.structure.transfer_syntax.clone() };
             let syntax = TransferSyntaxRegistry.get(&self.structure.transfer_syntax).ok_or_else(unsupported)?;
@@ -300,6 +308,8 @@ struct StreamSize {
     components: u32,
 }
 
+/// Signature box of a JP2 file (ISO 15444-1 I.5.1).
+const JP2_START: &[u8] = b"\0\0\0\x0CjP  ";
 const J2K_START: [u8; 4] = [0xFF, 0x4F, 0xFF, 0x51]; // SOC, SIZ
 
 /// Markers at both ends of a tile-part: SOT with its segment (12 bytes), SOD, EOC (2 each).

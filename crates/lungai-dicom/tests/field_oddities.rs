@@ -178,7 +178,7 @@ fn a_damaged_frame_refuses_its_file_and_the_next_file_is_read() {
     let mut set = enhanced(Explicit, &[frame(0), frame(1), frame(2)]);
     set.fragments(&[], &streams);
     let damaged = file(RLE, &set.bytes);
-    assert_eq!(refused(&[damaged.clone()]), "damaged-pixels");
+    assert_eq!(refused(std::slice::from_ref(&damaged)), "damaged-pixels");
     let whole = file(EXPLICIT, &native(slice(Explicit, 0), &values(0)));
     let paths = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = [damaged, whole]
@@ -369,6 +369,37 @@ fn frames_of_an_enhanced_object_go_where_their_groups_say() {
     let mut short = enhanced(Explicit, &[frame(0), frame(1), frame(2)]);
     short.text((0x28, 8), "IS", "2");
     assert_eq!(refused(&[file(EXPLICIT, &native(short, &[values(0), values(1)].concat()))]), "missing-tag");
+}
+
+/// PS3.5 A.4.11: native pixels in fragments, one per frame.
+#[verifies("FR-001")]
+#[test]
+fn encapsulated_uncompressed_frames_are_read() {
+    let bytes = |z: u16| values(z).iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let mut set = enhanced(Explicit, &[frame(1), frame(0)]);
+    set.fragments(&[], &[bytes(1), bytes(0)]);
+    assert_eq!(hu(&[file("1.2.840.10008.1.2.1.98", &set.bytes)]).unwrap(), ramp_hu(&[0, 1]));
+    let mut set = enhanced(Explicit, &[frame(1), frame(0)]);
+    set.fragments(&[], &[bytes(1), bytes(0)[..22].to_vec()]);
+    assert_eq!(refused(&[file("1.2.840.10008.1.2.1.98", &set.bytes)]), "damaged-pixels");
+}
+
+/// Some writers put the boxes of a JP2 file round the codestream, which PS3.5 A.4.4 does not allow.
+#[verifies("FR-001")]
+#[test]
+fn jpeg_2000_boxes_are_looked_into() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/jpeg_2000.dcm");
+    let whole = fs::read(path).unwrap();
+    let expected = decoded(&whole).unwrap();
+    // The first fragment that begins with SOC and SIZ: its length is in the four bytes before.
+    let start = find(&whole, &[0xFF, 0x4F, 0xFF, 0x51]);
+    let length = u32::from_le_bytes(whole[start - 4..start].try_into().unwrap());
+    let boxes = b"\0\0\0\x0CjP  \r\n\x87\n\0\0\0\0jp2c";
+    let mut bytes = whole.clone();
+    bytes.splice(start..start, *boxes);
+    bytes[start - 4..start].copy_from_slice(&(length + boxes.len() as u32).to_le_bytes());
+    // The offset table no longer fits; one fragment per frame needs none.
+    assert_eq!(decoded(&bytes), Ok(expected));
 }
 
 /// 60 kB that declare 16,384 x 16,384 pixels: the decoder is not even asked.

@@ -117,7 +117,7 @@ fn is_fault(error: &DicomError) -> bool {
     )
 }
 
-/// Files of our own writer in several containers and, where there are any, those of scanners.
+/// Files of our own writer in several containers, of other programs and, where there are any, of scanners.
 fn samples() -> Vec<Sample> {
     let folder = tempfile::tempdir().unwrap();
     let spacing = Spacing::new([1.0; 3]).unwrap();
@@ -143,7 +143,17 @@ fn samples() -> Vec<Sample> {
     add("slice 1", one);
     add("slice 2", two);
     add("zip", zip.finish().unwrap().into_inner());
-    add("tar", tar.into_inner().unwrap());
+    let tar = tar.into_inner().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).unwrap();
+    add("tar", tar);
+    add("tar.gz", gzip.finish().unwrap());
+    let mut paths = Vec::new();
+    below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files"), &mut paths);
+    paths.sort();
+    for path in paths {
+        add(&path.file_name().unwrap().to_string_lossy(), fs::read(&path).unwrap());
+    }
     made::all().into_iter().for_each(|(name, bytes)| add(name, bytes));
     match std::env::var_os("LUNGAI_REFERENCE_DATA") {
         None => lungai_trace::not_evidenced("reference data absent: mutants of scanners' files"),
@@ -173,10 +183,11 @@ fn below(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// One to three changes.
+/// One to three changes, mostly one: most files are to come as far as their pixels.
 fn mutate(original: &[u8], rng: &mut StdRng) -> Vec<u8> {
     let mut bytes = original.to_vec();
-    for _ in 0..rng.random_range(1..4) {
+    let changes = *[1, 1, 1, 2, 3].choose(rng).unwrap();
+    for _ in 0..changes {
         if bytes.len() < 16 {
             break;
         }
@@ -227,7 +238,7 @@ const TAGS: [(u16, u16); 30] = [
 fn change(bytes: &mut Vec<u8>, rng: &mut StdRng) {
     let length = bytes.len();
     let awkward = |rng: &mut StdRng| *AWKWARD.choose(rng).unwrap();
-    match rng.random_range(0..12) {
+    match rng.random_range(0..16) {
         // An element's length, by its VR.
         0 => {
             if let Some(at) = site(bytes, rng, |b| VRS.iter().any(|vr| b.starts_with(*vr))) {
@@ -289,6 +300,13 @@ fn change(bytes: &mut Vec<u8>, rng: &mut StdRng) {
             let end = length.min(start + rng.random_range(1..200));
             let part = bytes[start..end].to_vec();
             if rng.random_bool(0.5) { drop(bytes.splice(end..end, part)) } else { drop(bytes.drain(start..end)) }
+        }
+        // A few bits of the pixels.
+        11..=14 => {
+            for _ in 0..rng.random_range(1..5) {
+                let at = rng.random_range(length / 3..length);
+                bytes[at] ^= 1 << rng.random_range(0..8);
+            }
         }
         // Noise, half of it in the header; the file meta information is short and seldom hit.
         _ => {

@@ -1,8 +1,8 @@
-//! What our writer makes, judged by other programs.
+//! What our writer makes, judged by other programs; and what they make, read by us.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use lungai_ct::{Acquisition, Geometry, Spacing, Volume, WorldPoint};
-use lungai_dicom::{SeriesTags, derived_uid, read, write_series};
+use lungai_dicom::{SeriesTags, derived_uid, hu_sha256, read, write_series};
 use lungai_trace::verifies;
 use ndarray::Array3;
 use std::path::Path;
@@ -118,4 +118,40 @@ fn what_could_not_be_read_again_is_not_written() {
     let error = write_series(&coronal, &Acquisition::default(), &converted(), folder.path()).unwrap_err();
     assert_eq!(error.rule(), "non-axial");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// A Legacy Converted Enhanced CT object by highdicom 0.28.2, frames not in the order of their heights and each with its
+/// own intercept, in the syntaxes that pydicom 3.0.2 and GDCM 3.2.6 write. The hashes are of what pydicom reads
+/// (tests/peers/dicom_files.py).
+#[verifies("FR-001", "FR-002")]
+#[test]
+fn files_of_other_programs_make_their_volumes() {
+    let lossless = "f76b8f79c3d68b2f00beda7f9ee48e68392e6594366910473367a8e2e6c3e39c";
+    for (name, syntax, sha256) in [
+        ("explicit", "1.2.840.10008.1.2.1", lossless),
+        ("rle", "1.2.840.10008.1.2.5", lossless),
+        ("jpeg_lossless_57", "1.2.840.10008.1.2.4.57", lossless),
+        ("jpeg_lossless_70", "1.2.840.10008.1.2.4.70", lossless),
+        ("jpeg_ls", "1.2.840.10008.1.2.4.80", lossless),
+        ("jpeg_ls_near", "1.2.840.10008.1.2.4.81", "ba2992e3b4445c29ef6276961de9e54595846b18d6d14f09ca262fa6cb17d618"),
+        ("jpeg_2000", "1.2.840.10008.1.2.4.90", lossless),
+        (
+            "jpeg_2000_lossy",
+            "1.2.840.10008.1.2.4.91",
+            "7714f71631538f798da0efc533d22ae7484b41fff25186f76d22020b96a4857d",
+        ),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/files/{name}.dcm"));
+        let scan = read(&path).unwrap().scans.remove(0);
+        assert_eq!(scan.transfer_syntax, syntax);
+        assert_eq!(hu_sha256(&scan.volume), sha256, "{name}");
+        let geometry = scan.volume.geometry();
+        assert_eq!(geometry.size(), [5, 32, 40]);
+        assert_eq!(geometry.spacing().zyx_mm(), [2.5, 0.8, 0.9]);
+        assert_eq!(geometry.origin(), WorldPoint([-20.5, -16.25, 0.0]));
+        // Slice 3, row 2, column 1: 3 * 300 + 2 * 20 + 7 + (2 * 4) % 13 - 1024 - 3.
+        if sha256 == lossless {
+            assert_eq!(scan.volume.hu()[[3, 2, 1]], -72);
+        }
+    }
 }
