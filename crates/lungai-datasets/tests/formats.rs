@@ -221,6 +221,47 @@ fn dicom_and_nrrd_of_one_chest_have_the_hash_that_pydicom_computed() {
     assert_eq!(hu_sha256(&volume), "1e35a7789ff1e391014af836f6a6792305c7eafd9ca5c338d51d1d4704fa630f");
 }
 
+/// All 48 ways to lay a grid's axes along the patient's: every voxel stays where it is, in every format and as a DICOM series.
+#[verifies("FR-001", "FR-002")]
+#[test]
+fn an_image_stored_any_way_round_becomes_an_axial_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let tags = lungai_dicom::SeriesTags::synthetic("P", "any way round");
+    let axes = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, (order, signs)) in axes.iter().flat_map(|order| (0..8).map(move |signs| (order, signs))).enumerate() {
+        let direction = [0, 1, 2].map(|i| {
+            let mut axis = [0.0; 3];
+            axis[order[i]] = if signs >> i & 1 == 1 { -1.0 } else { 1.0 };
+            axis
+        });
+        let hu = Array3::from_shape_fn((2, 3, 4), |(z, y, x)| (100 * z + 10 * y + x) as i16);
+        let spacing = Spacing::new([2.5, 0.7, 0.6]).unwrap();
+        let geometry = Geometry::new([2, 3, 4], spacing, WorldPoint([-10.5, 20.25, -300.0]), direction).unwrap();
+        let volume = Volume::new(hu, geometry).unwrap();
+        let same = |back: &Volume, tolerance_mm: f64, what: &str| {
+            assert_eq!(back.hu().len(), 24);
+            assert!(back.geometry().direction()[2][2] > 0.99, "{what}: slices ascend");
+            for ((z, y, x), hu) in volume.hu().indexed_iter() {
+                let point = volume.geometry().centre_of(VoxelIndex([z, y, x]));
+                let VoxelIndex(index) = back.geometry().voxel_at(point).unwrap();
+                assert!(back.geometry().centre_of(VoxelIndex(index)).distance_mm(point) <= tolerance_mm, "{what}");
+                assert_eq!(back.hu()[index], *hu, "{what}, orientation {number}");
+            }
+        };
+        for ending in ["nii", "nrrd", "mha"] {
+            let path = folder.path().join(format!("{number}.{ending}"));
+            write_volume(&path, &volume).unwrap();
+            let (back, _) = read_volume(&path).unwrap();
+            same(&back, if ending == "nii" { 1e-4 } else { 1e-9 }, ending);
+            if ending == "nrrd" {
+                let series = folder.path().join(number.to_string());
+                lungai_dicom::write_series(&back, &Default::default(), &tags, &series).unwrap();
+                same(&lungai_dicom::read(&series).unwrap().scans[0].volume, 1e-6, "DICOM");
+            }
+        }
+    }
+}
+
 /// Made and read by SimpleITK 2.5.7, nibabel 5.4.2 and pynrrd 1.1.3 (tests/peers/datasets_formats.py): where a voxel lies
 /// (LPS mm) and what it holds.
 #[verifies("FR-001")]
