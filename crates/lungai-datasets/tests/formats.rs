@@ -8,6 +8,10 @@ use lungai_datasets::{
 };
 use lungai_trace::verifies;
 use ndarray::Array3;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The folder of real files, or a note that what needs them was not shown.
@@ -473,4 +477,55 @@ fn what_is_no_image_is_an_error_of_the_dicom_reader() {
     let error = open(&write(folder.path(), "x.txt", &[b"hello"])).unwrap_err();
     assert_eq!(error.rule(), "not-dicom");
     assert_eq!(open(&folder.path().join("absent")).unwrap_err().rule(), "file-access");
+}
+
+/// Every file of `tests/files`, damaged: an image or one error. A panic or a wild allocation would end this process.
+#[verifies("FR-001")]
+#[test]
+fn damaged_images_give_an_image_or_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut originals = Vec::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let mut name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // Data files of other headers lie beside the damaged ones; what gzip holds is damaged, not gzip.
+        std::fs::write(folder.path().join(&name), &bytes).unwrap();
+        if name.ends_with(".nii.gz") {
+            let mut unpacked = Vec::new();
+            flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).unwrap();
+            (bytes, name) = (unpacked, name.replace(".gz", ""));
+        }
+        if ![".raw", ".zraw"].iter().any(|ending| name.ends_with(ending)) {
+            originals.push((name, bytes));
+        }
+    }
+    originals.sort();
+    assert_eq!(originals.len(), 9);
+    let mut rng = StdRng::seed_from_u64(7);
+    let (mut images, mut rules) = (0, std::collections::BTreeMap::<String, u32>::new());
+    for _ in 0..5_000 {
+        let (name, bytes) = originals.choose(&mut rng).unwrap();
+        let mut bytes = bytes.clone();
+        let header = bytes.len().min(560);
+        for _ in 0..rng.random_range(1..4) {
+            let at = rng.random_range(0..header.min(bytes.len()));
+            match rng.random_range(0..6) {
+                0 => bytes[at] = rng.random(),
+                1 => bytes[at] ^= 1 << rng.random_range(0..8),
+                // Digits and signs of a text header, or high bytes of a binary one.
+                2 => bytes[at] = *b"0123456789-+.e =\n(),".choose(&mut rng).unwrap(),
+                3 => bytes[at] = *[0, 0x7F, 0x80, 0xFF].choose(&mut rng).unwrap(),
+                4 => drop(bytes.splice(at..at, *b"99999999")),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let path = write(folder.path(), &format!("damaged-{name}"), &[&bytes]);
+        match read_image(&path) {
+            Ok(_) => images += 1,
+            Err(error) => *rules.entry(error.rule()).or_default() += 1,
+        }
+    }
+    eprintln!("{images} images, {rules:?}");
+    assert!(images > 100 && rules.len() > 5, "{images} images, {rules:?}");
 }
