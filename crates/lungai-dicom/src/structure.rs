@@ -293,6 +293,9 @@ impl<'a> Walk<'a> {
         }
         while self.at < end {
             let (tag, length) = self.item_header(encoding)?;
+            if tag == ITEM {
+                self.count(ITEM_ELEMENTS)?;
+            }
             match tag {
                 SEQUENCE_END if delimited => return Ok(()),
                 ITEM if length == UNDEFINED => self.item(encoding, end, depth, true)?,
@@ -390,7 +393,7 @@ impl<'a> Walk<'a> {
     }
 
     fn item_header(&mut self, encoding: Encoding) -> Result<((u16, u16), u32), DicomError> {
-        self.count(ITEM_ELEMENTS)?;
+        self.count(1)?;
         let tag = self.peek_tag(encoding)?;
         self.at += 4;
         Ok((tag, self.u32(tag, encoding)?))
