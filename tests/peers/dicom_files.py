@@ -100,4 +100,4 @@ for name in sorted(os.listdir(folder)):
         values = d.PerFrameFunctionalGroupsSequence[n].PixelValueTransformationSequence[0]
         hu.append(frames[n] * int(values.RescaleSlope) + int(values.RescaleIntercept))
     hu = np.array(hu).astype("<i2")
-    print(f'("{name}", "{d.file_meta.TransferSyntaxUID}", "{hashlib.sha256(hu.tobytes()).hexdigest()}"), {hu.mean():.4f} {hu.min()} {hu.max()}')
+    print(f'("{name}", "{d.file_meta.TransferSyntaxUID}", "{hashlib.sha256(hu.tobytes()).hexdigest()}"),')
