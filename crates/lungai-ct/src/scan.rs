@@ -21,6 +21,8 @@ pub struct Acquisition {
     pub contrast: Option<bool>,
     /// DICOM Pixel Padding Value after rescale, in HU.
     pub padding_hu: Option<i16>,
+    /// DICOM Pixel Padding Range Limit after rescale, in HU: padding has any value from `padding_hu` to this.
+    pub padding_limit_hu: Option<i16>,
 }
 
 /// A volume with the identifiers that results must carry back.

@@ -8,6 +8,10 @@ use lungai_datasets::{
 };
 use lungai_trace::verifies;
 use ndarray::Array3;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The folder of real files, or a note that what needs them was not shown.
@@ -221,6 +225,147 @@ fn dicom_and_nrrd_of_one_chest_have_the_hash_that_pydicom_computed() {
     assert_eq!(hu_sha256(&volume), "1e35a7789ff1e391014af836f6a6792305c7eafd9ca5c338d51d1d4704fa630f");
 }
 
+/// All 48 ways to lay a grid's axes along the patient's: every voxel stays where it is, in every format and as a DICOM series.
+#[verifies("FR-001", "FR-002")]
+#[test]
+fn an_image_stored_any_way_round_becomes_an_axial_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let tags = lungai_dicom::SeriesTags::synthetic("P", "any way round");
+    let axes = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, (order, signs)) in axes.iter().flat_map(|order| (0..8).map(move |signs| (order, signs))).enumerate() {
+        let direction = [0, 1, 2].map(|i| {
+            let mut axis = [0.0; 3];
+            axis[order[i]] = if signs >> i & 1 == 1 { -1.0 } else { 1.0 };
+            axis
+        });
+        let hu = Array3::from_shape_fn((2, 3, 4), |(z, y, x)| (100 * z + 10 * y + x) as i16);
+        let spacing = Spacing::new([2.5, 0.7, 0.6]).unwrap();
+        let geometry = Geometry::new([2, 3, 4], spacing, WorldPoint([-10.5, 20.25, -300.0]), direction).unwrap();
+        let volume = Volume::new(hu, geometry).unwrap();
+        let same = |back: &Volume, tolerance_mm: f64, what: &str| {
+            assert_eq!(back.hu().len(), 24);
+            assert!(back.geometry().direction()[2][2] > 0.99, "{what}: slices ascend");
+            for ((z, y, x), hu) in volume.hu().indexed_iter() {
+                let point = volume.geometry().centre_of(VoxelIndex([z, y, x]));
+                let VoxelIndex(index) = back.geometry().voxel_at(point).unwrap();
+                assert!(back.geometry().centre_of(VoxelIndex(index)).distance_mm(point) <= tolerance_mm, "{what}");
+                assert_eq!(back.hu()[index], *hu, "{what}, orientation {number}");
+            }
+        };
+        for ending in ["nii", "nrrd", "mha"] {
+            let path = folder.path().join(format!("{number}.{ending}"));
+            write_volume(&path, &volume).unwrap();
+            let (back, _) = read_volume(&path).unwrap();
+            same(&back, if ending == "nii" { 1e-4 } else { 1e-9 }, ending);
+            if ending == "nrrd" {
+                let series = folder.path().join(number.to_string());
+                lungai_dicom::write_series(&back, &Default::default(), &tags, &series).unwrap();
+                same(&lungai_dicom::read(&series).unwrap().scans[0].volume, 1e-6, "DICOM");
+            }
+        }
+    }
+}
+
+/// Made and read by SimpleITK 2.5.7, nibabel 5.4.2 and pynrrd 1.1.3 (tests/peers/datasets_formats.py): where a voxel lies
+/// (LPS mm) and what it holds.
+#[verifies("FR-001")]
+#[test]
+fn files_of_other_programs_hold_what_they_read_themselves() {
+    type Row = (&'static str, [([f64; 3], f32); 4]);
+    let rows: [Row; 9] = [
+        (
+            "big_endian_qform.nii.gz",
+            [
+                ([-10.50000, 20.25000, 30.12500], -1080.0),
+                ([-10.53439, 18.66924, 24.12500], -758.0),
+                ([-10.97767, 20.10224, 30.12500], -912.0),
+                ([-10.05672, 18.81700, 28.12500], -954.0),
+            ],
+        ),
+        (
+            "itk_float.mha",
+            [
+                ([10.50000, -20.25000, 30.12500], -40.0),
+                ([10.53439, -18.66924, 24.12500], 121.0),
+                ([10.97767, -20.10224, 30.12500], 44.0),
+                ([10.05672, -18.81700, 28.12500], 23.0),
+            ],
+        ),
+        (
+            "itk_gzip.nrrd",
+            [
+                ([10.50000, -20.25000, 30.12500], -40.0),
+                ([10.53439, -18.66924, 24.12500], 121.0),
+                ([10.97767, -20.10224, 30.12500], 44.0),
+                ([10.05672, -18.81700, 28.12500], 23.0),
+            ],
+        ),
+        (
+            "itk_raw.mhd",
+            [
+                ([10.50000, -20.25000, 30.12500], -40.0),
+                ([10.53439, -18.66924, 24.12500], 121.0),
+                ([10.97767, -20.10224, 30.12500], 44.0),
+                ([10.05672, -18.81700, 28.12500], 23.0),
+            ],
+        ),
+        (
+            "itk_raw.nhdr",
+            [
+                ([10.50000, -20.25000, 30.12500], -40.0),
+                ([10.53439, -18.66924, 24.12500], 121.0),
+                ([10.97767, -20.10224, 30.12500], 44.0),
+                ([10.05672, -18.81700, 28.12500], 23.0),
+            ],
+        ),
+        (
+            "itk_zraw.mhd",
+            [
+                ([10.50000, -20.25000, 30.12500], -40.0),
+                ([10.53439, -18.66924, 24.12500], 121.0),
+                ([10.97767, -20.10224, 30.12500], 44.0),
+                ([10.05672, -18.81700, 28.12500], 23.0),
+            ],
+        ),
+        (
+            "nifti2_big_endian.nii.gz",
+            [
+                ([-10.50000, 20.25000, 30.12500], -40.0),
+                ([-11.50000, 22.50000, 32.12500], 121.0),
+                ([-10.50000, 20.25000, 32.12500], 44.0),
+                ([-11.50000, 21.00000, 30.12500], 23.0),
+            ],
+        ),
+        (
+            "nifti2_sform.nii.gz",
+            [
+                ([-10.50000, 20.25000, 30.12500], -40.0),
+                ([-9.57905, 18.96476, 36.12500], 121.0),
+                ([-10.02233, 20.39776, 30.12500], 44.0),
+                ([-10.05672, 18.81700, 32.12500], 23.0),
+            ],
+        ),
+        (
+            "pynrrd_ras_big_endian.nrrd",
+            [
+                ([-10.50000, 20.25000, 30.12500], -40.0),
+                ([-10.53439, 18.66924, 36.12500], 121.0),
+                ([-10.97767, 20.10224, 30.12500], 44.0),
+                ([-10.05672, 18.81700, 32.12500], 23.0),
+            ],
+        ),
+    ];
+    for (name, voxels) in rows {
+        let image = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files").join(name)).unwrap();
+        assert_eq!(image.values.len(), 24, "{name}");
+        for (point, value) in voxels {
+            let VoxelIndex(index) = image.geometry.voxel_at(WorldPoint(point)).unwrap();
+            assert!(image.geometry.centre_of(VoxelIndex(index)).distance_mm(WorldPoint(point)) < 2e-5, "{name}");
+            assert_eq!(image.values[index], value, "{name} at {point:?}");
+        }
+    }
+}
+
 /// Values of SimpleITK and NumPy: size x y z, spacing x y z, origin, minimum, maximum, mean.
 #[verifies("FR-001")]
 #[test]
@@ -332,4 +477,55 @@ fn what_is_no_image_is_an_error_of_the_dicom_reader() {
     let error = open(&write(folder.path(), "x.txt", &[b"hello"])).unwrap_err();
     assert_eq!(error.rule(), "not-dicom");
     assert_eq!(open(&folder.path().join("absent")).unwrap_err().rule(), "file-access");
+}
+
+/// Every file of `tests/files`, damaged: an image or one error. A panic or a wild allocation would end this process.
+#[verifies("FR-001")]
+#[test]
+fn damaged_images_give_an_image_or_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut originals = Vec::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let mut name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // Data files of other headers lie beside the damaged ones; what gzip holds is damaged, not gzip.
+        std::fs::write(folder.path().join(&name), &bytes).unwrap();
+        if name.ends_with(".nii.gz") {
+            let mut unpacked = Vec::new();
+            flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).unwrap();
+            (bytes, name) = (unpacked, name.replace(".gz", ""));
+        }
+        if ![".raw", ".zraw"].iter().any(|ending| name.ends_with(ending)) {
+            originals.push((name, bytes));
+        }
+    }
+    originals.sort();
+    assert_eq!(originals.len(), 9);
+    let mut rng = StdRng::seed_from_u64(7);
+    let (mut images, mut rules) = (0, std::collections::BTreeMap::<String, u32>::new());
+    for _ in 0..2_000 {
+        let (name, bytes) = originals.choose(&mut rng).unwrap();
+        let mut bytes = bytes.clone();
+        let header = bytes.len().min(560);
+        for _ in 0..rng.random_range(1..4) {
+            let at = rng.random_range(0..header.min(bytes.len()));
+            match rng.random_range(0..6) {
+                0 => bytes[at] = rng.random(),
+                1 => bytes[at] ^= 1 << rng.random_range(0..8),
+                // Digits and signs of a text header, or high bytes of a binary one.
+                2 => bytes[at] = *b"0123456789-+.e =\n(),".choose(&mut rng).unwrap(),
+                3 => bytes[at] = *[0, 0x7F, 0x80, 0xFF].choose(&mut rng).unwrap(),
+                4 => drop(bytes.splice(at..at, *b"99999999")),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let path = write(folder.path(), &format!("damaged-{name}"), &[&bytes]);
+        match read_image(&path) {
+            Ok(_) => images += 1,
+            Err(error) => *rules.entry(error.rule()).or_default() += 1,
+        }
+    }
+    eprintln!("{images} images, {rules:?}");
+    assert!(images > 100 && rules.len() > 5, "{images} images, {rules:?}");
 }

@@ -21,7 +21,7 @@ pub enum DicomError {
     FolderNotEmpty,
 
     // One file's container.
-    #[error("not a DICOM file: no `DICM` after the 128-byte preamble")]
+    #[error("not a DICOM file: no file meta information, so that its transfer syntax is not known")]
     NotDicom,
     #[error("not a regular file")]
     NotAFile,
@@ -73,6 +73,8 @@ pub enum DicomError {
     NoPixels,
     #[error("{rows} x {columns} x {frames} pixels; at most {limit} are decoded from one file")]
     TooManyPixels { rows: u32, columns: u32, frames: u32, limit: u64 },
+    #[error("a frame of {rows} x {columns} pixels takes {needs} bytes to decode; a file of this size may take {limit}")]
+    FrameTooLarge { rows: u32, columns: u32, needs: u64, limit: u64 },
     #[error("{found} bytes of pixel data where the image attributes demand {expected}")]
     PixelLength { expected: u64, found: u64 },
     #[error("{allocated} bits allocated, {stored} stored, high bit {high_bit}: not a layout that is read")]
@@ -86,11 +88,18 @@ pub enum DicomError {
     #[error("the compressed pixel data of frame {frame} are damaged or of an unsupported kind")]
     DamagedPixels { frame: u32 },
 
+    #[error("both a Modality LUT and RescaleSlope or RescaleIntercept; which one is meant is not said")]
+    AmbiguousRescale,
+    #[error("Modality LUT: {reason}")]
+    ModalityLut { reason: String },
+
     // One series.
     #[error("series of a single slice; a volume needs at least two")]
     SingleSlice,
     #[error("{plane} slices (normal {degrees:.1} degrees off the body's axis); only axial series are read")]
     NonAxial { plane: String, degrees: f64 },
+    #[error("{stacks} stacks and time points of frames in one series; only one stack makes a volume")]
+    SeveralStacks { stacks: usize },
     #[error("slices of different size: {first:?} and {other:?} (rows, columns)")]
     MixedSizes { first: [u32; 2], other: [u32; 2] },
     #[error("slices of different pixel spacing: {first:?} and {other:?} mm (rows, columns)")]
@@ -119,12 +128,14 @@ pub enum DicomError {
     WorkerNotInitialised,
     #[error("the decoding process could not be started: {kind}")]
     WorkerStart { kind: String },
-    #[error("decoding took longer than {limit_s} s")]
+    #[error("decoding took more than {limit_s} s of computing")]
     TooSlow { limit_s: u64 },
     #[error(
-        "the decoding process ended while it read the file (memory limit {limit_mib} MiB, or a fault of a decoder)"
+        "the decoding process ended while it read the file ({how}): out of its {limit_mib} MiB of memory, or a fault of a decoder"
     )]
-    WorkerDied { limit_mib: u64 },
+    WorkerDied { how: String, limit_mib: u64 },
+    #[error("a fault of this program while it read the file")]
+    Fault,
     #[error("the decoding process answered out of order")]
     WorkerReply,
 }

@@ -1,8 +1,10 @@
 //! What the series builder needs to know of a file: attributes without their pixels.
 
 use crate::DicomError;
+use crate::pixels::Rescale;
 use crate::structure::Structure;
-use dicom_core::Tag;
+use crate::worker::contained;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
 use dicom_object::InMemDicomObject;
@@ -22,11 +24,33 @@ pub struct Header {
     pub patient_id: Option<String>,
     pub localizer: bool,
     pub layout: Layout,
-    /// PixelPaddingValue as a stored value.
-    pub padding: Option<i32>,
+    /// PixelPaddingValue and PixelPaddingRangeLimit in HU.
+    padding_hu: [Option<i16>; 2],
+    /// Instead of slope and intercept. Stays in the decoding process.
+    #[serde(skip)]
+    pub lut: Option<ModalityLut>,
     /// One per frame; none where a multi-frame file lacks per-frame groups.
     pub planes: Vec<Plane>,
-    pub acquired: Acquired,
+    acquired: Acquired,
+}
+
+impl Header {
+    /// How the file was acquired.
+    pub fn acquisition(&self) -> Acquisition {
+        let acquired = self.acquired.clone();
+        let [padding_hu, padding_limit_hu] = self.padding_hu;
+        Acquisition {
+            slice_thickness_mm: acquired.slice_thickness_mm,
+            kernel: acquired.kernel,
+            manufacturer: acquired.manufacturer,
+            model: acquired.model,
+            tube_kv: acquired.tube_kv,
+            exposure_mas: acquired.exposure_mas,
+            contrast: acquired.contrast,
+            padding_hu,
+            padding_limit_hu,
+        }
+    }
 }
 
 /// How the pixels are stored. Zeros where the file has no image attributes.
@@ -55,11 +79,22 @@ pub struct Plane {
     pub spacing: Option<[f64; 2]>,
     pub slope: Option<f64>,
     pub intercept: Option<f64>,
+    /// StackID and TemporalPositionIndex of a multi-frame file: frames of one volume share them.
+    pub stack: Option<String>,
+}
+
+/// Modality LUT (PS3.3 C.11.1): stored value to HU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModalityLut {
+    /// The stored value that the first entry stands for.
+    pub first: i32,
+    /// Output, at least one.
+    pub entries: Vec<i32>,
 }
 
 /// [`Acquisition`] on its way between processes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Acquired {
+struct Acquired {
     slice_thickness_mm: Option<f64>,
     kernel: Option<String>,
     manufacturer: Option<String>,
@@ -77,8 +112,8 @@ impl Header {
             .get(&structure.data_syntax)
             .filter(|syntax| syntax.can_decode_dataset())
             .ok_or_else(|| DicomError::TransferSyntax { uid: structure.transfer_syntax.clone() })?;
-        let bytes = &structure.data[structure.header.clone()];
-        let object = InMemDicomObject::read_dataset_with_ts(bytes, syntax).map_err(|_| DicomError::DamagedDataSet)?;
+        let read = || InMemDicomObject::read_dataset_with_ts(&structure.header[..], syntax).ok();
+        let object = contained(read).ok_or(DicomError::DamagedDataSet)?;
         let view = View { frame: None, shared: item(&object, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE), top: &object };
         let layout = Layout {
             frames: view.int(tags::NUMBER_OF_FRAMES, "NumberOfFrames")?.unwrap_or(1),
@@ -92,10 +127,13 @@ impl Header {
             signed: view.int(tags::PIXEL_REPRESENTATION, "PixelRepresentation")?.unwrap_or(0) == 1,
             photometric: view.text(tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default(),
         };
-        let padding = view.int::<i64>(tags::PIXEL_PADDING_VALUE, "PixelPaddingValue")?.map(|value| {
-            // Implicit VR does not tell US from SS: the pixels' sign decides.
-            if layout.signed { i32::from(value as i16) } else { i32::from(value as u16) }
-        });
+        // Implicit VR does not tell US from SS: the pixels' sign decides.
+        let as_pixel = |value: i64| if layout.signed { i32::from(value as i16) } else { i32::from(value as u16) };
+        let padding = [
+            view.int(tags::PIXEL_PADDING_VALUE, "PixelPaddingValue")?.map(as_pixel),
+            view.int(tags::PIXEL_PADDING_RANGE_LIMIT, "PixelPaddingRangeLimit")?.map(as_pixel),
+        ];
+        let lut = item(&object, tags::MODALITY_LUT_SEQUENCE).map(|item| modality_lut(item, as_pixel)).transpose()?;
         let planes = if layout.frames > 1 {
             let frames = items(&object, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);
             let whole = frames.len() == layout.frames as usize;
@@ -105,6 +143,8 @@ impl Header {
             let frame = item(&object, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);
             vec![View { frame, ..view }.plane()?]
         };
+        let hu = planes.first().and_then(|plane| Rescale::of(plane, lut.as_ref()).ok());
+        let padding_hu = padding.map(|stored| hu.as_ref().zip(stored).map(|(hu, stored)| hu.hu(stored)));
         let image_type = view.text(tags::IMAGE_TYPE).unwrap_or_default();
         Ok(Self {
             transfer_syntax: structure.transfer_syntax.clone(),
@@ -115,26 +155,12 @@ impl Header {
             frame_of_reference_uid: view.text(tags::FRAME_OF_REFERENCE_UID),
             patient_id: view.text(tags::PATIENT_ID),
             localizer: image_type.split('\\').any(|word| word.trim() == "LOCALIZER"),
-            padding,
+            padding_hu,
+            lut,
             planes,
             acquired: view.acquired()?,
             layout,
         })
-    }
-}
-
-impl Acquired {
-    pub fn into_acquisition(self, padding_hu: Option<i16>) -> Acquisition {
-        Acquisition {
-            slice_thickness_mm: self.slice_thickness_mm,
-            kernel: self.kernel,
-            manufacturer: self.manufacturer,
-            model: self.model,
-            tube_kv: self.tube_kv,
-            exposure_mas: self.exposure_mas,
-            contrast: self.contrast,
-            padding_hu,
-        }
     }
 }
 
@@ -155,6 +181,13 @@ impl View<'_> {
             spacing: self.numbers(tags::PIXEL_SPACING, "PixelSpacing")?,
             slope: self.number(tags::RESCALE_SLOPE, "RescaleSlope")?,
             intercept: self.number(tags::RESCALE_INTERCEPT, "RescaleIntercept")?,
+            stack: self.frame.and_then(|frame| {
+                let content = item(frame, tags::FRAME_CONTENT_SEQUENCE)?;
+                let text = |tag| content.get(tag)?.to_str().ok().map(|text| text.trim().to_owned());
+                let stack = text(tags::STACK_ID).unwrap_or_default();
+                let time = text(tags::TEMPORAL_POSITION_INDEX).unwrap_or_default();
+                Some(format!("{stack:.16}/{time:.16}"))
+            }),
         })
     }
 
@@ -214,6 +247,49 @@ impl View<'_> {
         let value = text.parse::<i64>().ok().and_then(|value| T::try_from(value).ok());
         Ok(Some(value.ok_or_else(|| DicomError::bad(name))?))
     }
+}
+
+/// PS3.3 C.11.1.1: how many entries, the first value they stand for, and their bits; entries are unsigned, unless an old
+/// writer gave them a signed VR.
+fn modality_lut(item: &InMemDicomObject, as_pixel: impl Fn(i64) -> i32) -> Result<ModalityLut, DicomError> {
+    let bad = |reason: String| DicomError::ModalityLut { reason };
+    let kind = item.get(tags::MODALITY_LUT_TYPE).and_then(|e| e.to_str().ok()).unwrap_or_default();
+    if kind.trim_matches(['\0', ' ']) != "HU" {
+        let known: String = kind.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+        return Err(bad(format!("ModalityLUTType {known:?}, not HU")));
+    }
+    let descriptor = item.get(tags::LUT_DESCRIPTOR).and_then(|e| e.to_multi_int::<i64>().ok()).unwrap_or_default();
+    let &[count, first, bits] = &descriptor[..] else {
+        return Err(bad(format!("LUTDescriptor has {} values, not 3", descriptor.len())));
+    };
+    // Read as signed or as unsigned, the count is a 16-bit word in which 0 stands for 65,536.
+    let count = match count as u16 {
+        0 => 65_536,
+        count => usize::from(count),
+    };
+    if !matches!(bits, 8 | 16) {
+        return Err(bad(format!("entries of {bits} bits; 8 or 16 are allowed")));
+    }
+    let data = item.get(tags::LUT_DATA).ok_or_else(|| bad("no LUTData".into()))?;
+    let signed = data.vr() == VR::SS;
+    let words: Vec<i32> = match data.vr() {
+        VR::OB | VR::UN => {
+            let bytes = data.to_bytes().unwrap_or_default();
+            bytes.as_chunks().0.iter().map(|two| u16::from_le_bytes(*two).into()).collect()
+        }
+        _ => data.to_multi_int().unwrap_or_default(),
+    };
+    let entries: Vec<i32> = if bits == 8 && words.len() == count.div_ceil(2) && count > 1 {
+        // Two entries in one word, the first in the low byte.
+        words.iter().flat_map(|word| [word & 0xFF, word >> 8 & 0xFF]).take(count).collect()
+    } else {
+        let mask = if bits == 8 { 0xFF } else { 0xFFFF };
+        words.iter().map(|word| if signed { *word } else { word & mask }).collect()
+    };
+    if entries.len() != count {
+        return Err(bad(format!("{} entries where LUTDescriptor says {count}", entries.len())));
+    }
+    Ok(ModalityLut { first: as_pixel(first), entries })
 }
 
 fn items(object: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {

@@ -2,12 +2,12 @@
 
 use crate::header::Header;
 use crate::pixels::Frames;
-use crate::structure::examine;
-use crate::worker::{Reply, Want, allow_file};
+use crate::structure::{examine, meta_start, read_growing};
+use crate::worker::{Allowance, Part, Reply, Want, contained};
 use crate::{DicomError, Limits};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Where a DICOM file is.
@@ -40,41 +40,100 @@ enum Archive {
     Zip(zip::ZipArchive<File>),
     /// Position and size of each entry.
     Tar(File, Vec<(u64, u64)>),
+    /// The same within what the file unpacks to. Orders come in the order of the entries, so that going forward is enough.
+    TarGz(PathBuf, Box<Unpacking>, Vec<(u64, u64)>),
+}
+
+/// A gzip file on its way to unpacked byte `at`, and how far it may go.
+struct Unpacking {
+    source: flate2::read::MultiGzDecoder<BufReader<File>>,
+    at: u64,
+    limit: u64,
+}
+
+impl Unpacking {
+    fn start(path: &Path, limit: u64) -> Result<Self, DicomError> {
+        let source = flate2::read::MultiGzDecoder::new(BufReader::new(regular(path)?));
+        Ok(Self { source, at: 0, limit })
+    }
+}
+
+impl Read for Unpacking {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.at += read as u64;
+        if self.at > self.limit { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(read) }
+    }
 }
 
 impl Opened {
+    /// Gives the reply to `send`, then the frames if they are wanted.
+    ///
     /// # Errors
-    /// [`DicomError`] names the broken rule.
-    pub fn run(&mut self, source: &Source, want: Want, limits: &Limits) -> Result<(Reply, Vec<u8>), DicomError> {
+    /// [`DicomError`] names the broken rule; it may come behind some frames.
+    pub fn run(
+        &mut self,
+        source: &Source,
+        want: Want,
+        limits: &Limits,
+        allowance: &mut Allowance,
+        send: impl FnMut(Part),
+    ) -> Result<(), DicomError> {
         let bytes = match source.entry {
-            Some(index) => self.entry(&source.path, index, limits)?,
+            Some(index) => self.entry(&source.path, index, limits, allowance)?,
             None => {
                 let mut file = regular(&source.path)?;
                 let mut start = [0; 512];
                 let length = fill(&mut file, &mut start)?;
                 match kind(&start[..length]) {
-                    Kind::Archive if want == Want::Header => return self.contents(&source.path, limits),
+                    Kind::Archive if want == Want::Header => {
+                        return self.contents(&source.path, limits, allowance, send);
+                    }
                     Kind::Archive => return Err(DicomError::NestedArchive),
                     Kind::Unknown => return Err(DicomError::NotDicom),
                     Kind::Dicom => whole(file, limits)?,
                 }
             }
         };
-        dicom(&bytes, want, limits)
+        dicom(&bytes, want, limits, send)
     }
 
-    fn contents(&mut self, path: &Path, limits: &Limits) -> Result<(Reply, Vec<u8>), DicomError> {
+    fn open(
+        &mut self,
+        path: &Path,
+        limits: &Limits,
+        allowance: &mut Allowance,
+    ) -> Result<(&mut Archive, Vec<Entry>), DicomError> {
+        self.archive = None;
         let (archive, entries) = Archive::open(path, limits)?;
-        self.archive = Some((path.to_owned(), archive));
-        Ok((Reply::Archive(entries), Vec::new()))
+        allowance.keep_what_is_held();
+        Ok((&mut self.archive.insert((path.to_owned(), archive)).1, entries))
     }
 
-    fn entry(&mut self, path: &Path, index: usize, limits: &Limits) -> Result<Vec<u8>, DicomError> {
+    fn contents(
+        &mut self,
+        path: &Path,
+        limits: &Limits,
+        allowance: &mut Allowance,
+        mut send: impl FnMut(Part),
+    ) -> Result<(), DicomError> {
+        let entries = self.open(path, limits, allowance)?.1;
+        send(Part::Head(Reply::Archive(entries)));
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        path: &Path,
+        index: usize,
+        limits: &Limits,
+        allowance: &mut Allowance,
+    ) -> Result<Vec<u8>, DicomError> {
         if self.archive.as_ref().is_none_or(|(open, _)| open != path) {
-            self.archive = Some((path.to_owned(), Archive::open(path, limits)?.0));
+            self.open(path, limits, allowance)?;
         }
         let (_, archive) = self.archive.as_mut().ok_or(DicomError::DamagedArchive)?;
-        let bytes = archive.unpack(index, limits)?;
+        let bytes = archive.unpack(index, limits, allowance)?;
         match kind(&bytes) {
             Kind::Dicom => Ok(bytes),
             Kind::Archive => Err(DicomError::NestedArchive),
@@ -94,7 +153,7 @@ impl Archive {
         let mut entries = Vec::new();
         let mut unpacked = 0u64;
         let archive = if start.starts_with(b"PK") {
-            let mut zip = zip::ZipArchive::new(file).map_err(|_| DicomError::DamagedArchive)?;
+            let mut zip = contained(|| zip::ZipArchive::new(file).ok()).ok_or(DicomError::DamagedArchive)?;
             if zip.len() > limits.files {
                 return Err(DicomError::TooManyFiles { limit: limits.files });
             }
@@ -107,36 +166,30 @@ impl Archive {
                 }
             }
             Self::Zip(zip)
-        } else {
-            let mut places = Vec::new();
-            let mut tar = tar::Archive::new(file);
-            for entry in tar.entries_with_seek().map_err(|_| DicomError::DamagedArchive)? {
-                let entry = entry.map_err(|_| DicomError::DamagedArchive)?;
-                if places.len() == limits.files {
-                    return Err(DicomError::TooManyFiles { limit: limits.files });
-                }
-                unpacked = unpacked.saturating_add(entry.size());
-                if entry.header().entry_type().is_file() {
-                    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-                    entries.push(Entry { index: places.len(), name });
-                }
-                places.push((entry.raw_file_position(), entry.size()));
+        } else if start.starts_with(&GZIP) {
+            let limit = limits.archive_bytes.min((64 << 20).max(packed.saturating_mul(limits.archive_ratio)));
+            let mut tar = tar::Archive::new(Unpacking::start(path, limit)?);
+            let places = tar.entries().map(|files| table(files, limits, &mut entries));
+            let end = tar.into_inner().at;
+            if end > limit {
+                return Err(too_large(end, packed, limits));
             }
+            let places = places.map_err(|_| DicomError::DamagedArchive)??;
+            Self::TarGz(path.to_owned(), Box::new(Unpacking::start(path, limit)?), places)
+        } else {
+            let mut tar = tar::Archive::new(file);
+            let files = tar.entries_with_seek().map_err(|_| DicomError::DamagedArchive)?;
+            let places = table(files, limits, &mut entries)?;
+            unpacked = places.iter().fold(0, |sum: u64, (_, size)| sum.saturating_add(*size));
             Self::Tar(tar.into_inner(), places)
         };
-        if unpacked > limits.archive_bytes {
-            return Err(DicomError::ArchiveTooLarge { bytes: unpacked, limit: limits.archive_bytes });
-        }
-        let ratio = unpacked / packed.max(1);
-        if unpacked > 64 << 20 && ratio > limits.archive_ratio {
-            return Err(DicomError::CompressionRatio { ratio, limit: limits.archive_ratio });
+        if unpacked > limits.archive_bytes || unpacked > 64 << 20 && unpacked / packed.max(1) > limits.archive_ratio {
+            return Err(too_large(unpacked, packed, limits));
         }
         Ok((archive, entries))
     }
 
-    fn unpack(&mut self, index: usize, limits: &Limits) -> Result<Vec<u8>, DicomError> {
-        let limit = limits.file_bytes;
-        let mut bytes = Vec::new();
+    fn unpack(&mut self, index: usize, limits: &Limits, allowance: &Allowance) -> Result<Vec<u8>, DicomError> {
         match self {
             Self::Zip(zip) => {
                 let mut entry = zip.by_index(index).map_err(|error| match error {
@@ -145,56 +198,99 @@ impl Archive {
                     }
                     _ => DicomError::DamagedArchive,
                 })?;
-                let declared = entry.size();
+                let (declared, packed) = (entry.size(), entry.compressed_size());
+                allowance.set(packed, limits)?;
+                let limit = limits.unpacked(packed);
                 if declared > limit {
                     return Err(DicomError::FileTooLarge { bytes: declared, limit });
                 }
-                allow_file(declared, 0, limits)?;
                 // The sum of declared sizes was bounded above: none may grow beyond its own.
-                (&mut entry).take(declared + 1).read_to_end(&mut bytes).map_err(|_| DicomError::DamagedArchive)?;
+                let bytes = contained(|| read_growing(&mut (&mut entry).take(declared + 1)).ok());
+                let bytes = bytes.ok_or(DicomError::DamagedArchive)?;
                 if bytes.len() as u64 > declared {
                     return Err(DicomError::EntryLongerThanDeclared { declared });
                 }
+                Ok(bytes)
             }
             Self::Tar(file, places) => {
-                let &(position, size) = places.get(index).ok_or(DicomError::DamagedArchive)?;
-                if size > limit {
-                    return Err(DicomError::FileTooLarge { bytes: size, limit });
-                }
+                let (position, size) = place(places, index, limits.file_bytes)?;
+                allowance.set(size, limits)?;
                 file.seek(SeekFrom::Start(position))?;
-                file.take(size).read_to_end(&mut bytes)?;
-                if bytes.len() as u64 != size {
-                    return Err(DicomError::DamagedArchive);
+                let bytes = read_growing(&mut file.take(size))?;
+                if bytes.len() as u64 == size { Ok(bytes) } else { Err(DicomError::DamagedArchive) }
+            }
+            Self::TarGz(path, unpacking, places) => {
+                let packed = std::fs::metadata(&*path)?.len();
+                let (position, size) = place(places, index, limits.unpacked(packed))?;
+                if position < unpacking.at {
+                    **unpacking = Unpacking::start(path, unpacking.limit)?;
                 }
+                let damaged = |_| DicomError::DamagedArchive;
+                let skip = position - unpacking.at;
+                std::io::copy(&mut unpacking.take(skip), &mut std::io::sink()).map_err(damaged)?;
+                let bytes = read_growing(&mut unpacking.take(size)).map_err(damaged)?;
+                if bytes.len() as u64 == size { Ok(bytes) } else { Err(DicomError::DamagedArchive) }
             }
         }
-        Ok(bytes)
     }
 }
 
-fn dicom(file: &[u8], want: Want, limits: &Limits) -> Result<(Reply, Vec<u8>), DicomError> {
+/// Lists the files of a tar, and gives position and size of everything in it.
+fn table<R: Read>(
+    files: tar::Entries<R>,
+    limits: &Limits,
+    entries: &mut Vec<Entry>,
+) -> Result<Vec<(u64, u64)>, DicomError> {
+    let mut places = Vec::new();
+    for entry in files {
+        let entry = entry.map_err(|_| DicomError::DamagedArchive)?;
+        if places.len() == limits.files {
+            return Err(DicomError::TooManyFiles { limit: limits.files });
+        }
+        if entry.header().entry_type().is_file() {
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            entries.push(Entry { index: places.len(), name });
+        }
+        places.push((entry.raw_file_position(), entry.size()));
+    }
+    Ok(places)
+}
+
+fn place(places: &[(u64, u64)], index: usize, limit: u64) -> Result<(u64, u64), DicomError> {
+    let &(position, size) = places.get(index).ok_or(DicomError::DamagedArchive)?;
+    if size > limit { Err(DicomError::FileTooLarge { bytes: size, limit }) } else { Ok((position, size)) }
+}
+
+fn too_large(unpacked: u64, packed: u64, limits: &Limits) -> DicomError {
+    let ratio = unpacked / packed.max(1);
+    if unpacked > limits.archive_bytes {
+        DicomError::ArchiveTooLarge { bytes: unpacked, limit: limits.archive_bytes }
+    } else {
+        DicomError::CompressionRatio { ratio, limit: limits.archive_ratio }
+    }
+}
+
+fn dicom(file: &[u8], want: Want, limits: &Limits, mut send: impl FnMut(Part)) -> Result<(), DicomError> {
     let structure = examine(file, limits)?;
     let header = Header::parse(&structure)?;
-    let mut pixels = Vec::new();
-    if want != Want::Header {
-        let layout = &header.layout;
-        let frames = Frames::open(&structure, layout, limits)?;
-        let size = u64::from(layout.rows) * u64::from(layout.columns);
-        allow_file(
-            (file.len() + structure.data.len()) as u64,
-            size * u64::from(layout.frames) * u64::from(layout.samples),
-            limits,
-        )?;
-        for frame in 0..layout.frames {
-            if want == Want::Hu {
-                let plane = header.planes.get(frame as usize).ok_or_else(no_planes)?;
-                pixels.extend(frames.hu(frame, plane)?.into_iter().flat_map(i16::to_le_bytes));
-            } else {
-                pixels.extend(frames.stored(frame)?.into_iter().flat_map(i32::to_le_bytes));
-            }
+    if want == Want::Header {
+        send(Part::Head(Reply::File { header: Box::new(header), frame_bytes: 0 }));
+        return Ok(());
+    }
+    let layout = &header.layout;
+    let frames = Frames::open(&structure, layout, file.len() as u64, limits)?;
+    let bytes_per_value = if want == Want::Hu { 2 } else { 4 };
+    let frame_bytes = u64::from(layout.rows) * u64::from(layout.columns) * u64::from(layout.samples) * bytes_per_value;
+    send(Part::Head(Reply::File { header: Box::new(header.clone()), frame_bytes }));
+    for frame in 0..layout.frames {
+        if want == Want::Hu {
+            let plane = header.planes.get(frame as usize).ok_or_else(no_planes)?;
+            send(Part::Hu(&frames.hu(frame, plane, header.lut.as_ref())?));
+        } else {
+            send(Part::Stored(&frames.stored(frame)?));
         }
     }
-    Ok((Reply::File { header: Box::new(header), pixel_bytes: pixels.len() as u64 }, pixels))
+    Ok(())
 }
 
 /// A multi-frame file that does not say where its frames are.
@@ -226,14 +322,26 @@ enum Kind {
 
 /// By content: names and suffixes say nothing.
 fn kind(start: &[u8]) -> Kind {
-    if start.get(128..132) == Some(b"DICM") {
+    if meta_start(start).is_some() {
         Kind::Dicom
-    } else if matches!(start, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) || start.get(257..262) == Some(b"ustar")
-    {
+    } else if matches!(start, [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..]) || is_tar(start) || is_tar_gz(start) {
         Kind::Archive
     } else {
         Kind::Unknown
     }
+}
+
+const GZIP: [u8; 3] = [0x1F, 0x8B, 8];
+
+fn is_tar(start: &[u8]) -> bool {
+    start.get(257..262) == Some(b"ustar")
+}
+
+fn is_tar_gz(start: &[u8]) -> bool {
+    let mut head = Vec::new();
+    // The start ends in the middle of the stream: what came out before is enough.
+    let _ = start.starts_with(&GZIP) && flate2::read::GzDecoder::new(start).take(512).read_to_end(&mut head).is_ok();
+    is_tar(&head)
 }
 
 /// A device or a pipe could keep us waiting for ever.

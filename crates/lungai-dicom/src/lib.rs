@@ -21,5 +21,5 @@ mod write;
 pub use digest::hu_sha256;
 pub use error::DicomError;
 pub use limits::Limits;
-pub use read::{DecodedFile, DicomInput, Refused, SetAside, decode_file, read, read_within};
+pub use read::{DecodedFile, DicomInput, Refused, SetAside, decode_file, decode_files, read, read_within};
 pub use write::{SeriesTags, derived_uid, write_series};

@@ -17,7 +17,8 @@ pub struct Limits {
     pub archive_ratio: u64,
     /// Nested sequences in one file. Default 16.
     pub depth: usize,
-    /// Data elements in one file. Default 1,000,000.
+    /// Data elements in one file, where a sequence's item counts for eight, and one more per 32 bytes of the file:
+    /// a parsed element takes some 200 bytes, an item 1,200. Default 200,000.
     pub elements: usize,
     /// Rows x columns x frames of one file. Default 2^28.
     pub file_pixels: u64,
@@ -25,13 +26,31 @@ pub struct Limits {
     pub series_voxels: u64,
     /// Voxels of all series of one input together; the smallest series are refused first. Default 2^31 (4 GiB of HU).
     pub input_voxels: u64,
-    /// Seconds of wall time and of CPU time that one file may take. Default 30.
+    /// Seconds of CPU time that one file may take, and one more per MiB of it; wall time is bounded by five times
+    /// that. Default 4.
     pub file_seconds: u64,
-    /// Memory of one decoding process in bytes. It grows from 256 MiB with the size of the file and
-    /// of the image that it declares, up to this. Default 4 GiB.
+    /// Memory that decoding one file may take is 64 MiB and eight times the file's size, and never more than this.
+    /// Default 4 GiB.
     pub worker_bytes: u64,
     /// Decoding processes. Default: one per core, at most 16.
     pub workers: usize,
+}
+
+impl Limits {
+    /// Bytes that reading `input` bytes may take besides what the process needs to run.
+    pub(crate) fn memory(&self, input: u64) -> u64 {
+        (64u64 << 20).saturating_add(input.saturating_mul(8)).min(self.worker_bytes)
+    }
+
+    /// Bytes that `packed` bytes may unpack to: less than [`Limits::memory`], the rest is for what is made of them.
+    pub(crate) fn unpacked(&self, packed: u64) -> u64 {
+        (32u64 << 20).saturating_add(packed.saturating_mul(6)).min(self.file_bytes)
+    }
+
+    /// Seconds of CPU time for `input` bytes.
+    pub(crate) fn seconds(&self, input: u64) -> u64 {
+        self.file_seconds.saturating_add(input >> 20)
+    }
 }
 
 impl Default for Limits {
@@ -43,11 +62,11 @@ impl Default for Limits {
             archive_bytes: 8 << 30,
             archive_ratio: 200,
             depth: 16,
-            elements: 1_000_000,
+            elements: 200_000,
             file_pixels: 1 << 28,
             series_voxels: 1 << 29,
             input_voxels: 1 << 31,
-            file_seconds: 30,
+            file_seconds: 4,
             worker_bytes: 4 << 30,
             workers: std::thread::available_parallelism().map_or(1, |n| n.get().min(16)),
         }

@@ -1,7 +1,8 @@
 //! Pixel data to stored values and to HU, one frame at a time.
 
-use crate::header::{Layout, Plane};
+use crate::header::{Layout, ModalityLut, Plane};
 use crate::structure::{EXPLICIT_BE, Pixels, Structure};
+use crate::worker::contained;
 use crate::{DicomError, Limits, jpeg12};
 use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
 use dicom_encoding::transfer_syntax::{Codec, TransferSyntaxIndex};
@@ -11,7 +12,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 const JPEG_EXTENDED: &str = "1.2.840.10008.1.2.4.51";
+const ENCAPSULATED_NATIVE: &str = "1.2.840.10008.1.2.1.98";
 const RLE: &str = "1.2.840.10008.1.2.5";
+/// Most that decoding takes per sample, with codec and output. Resident at 2,048 x 2,048: JPEG lossless 10, JPEG 2000 7,
+/// JPEG-LS and RLE 6; the rest is room for what is reserved and not used.
+const DECODER_BYTES: u64 = 16;
 
 /// The frames of one file, checked against the declared layout.
 pub struct Frames<'a> {
@@ -21,10 +26,53 @@ pub struct Frames<'a> {
     fragments: Vec<&'a [Range<usize>]>,
 }
 
+/// Stored value to HU.
+pub enum Rescale<'a> {
+    /// `slope * stored + intercept`
+    Linear { slope: f64, intercept: f64 },
+    /// PS3.3 C.11.1: stored values before the first entry have the first entry's output, those behind the last the last's.
+    Table(&'a ModalityLut),
+}
+
+impl<'a> Rescale<'a> {
+    /// # Errors
+    /// [`DicomError::MissingTag`] without rescale attributes: CT demands them. [`DicomError::AmbiguousRescale`] with both kinds.
+    pub fn of(plane: &Plane, lut: Option<&'a ModalityLut>) -> Result<Self, DicomError> {
+        if let Some(table) = lut {
+            let linear = plane.slope.is_some() || plane.intercept.is_some();
+            return if linear { Err(DicomError::AmbiguousRescale) } else { Ok(Self::Table(table)) };
+        }
+        let slope = plane.slope.ok_or_else(|| DicomError::missing("RescaleSlope"))?;
+        let intercept = plane.intercept.ok_or_else(|| DicomError::missing("RescaleIntercept"))?;
+        if slope == 0.0 {
+            return Err(DicomError::bad("RescaleSlope"));
+        }
+        Ok(Self::Linear { slope, intercept })
+    }
+
+    /// Rounded half away from zero and kept within `i16`.
+    #[implements("FR-001")]
+    pub fn hu(&self, stored: i32) -> i16 {
+        match self {
+            Self::Linear { slope, intercept } => (slope * f64::from(stored) + intercept).round() as i16, // `as` saturates
+            Self::Table(lut) => {
+                let last = lut.entries.len() as i64 - 1;
+                let entry = (i64::from(stored) - i64::from(lut.first)).clamp(0, last) as usize;
+                lut.entries[entry].clamp(i16::MIN.into(), i16::MAX.into()) as i16
+            }
+        }
+    }
+}
+
 impl<'a> Frames<'a> {
     /// # Errors
     /// [`DicomError`] where the layout is not one that is read, or where the bytes are not those that it demands.
-    pub fn open(structure: &'a Structure<'a>, layout: &'a Layout, limits: &Limits) -> Result<Self, DicomError> {
+    pub fn open(
+        structure: &'a Structure<'a>,
+        layout: &'a Layout,
+        input: u64,
+        limits: &Limits,
+    ) -> Result<Self, DicomError> {
         let &Layout { frames, rows, columns, allocated, stored, high_bit, .. } = layout;
         match &structure.pixels {
             Pixels::None => return Err(DicomError::NoPixels),
@@ -53,11 +101,18 @@ impl<'a> Frames<'a> {
             Pixels::Native { bytes, .. } => {
                 let expected = (pixels * u64::from(layout.samples) * u64::from(allocated)).div_ceil(8);
                 let found = bytes.len() as u64;
-                if found != expected && found != expected + expected % 2 {
+                // PS3.5 8.1.1 allows one pad byte, some writers pad by more. A whole row too many is taken for wrong attributes.
+                let spare = (u64::from(columns) * u64::from(layout.samples) * u64::from(allocated)).div_ceil(8);
+                if found < expected || found > expected + spare.max(1) {
                     return Err(DicomError::PixelLength { expected, found });
                 }
             }
             Pixels::Encapsulated { offsets, fragments } => {
+                let samples = u64::from(rows) * u64::from(columns) * u64::from(layout.samples);
+                let (needs, limit) = (samples * DECODER_BYTES, limits.memory(input));
+                if needs > limit {
+                    return Err(DicomError::FrameTooLarge { rows, columns, needs, limit });
+                }
                 by_frame = assign(&structure.data, offsets, fragments, frames)?;
             }
         }
@@ -70,58 +125,81 @@ impl<'a> Frames<'a> {
     /// [`DicomError`] where compressed data are damaged.
     #[implements("FR-001")]
     pub fn stored(&self, frame: u32) -> Result<Vec<i32>, DicomError> {
-        let layout = self.layout;
-        let count = layout.rows as usize * layout.columns as usize * usize::from(layout.samples);
-        let bytes_per_value = usize::from(layout.allocated / 8);
-        let data = &self.structure.data;
-        let mut big_endian = false;
-        let bytes = match &self.structure.pixels {
-            Pixels::None | Pixels::Broken(_) => return Err(DicomError::NoPixels),
-            Pixels::Native { bytes, .. } if layout.allocated == 1 => {
-                // Frames follow each other without padding to whole bytes.
-                let first = frame as usize * count;
-                let packed = &data[bytes.clone()];
-                return Ok((first..first + count).map(|bit| i32::from(packed[bit / 8] >> (bit % 8) & 1)).collect());
-            }
-            Pixels::Native { bytes, words } => {
-                let start = bytes.start + frame as usize * count * bytes_per_value;
-                let swapped = self.structure.data_syntax == EXPLICIT_BE;
-                if swapped && *words && bytes_per_value == 1 {
-                    Cow::Owned((start..start + count).map(|at| data[bytes.start + ((at - bytes.start) ^ 1)]).collect())
-                } else {
-                    big_endian = swapped;
-                    Cow::Borrowed(&data[start..start + count * bytes_per_value])
-                }
-            }
-            Pixels::Encapsulated { .. } => Cow::Owned(self.decompress(frame, count * bytes_per_value)?),
-        };
-        let mut values = unpack(&bytes, layout, big_endian)?;
+        let mut values = Vec::with_capacity(self.values_per_frame());
+        self.each(frame, |value| values.push(value))?;
         let native = matches!(self.structure.pixels, Pixels::Native { .. });
-        if native && layout.planar && layout.samples > 1 {
-            let plane = count / usize::from(layout.samples);
-            let samples = usize::from(layout.samples);
+        if native && self.layout.planar && self.layout.samples > 1 {
+            let samples = usize::from(self.layout.samples);
+            let (count, plane) = (values.len(), values.len() / samples);
             values = (0..count).map(|i| values[i % samples * plane + i / samples]).collect();
         }
         Ok(values)
     }
 
-    /// HU of one frame: `slope * stored + intercept`, rounded half away from zero and kept within `i16`.
+    /// HU of one frame.
     ///
     /// # Errors
-    /// As [`Frames::stored`], and [`DicomError::MissingTag`] without rescale attributes: CT demands them.
-    #[implements("FR-001")]
-    pub fn hu(&self, frame: u32, plane: &Plane) -> Result<Vec<i16>, DicomError> {
-        let rescale = rescale(plane)?;
-        Ok(self.stored(frame)?.into_iter().map(rescale).collect())
+    /// As [`Frames::stored`] and [`Rescale::of`].
+    pub fn hu(&self, frame: u32, plane: &Plane, lut: Option<&ModalityLut>) -> Result<Vec<i16>, DicomError> {
+        let rescale = Rescale::of(plane, lut)?;
+        let mut values = Vec::with_capacity(self.values_per_frame());
+        self.each(frame, |value| values.push(rescale.hu(value)))?;
+        Ok(values)
+    }
+
+    fn values_per_frame(&self) -> usize {
+        self.layout.rows as usize * self.layout.columns as usize * usize::from(self.layout.samples)
+    }
+
+    /// Calls `take` with each stored value of a frame, in the order of the file.
+    fn each(&self, frame: u32, take: impl FnMut(i32)) -> Result<(), DicomError> {
+        let layout = self.layout;
+        let count = self.values_per_frame();
+        let bytes_per_value = usize::from(layout.allocated / 8);
+        let data = &self.structure.data;
+        match &self.structure.pixels {
+            Pixels::None | Pixels::Broken(_) => Err(DicomError::NoPixels),
+            Pixels::Native { bytes, .. } if layout.allocated == 1 => {
+                // Frames follow each other without padding to whole bytes.
+                let first = frame as usize * count;
+                let packed = &data[bytes.clone()];
+                (first..first + count).map(|bit| i32::from(packed[bit / 8] >> (bit % 8) & 1)).for_each(take);
+                Ok(())
+            }
+            Pixels::Native { bytes, words } => {
+                let start = bytes.start + frame as usize * count * bytes_per_value;
+                let swapped = self.structure.data_syntax == EXPLICIT_BE;
+                if swapped && *words && bytes_per_value == 1 {
+                    // The last of an odd number of bytes has no partner in a value without its pad byte.
+                    let byte = |at: usize| data.get(bytes.start + ((at - bytes.start) ^ 1)).copied().unwrap_or(0);
+                    let bytes: Vec<u8> = (start..start + count).map(byte).collect();
+                    each_value(&bytes, layout, false, take)
+                } else {
+                    each_value(&data[start..start + count * bytes_per_value], layout, swapped, take)
+                }
+            }
+            Pixels::Encapsulated { .. } => {
+                each_value(&self.decompress(frame, count * bytes_per_value)?, layout, false, take)
+            }
+        }
     }
 
     fn decompress(&self, frame: u32, expected: usize) -> Result<Vec<u8>, DicomError> {
         let layout = self.layout;
         let fragments = self.fragments[frame as usize];
-        let stream: Vec<u8> = fragments.iter().flat_map(|range| &self.structure.data[range.clone()]).copied().collect();
+        let mut stream = Vec::with_capacity(fragments.iter().map(|range| range.len()).sum());
+        fragments.iter().for_each(|range| stream.extend_from_slice(&self.structure.data[range.clone()]));
+        if stream.starts_with(JP2_START) {
+            let codestream = stream.windows(4).position(|four| four == J2K_START);
+            stream.drain(..codestream.unwrap_or(0));
+        }
+        mend_tile_lengths(&mut stream);
         let damaged = DicomError::DamagedPixels { frame };
         let mut bytes = if self.structure.transfer_syntax == RLE {
             unpack_rle(&stream, layout).ok_or_else(|| damaged.clone())?
+        } else if self.structure.transfer_syntax == ENCAPSULATED_NATIVE {
+            stream.truncate(expected.max(stream.len().saturating_sub(1))); // one pad byte
+            stream
         } else {
             let unsupported = || DicomError::TransferSyntax { uid: self.structure.transfer_syntax.clone() };
             let syntax = TransferSyntaxRegistry.get(&self.structure.transfer_syntax).ok_or_else(unsupported)?;
@@ -131,7 +209,11 @@ impl<'a> Frames<'a> {
                 return Err(DicomError::PixelLayout { allocated, stored, high_bit });
             }
             // A decoder allocates what its stream declares: it must be what the header declares.
-            let (stream_rows, stream_columns, precision) = stream_size(&stream).ok_or_else(|| damaged.clone())?;
+            let declared = stream_size(&stream).ok_or_else(|| damaged.clone())?;
+            let StreamSize { rows: stream_rows, columns: stream_columns, precision, components } = declared;
+            if components != u32::from(layout.samples) {
+                return Err(damaged);
+            }
             if (stream_rows, stream_columns) != (layout.rows, layout.columns) {
                 let Layout { rows, columns, .. } = *layout;
                 return Err(DicomError::StreamSize { stream_rows, stream_columns, rows, columns });
@@ -141,9 +223,12 @@ impl<'a> Frames<'a> {
                 let samples = jpeg12::decode(&stream, layout.rows as usize, layout.columns as usize);
                 samples.ok_or_else(|| damaged.clone())?.into_iter().flat_map(u16::to_le_bytes).collect()
             } else {
-                let mut bytes = Vec::new();
-                codec.decode_frame(&one, 0, &mut bytes).map_err(|_| damaged.clone())?;
-                bytes
+                // Codecs are not ours: some panic on damaged streams.
+                let decode = || {
+                    let mut bytes = Vec::new();
+                    codec.decode_frame(&one, 0, &mut bytes).ok().map(|()| bytes)
+                };
+                contained(decode).ok_or_else(|| damaged.clone())?
             }
         };
         if layout.allocated == 16 && bytes.len() * 2 == expected {
@@ -153,20 +238,7 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// Stored value to HU.
-///
-/// # Errors
-/// [`DicomError::MissingTag`] without slope or intercept.
-pub fn rescale(plane: &Plane) -> Result<impl Fn(i32) -> i16 + use<>, DicomError> {
-    let slope = plane.slope.ok_or_else(|| DicomError::missing("RescaleSlope"))?;
-    let intercept = plane.intercept.ok_or_else(|| DicomError::missing("RescaleIntercept"))?;
-    if slope == 0.0 {
-        return Err(DicomError::bad("RescaleSlope"));
-    }
-    Ok(move |stored: i32| (slope * f64::from(stored) + intercept).round() as i16) // `as` saturates
-}
-
-fn unpack(bytes: &[u8], layout: &Layout, big_endian: bool) -> Result<Vec<i32>, DicomError> {
+fn each_value(bytes: &[u8], layout: &Layout, big_endian: bool, mut take: impl FnMut(i32)) -> Result<(), DicomError> {
     let &Layout { allocated, stored, high_bit, signed, .. } = layout;
     let shift = u32::from(high_bit + 1 - stored);
     let spare = 32 - u32::from(stored);
@@ -175,25 +247,26 @@ fn unpack(bytes: &[u8], layout: &Layout, big_endian: bool) -> Result<Vec<i32>, D
         let top = (raw >> shift) << spare;
         if signed { (top as i32) >> spare } else { (top >> spare) as i32 }
     };
-    Ok(match allocated {
-        8 => bytes.iter().map(|byte| value(u32::from(*byte))).collect(),
+    match allocated {
+        8 => bytes.iter().for_each(|byte| take(value(u32::from(*byte)))),
         16 => {
             let two = if big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
-            bytes.chunks_exact(2).map(|b| value(u32::from(two([b[0], b[1]])))).collect()
+            bytes.as_chunks().0.iter().for_each(|b| take(value(u32::from(two(*b)))));
         }
         32 if signed || stored < 32 => {
             let four = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
-            bytes.chunks_exact(4).map(|b| value(four([b[0], b[1], b[2], b[3]]))).collect()
+            bytes.as_chunks().0.iter().for_each(|b| take(value(four(*b))));
         }
         _ => return Err(DicomError::PixelLayout { allocated, stored, high_bit }),
-    })
+    }
+    Ok(())
 }
 
-/// Which fragments make up which frame: one each, else by the offset table, else each frame starts
-/// where a fragment starts with an image's first marker.
+/// Which fragments make up which frame: one each, else by the offset table, else, where that is missing or wrong, each
+/// frame starts where a fragment starts with an image's first marker.
 fn assign<'a>(
     data: &[u8],
-    offsets: &[u32],
+    offsets: &[u64],
     fragments: &'a [Range<usize>],
     frames: u32,
 ) -> Result<Vec<&'a [Range<usize>]>, DicomError> {
@@ -208,32 +281,50 @@ fn assign<'a>(
     if count == fragments.len() {
         return Ok(fragments.chunks(1).collect());
     }
+    let sound = |starts: &Vec<usize>| {
+        starts.len() == count && starts[0] == 0 && starts.windows(2).all(|pair| pair[0] < pair[1])
+    };
     let first = fragments[0].start as u64;
-    let starts: Vec<usize> = if offsets.len() == count {
-        let found = offsets.iter().map(|offset| {
-            fragments.binary_search_by_key(&(first + u64::from(*offset)), |fragment| fragment.start as u64)
-        });
-        found.collect::<Result<_, _>>().map_err(|_| error())?
-    } else {
+    let by_table: Option<Vec<usize>> = offsets
+        .iter()
+        .map(|offset| first.saturating_add(*offset))
+        .map(|start| fragments.binary_search_by_key(&start, |fragment| fragment.start as u64).ok())
+        .collect();
+    let by_marker = || {
         let opens = |fragment: &Range<usize>| matches!(data[fragment.clone()], [0xFF, 0xD8 | 0x4F, ..]);
         (0..fragments.len()).filter(|i| opens(&fragments[*i])).collect()
     };
-    let ordered = starts.windows(2).all(|pair| pair[0] < pair[1]);
-    if starts.len() != count || starts[0] != 0 || !ordered {
-        return Err(error());
-    }
+    let starts = by_table.filter(sound).or_else(|| Some(by_marker()).filter(sound)).ok_or_else(error)?;
     let ends = starts.iter().copied().skip(1).chain([fragments.len()]);
     Ok(starts.iter().zip(ends).map(|(start, end)| &fragments[*start..end]).collect())
 }
 
-/// Rows, columns and bits per sample that a JPEG, JPEG-LS or JPEG 2000 stream declares.
-fn stream_size(stream: &[u8]) -> Option<(u32, u32, u8)> {
+/// What a compressed stream declares.
+#[derive(Debug, PartialEq)]
+struct StreamSize {
+    rows: u32,
+    columns: u32,
+    /// Bits per sample.
+    precision: u8,
+    components: u32,
+}
+
+/// Signature box of a JP2 file (ISO 15444-1 I.5.1).
+const JP2_START: &[u8] = b"\0\0\0\x0CjP  ";
+const J2K_START: [u8; 4] = [0xFF, 0x4F, 0xFF, 0x51]; // SOC, SIZ
+
+/// Markers at both ends of a tile-part: SOT with its segment (12 bytes), SOD, EOC (2 each).
+const PSOT_MENDED: u32 = 16;
+
+/// Of a JPEG, JPEG-LS or JPEG 2000 stream.
+fn stream_size(stream: &[u8]) -> Option<StreamSize> {
     let two = |at: usize| Some(u32::from(u16::from_be_bytes(stream.get(at..at + 2)?.try_into().ok()?)));
     let four = |at: usize| Some(u32::from_be_bytes(stream.get(at..at + 4)?.try_into().ok()?));
-    if stream.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) {
-        // ISO 15444-1 A.5.1: Xsiz, Ysiz, XOsiz, YOsiz after Lsiz and Rsiz; Ssiz of the first component.
-        let bits = (stream.get(42)? & 0x7F) + 1;
-        return Some((four(12)?.checked_sub(four(20)?)?, four(8)?.checked_sub(four(16)?)?, bits));
+    if stream.starts_with(&J2K_START) {
+        // ISO 15444-1 A.5.1: Xsiz, Ysiz, XOsiz, YOsiz after Lsiz and Rsiz; Csiz and Ssiz of the first component.
+        let precision = (stream.get(42)? & 0x7F) + 1;
+        let (rows, columns) = (four(12)?.checked_sub(four(20)?)?, four(8)?.checked_sub(four(16)?)?);
+        return Some(StreamSize { rows, columns, precision, components: two(40)? });
     }
     if !stream.starts_with(&[0xFF, 0xD8]) {
         return None;
@@ -244,12 +335,37 @@ fn stream_size(stream: &[u8]) -> Option<(u32, u32, u8)> {
         match marker {
             _ if stream[at] != 0xFF => return None,
             0xFF => at += 1,
-            // ISO 10918-1 B.2.2 and ISO 14495-1 C.2.2: length, precision, lines, samples per line.
+            // ISO 10918-1 B.2.2 and ISO 14495-1 C.2.2: length, precision, lines, samples per line, components.
             0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7 => {
-                return Some((two(at + 5)?, two(at + 7)?, *stream.get(at + 4)?));
+                let (rows, columns) = (two(at + 5)?, two(at + 7)?);
+                let (precision, components) = (*stream.get(at + 4)?, u32::from(*stream.get(at + 9)?));
+                return Some(StreamSize { rows, columns, precision, components });
             }
             0x01 | 0xD0..=0xD9 => at += 2,
             _ => at += 2 + two(at + 2)? as usize,
+        }
+    }
+}
+
+/// Some writers give tile-parts of a JPEG 2000 stream a length (Psot, ISO 15444-1 A.4.2) that leaves out a marker or counts
+/// a pad byte, and OpenJPEG then refuses the stream. The marker that begins a tile-part cannot occur within compressed data
+/// (B.10.1, D.4.1), so that the true lengths can be seen. A larger difference may be lost data and is left to the decoder,
+/// as is a stream without its end marker.
+fn mend_tile_lengths(stream: &mut [u8]) {
+    let whole = stream.ends_with(&[0xFF, 0xD9]) || stream.ends_with(&[0xFF, 0xD9, 0]);
+    let Some(end) = stream.windows(2).rposition(|two| two == [0xFF, 0xD9]) else { return };
+    if !whole || !stream.starts_with(&J2K_START) {
+        return;
+    }
+    // SOT and Lsot.
+    let parts: Vec<usize> = (2..end).filter(|at| stream[*at..].starts_with(&[0xFF, 0x90, 0, 10])).collect();
+    let ends = parts.iter().copied().skip(1).chain([end]);
+    for (part, next) in parts.iter().copied().zip(ends) {
+        let Some(length) = stream.get_mut(part + 6..part + 10) else { return };
+        let declared = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+        let found = (next - part) as u32;
+        if declared.abs_diff(found) <= PSOT_MENDED {
+            length.copy_from_slice(&found.to_be_bytes());
         }
     }
 }
@@ -349,6 +465,11 @@ mod tests {
     use super::*;
     use lungai_trace::verifies;
 
+    fn unpack(bytes: &[u8], layout: &Layout, big_endian: bool) -> Result<Vec<i32>, DicomError> {
+        let mut values = Vec::new();
+        each_value(bytes, layout, big_endian, |value| values.push(value)).map(|()| values)
+    }
+
     fn layout(rows: u32, columns: u32, allocated: u16, stored: u16, signed: bool) -> Layout {
         let photometric = "MONOCHROME2".to_owned();
         let (frames, samples, planar, high_bit) = (1, 1, false, stored - 1);
@@ -392,7 +513,7 @@ mod tests {
         // Four fragments of two bytes, eight bytes of item header before each.
         let mut data = vec![0; 40];
         let fragments = [8..10, 18..20, 28..30, 38..40];
-        let frames = |offsets: &[u32], data: &[u8], frames| {
+        let frames = |offsets: &[u64], data: &[u8], frames| {
             assign(data, offsets, &fragments, frames).map(|found| found.iter().map(|f| f.len()).collect::<Vec<_>>())
         };
         assert_eq!(frames(&[], &data, 1), Ok(vec![4]));
@@ -404,13 +525,16 @@ mod tests {
         data[8..10].copy_from_slice(&[0xFF, 0xD8]);
         data[28..30].copy_from_slice(&[0xFF, 0xD8]);
         assert_eq!(frames(&[], &data, 2), Ok(vec![2, 2]));
+        assert_eq!(frames(&[0, 11], &data, 2), Ok(vec![2, 2]), "a wrong table");
+        assert_eq!(frames(&[0, 10], &data, 2), Ok(vec![1, 3]), "a sound one goes first");
         assert!(frames(&[], &data, 5).is_err());
     }
 
     #[test]
     fn streams_declare_their_size() {
         let jpeg = [0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, 0xC3, 0, 11, 16, 2, 0, 1, 0, 1];
-        assert_eq!(stream_size(&jpeg), Some((512, 256, 16)));
+        let size = StreamSize { rows: 512, columns: 256, precision: 16, components: 1 };
+        assert_eq!(stream_size(&jpeg).as_ref(), Some(&size));
         assert_eq!(stream_size(&jpeg[..14]), None);
         assert_eq!(stream_size(&[0xFF, 0xD8, 0, 0]), None);
         let mut j2k = vec![0xFF, 0x4F, 0xFF, 0x51, 0, 41, 0, 0];
@@ -418,6 +542,6 @@ mod tests {
             j2k.extend(word.to_be_bytes());
         }
         j2k.extend([0, 1, 0x8F, 1, 1]);
-        assert_eq!(stream_size(&j2k), Some((512, 256, 16)));
+        assert_eq!(stream_size(&j2k), Some(size));
     }
 }

@@ -1,10 +1,9 @@
 //! A folder, an archive or a file in; CT scans out.
 
-use crate::header::{Acquired, Header};
+use crate::header::Header;
 use crate::job::Source;
-use crate::pixels::rescale;
 use crate::series::{Plan, check_axial, check_kind, plan};
-use crate::worker::{Ended, Reply, Want, run_all};
+use crate::worker::{Failure, Reply, Want, run_all};
 use crate::{DicomError, Limits};
 use lungai_ct::{Scan, Volume};
 use lungai_trace::implements;
@@ -60,8 +59,8 @@ pub struct DecodedFile {
     pub pixels: Vec<i32>,
 }
 
-/// Reads every CT series below `path`: a folder (recursively, any names, any order; zip and tar files in it
-/// are opened too, one level), one zip or tar, or one file. Files are told apart by content.
+/// Reads every CT series below `path`: a folder (recursively, any names, any order; zip, tar and
+/// tar.gz files in it are opened too, one level), one of those, or one file. Files are told apart by content.
 ///
 /// An HTTP service spools what it receives into a fresh folder under names of its own and calls this.
 ///
@@ -153,7 +152,7 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
             Err(DicomError::InputTooLarge { voxels: sum, limit })
         };
         match volume {
-            Ok(volume) => scans.push(scan(head, volume)?),
+            Ok(volume) => scans.push(scan(head, volume)),
             Err(error @ DicomError::WorkerNotInitialised) => return Err(error),
             Err(error) => {
                 refused.push(Refused { series_uid: series_uid.to_owned(), files: slices.len(), error });
@@ -181,26 +180,33 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
 ///
 /// # Errors
 /// [`DicomError`] names the broken rule.
-#[implements("FR-001")]
 pub fn decode_file(path: &Path) -> Result<DecodedFile, DicomError> {
-    let limits = Limits::default();
-    let source = |_: &()| Source { path: path.to_owned(), entry: None };
-    let mut results = run_all(vec![()], Want::Stored, &limits, source, |(), reply, bytes| {
-        let Reply::File { header, pixel_bytes } = reply else { return Err(Ended(DicomError::WorkerReply)) };
+    decode_files(&[path], &Limits::default()).pop().unwrap_or(Err(DicomError::WorkerReply))
+}
+
+/// [`decode_file`] for many files side by side; results are in the order of the paths.
+#[implements("FR-001")]
+pub fn decode_files(paths: &[impl AsRef<Path> + Sync], limits: &Limits) -> Vec<Result<DecodedFile, DicomError>> {
+    let source = |path: &&Path| Source { path: path.to_path_buf(), entry: None };
+    let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
+    run_all(paths, Want::Stored, limits, source, |_, reply, frames| {
+        let Reply::File { header, frame_bytes } = reply else { return Err(Failure::Fatal(DicomError::WorkerReply)) };
         let layout = &header.layout;
-        let samples = u64::from(layout.samples);
-        let size = u64::from(layout.rows) * u64::from(layout.columns);
-        let expected = size.saturating_mul(layout.frames.into()).saturating_mul(samples);
-        if expected > limits.file_pixels || pixel_bytes != 4 * expected {
-            return Err(Ended(DicomError::WorkerReply));
+        let (rows, columns, samples) = (layout.rows as usize, layout.columns as usize, usize::from(layout.samples));
+        let values = rows.saturating_mul(columns).saturating_mul(samples);
+        let all = (values as u64).saturating_mul(layout.frames.into());
+        if all > limits.file_pixels || frame_bytes != 4 * values as u64 {
+            return Err(Failure::Fatal(DicomError::WorkerReply));
         }
-        let mut pixels = vec![0; expected as usize];
-        bytes.stored(&mut pixels)?;
-        let (frames, rows, columns) = (layout.frames as usize, layout.rows as usize, layout.columns as usize);
+        let mut pixels = Vec::new();
+        for frame in 0..layout.frames as usize {
+            // Grows with what was really decoded, not with what the header promises.
+            pixels.resize((frame + 1) * values, 0);
+            frames.stored(&mut pixels[frame * values..])?;
+        }
         let transfer_syntax = header.transfer_syntax.clone();
-        Ok(DecodedFile { frames, rows, columns, samples: samples as usize, transfer_syntax, pixels })
-    });
-    results.pop().unwrap_or(Err(DicomError::WorkerReply))
+        Ok(DecodedFile { frames: layout.frames as usize, rows, columns, samples, transfer_syntax, pixels })
+    })
 }
 
 /// Files below a folder, by name, so that results do not depend on the file system's order.
@@ -289,9 +295,8 @@ fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits)
     jobs.sort_by_key(|(file, _)| *file);
     let source = |(file, _): &(usize, _)| images[*file].1.clone();
     let done = run_all(jobs, Want::Hu, limits, source, |(_, mut slabs), reply, pixels| {
-        let expected = slabs.len() as u64 * (y * x * 2) as u64;
-        if !matches!(reply, Reply::File { pixel_bytes, .. } if pixel_bytes == expected) {
-            return Err(Ended(DicomError::WorkerReply));
+        if !matches!(reply, Reply::File { header, .. } if header.layout.frames as usize == slabs.len()) {
+            return Err(Failure::Fatal(DicomError::WorkerReply));
         }
         slabs.sort_by_key(|(frame, _)| *frame);
         for (_, slab) in &mut slabs {
@@ -303,20 +308,15 @@ fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits)
     Ok(Volume::new(hu, plan.geometry).expect("the array was made by the geometry"))
 }
 
-fn scan(head: &Header, volume: Volume) -> Result<Scan, DicomError> {
-    let plane = head.planes.first();
-    let padding_hu = match (head.padding, plane) {
-        (Some(value), Some(plane)) => Some(rescale(plane)?(value)),
-        _ => None,
-    };
-    Ok(Scan {
+fn scan(head: &Header, volume: Volume) -> Scan {
+    Scan {
         series_uid: head.series_uid.clone(),
         study_uid: head.study_uid.clone(),
         frame_of_reference_uid: head.frame_of_reference_uid.clone(),
         patient_id: head.patient_id.clone(),
         modality: head.modality.clone(),
         transfer_syntax: head.transfer_syntax.clone(),
-        acquisition: Acquired::into_acquisition(head.acquired.clone(), padding_hu),
+        acquisition: head.acquisition(),
         volume,
-    })
+    }
 }

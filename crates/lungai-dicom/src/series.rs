@@ -8,6 +8,7 @@ use crate::header::{Header, Plane};
 use crate::job::no_planes;
 use lungai_ct::{Geometry, Spacing, WorldPoint};
 use lungai_trace::implements;
+use std::collections::BTreeSet;
 
 /// CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage.
 const CT_CLASSES: [&str; 3] =
@@ -72,8 +73,15 @@ pub fn check_kind(header: &Header) -> Result<(), DicomError> {
 /// # Errors
 /// [`DicomError::NonAxial`], or [`DicomError::MissingTag`] without orientation.
 pub fn check_axial(header: &Header) -> Result<(), DicomError> {
-    let plane = header.planes.first().ok_or_else(no_planes)?;
-    let normal = unit(normal(&axes(plane)?));
+    check_axial_plane(&axes(header.planes.first().ok_or_else(no_planes)?)?)
+}
+
+/// [`check_axial`] by the directions of growing column and of growing row.
+///
+/// # Errors
+/// [`DicomError::NonAxial`].
+pub fn check_axial_plane(axes: &[[f64; 3]; 2]) -> Result<(), DicomError> {
+    let normal = unit(normal(axes));
     let degrees = normal[2].abs().min(1.0).acos().to_degrees();
     if degrees <= AXIAL_DEGREES {
         return Ok(());
@@ -123,6 +131,10 @@ pub fn plan<'a>(files: &[(usize, &'a Header)]) -> Result<Plan<'a>, DicomError> {
     }
     if slices.len() < 2 {
         return Err(DicomError::SingleSlice);
+    }
+    let stacks: BTreeSet<&str> = slices.iter().filter_map(|slice| slice.plane.stack.as_deref()).collect();
+    if stacks.len() > 1 {
+        return Err(DicomError::SeveralStacks { stacks: stacks.len() });
     }
     let [x, y] = first_axes.map(unit);
     let mut up = unit(normal(&[x, y]));

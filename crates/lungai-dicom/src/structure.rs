@@ -2,12 +2,13 @@
 //!
 //! dicom-object 0.10 allocates what an element declares (1.6 GB for a file of 39 KB). After this walk
 //! every declared length lies within the bytes at hand, and nesting, element count and inflated size
-//! are bounded. DICOM PS3.5 chapter 7 (elements, sequences), A.4 (encapsulated pixels), PS3.10 7.1 (file).
+//! are bounded; and only the attributes that we use reach the library, so that oddities of all others do no harm.
+//! DICOM PS3.5 chapter 7 (elements, sequences), A.4 (encapsulated pixels), PS3.10 7.1 (file).
 
 use crate::{DicomError, Limits};
 use dicom_core::dictionary::{DataDictionary, VirtualVr};
 use dicom_core::{Tag, VR};
-use dicom_dictionary_std::StandardDataDictionary;
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 use std::borrow::Cow;
 use std::io::Read;
 use std::ops::Range;
@@ -20,8 +21,8 @@ pub struct Structure<'a> {
     pub data_syntax: String,
     /// The data set, inflated where need be.
     pub data: Cow<'a, [u8]>,
-    /// Bytes of `data` before the pixel data (all where there are none).
-    pub header: Range<usize>,
+    /// The elements of `data` that [`KEPT`] names, encoded as they were.
+    pub header: Vec<u8>,
     /// The pixel data within `data`.
     pub pixels: Pixels,
 }
@@ -41,8 +42,9 @@ pub enum Pixels {
     },
     /// Compressed.
     Encapsulated {
-        /// Basic offset table, often empty.
-        offsets: Vec<u32>,
+        /// Where frames begin, counted from the first fragment's item: the extended offset table, else the
+        /// basic one, which is often empty.
+        offsets: Vec<u64>,
         /// Within the data set.
         fragments: Vec<Range<usize>>,
     },
@@ -57,34 +59,89 @@ const DEFLATED_LE: &str = "1.2.840.10008.1.2.1.99";
 
 const UNDEFINED: u32 = u32::MAX;
 const PIXEL_DATA: (u16, u16) = (0x7FE0, 0x0010);
+const EXTENDED_OFFSETS: (u16, u16) = (0x7FE0, 0x0001);
 const ITEM: (u16, u16) = (0xFFFE, 0xE000);
 const ITEM_END: (u16, u16) = (0xFFFE, 0xE00D);
 const SEQUENCE_END: (u16, u16) = (0xFFFE, 0xE0DD);
+
+/// Attributes that [`Header`](crate::header::Header) looks at.
+const KEPT: [Tag; 37] = [
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::IMAGE_TYPE,
+    tags::SOP_CLASS_UID,
+    tags::MODALITY,
+    tags::MANUFACTURER,
+    tags::MANUFACTURER_MODEL_NAME,
+    tags::PATIENT_ID,
+    tags::CONTRAST_BOLUS_AGENT,
+    tags::SLICE_THICKNESS,
+    tags::KVP,
+    tags::EXPOSURE_TIME,
+    tags::X_RAY_TUBE_CURRENT,
+    tags::EXPOSURE,
+    tags::CONVOLUTION_KERNEL,
+    tags::STUDY_INSTANCE_UID,
+    tags::SERIES_INSTANCE_UID,
+    tags::IMAGE_POSITION_PATIENT,
+    tags::IMAGE_ORIENTATION_PATIENT,
+    tags::FRAME_OF_REFERENCE_UID,
+    tags::SAMPLES_PER_PIXEL,
+    tags::PHOTOMETRIC_INTERPRETATION,
+    tags::PLANAR_CONFIGURATION,
+    tags::NUMBER_OF_FRAMES,
+    tags::ROWS,
+    tags::COLUMNS,
+    tags::PIXEL_SPACING,
+    tags::BITS_ALLOCATED,
+    tags::BITS_STORED,
+    tags::HIGH_BIT,
+    tags::PIXEL_REPRESENTATION,
+    tags::PIXEL_PADDING_VALUE,
+    tags::PIXEL_PADDING_RANGE_LIMIT,
+    tags::RESCALE_INTERCEPT,
+    tags::RESCALE_SLOPE,
+    tags::MODALITY_LUT_SEQUENCE,
+    tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE,
+    tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
+];
+/// Longest value of an attribute that is no sequence: none of [`KEPT`] needs more.
+const VALUE_BYTES: usize = 1 << 16;
+
+/// Where the file meta information begins: behind a preamble, or at the start of a file without one. A file without meta
+/// information does not say its transfer syntax, and none is guessed.
+pub fn meta_start(file: &[u8]) -> Option<usize> {
+    if file.get(128..132) == Some(b"DICM") {
+        Some(132)
+    } else if file.starts_with(b"DICM") {
+        Some(4)
+    } else if file.starts_with(b"\x02\x00\x00\x00UL\x04\x00") || file.starts_with(b"\x02\x00\x01\x00OB\x00\x00") {
+        Some(0)
+    } else {
+        None
+    }
+}
 
 /// Walks a whole file, preamble first.
 ///
 /// # Errors
 /// [`DicomError`] names the first bound that is broken.
 pub fn examine<'a>(file: &'a [u8], limits: &Limits) -> Result<Structure<'a>, DicomError> {
-    if file.get(128..132) != Some(b"DICM") {
-        return Err(DicomError::NotDicom);
-    }
-    let (meta_end, transfer_syntax) = file_meta(file, limits)?;
+    let start = meta_start(file).ok_or(DicomError::NotDicom)?;
+    let (meta_end, transfer_syntax) = file_meta(file, start, limits)?;
     let (data, data_syntax) = if transfer_syntax == DEFLATED_LE {
-        (Cow::Owned(inflate(&file[meta_end..], limits.file_bytes)?), EXPLICIT_LE.to_owned())
+        (Cow::Owned(inflate(&file[meta_end..], limits)?), EXPLICIT_LE.to_owned())
     } else {
         (Cow::Borrowed(&file[meta_end..]), transfer_syntax.clone())
     };
     let encoding = Encoding { explicit: data_syntax != IMPLICIT_LE, big_endian: data_syntax == EXPLICIT_BE };
-    let mut walk = Walk { bytes: &data, at: 0, elements: 0, limits };
-    let (header_end, pixels) = walk.data_set(encoding)?;
-    Ok(Structure { transfer_syntax, data_syntax, header: 0..header_end, pixels, data })
+    let (header, pixels) = Walk::over(&data, 0, limits).data_set(encoding)?;
+    Ok(Structure { transfer_syntax, data_syntax, header, pixels, data })
 }
 
 /// The file meta group is explicit VR little endian always.
-fn file_meta(file: &[u8], limits: &Limits) -> Result<(usize, String), DicomError> {
+fn file_meta(file: &[u8], start: usize, limits: &Limits) -> Result<(usize, String), DicomError> {
     let encoding = Encoding { explicit: true, big_endian: false };
-    let mut walk = Walk { bytes: file, at: 132, elements: 0, limits };
+    let mut walk = Walk::over(file, start, limits);
     let mut transfer_syntax = None;
     while walk.at < file.len() && walk.peek_tag(encoding)?.0 == 2 {
         let element = walk.element(encoding)?;
@@ -103,16 +160,38 @@ fn file_meta(file: &[u8], limits: &Limits) -> Result<(usize, String), DicomError
     Ok((walk.at, transfer_syntax.ok_or_else(|| DicomError::missing("TransferSyntaxUID"))?))
 }
 
-fn inflate(packed: &[u8], limit: u64) -> Result<Vec<u8>, DicomError> {
-    let limit = limit.min((10 * packed.len() as u64).max(64 << 20)); // CT deflates to about a half
-    let mut data = Vec::new();
-    let read = flate2::read::DeflateDecoder::new(packed).take(limit + 1).read_to_end(&mut data);
+fn inflate(packed: &[u8], limits: &Limits) -> Result<Vec<u8>, DicomError> {
+    let limit = limits.unpacked(packed.len() as u64);
+    let mut source = flate2::read::DeflateDecoder::new(packed).take(limit + 1);
+    let data = read_growing(&mut source).map_err(|_| DicomError::DamagedDeflate)?;
     if data.len() as u64 > limit {
         return Err(DicomError::DeflateTooLarge { limit });
     }
-    // A missing end of the stream is a fault too: the image may be cut.
-    read.map_err(|_| DicomError::DamagedDeflate)?;
     Ok(data)
+}
+
+/// `read_to_end` without its doubling: at most an eighth more than the data is asked for.
+pub fn read_growing(source: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    loop {
+        let filled = data.len();
+        let more = (filled / 8).max(64 << 10);
+        data.reserve_exact(more);
+        data.resize(filled + more, 0);
+        let mut end = filled;
+        while end < data.len() {
+            // A missing end of a packed stream is an error here: the image may be cut.
+            match source.read(&mut data[end..])? {
+                0 => break,
+                n => end += n,
+            }
+        }
+        let whole = end < data.len();
+        data.truncate(end);
+        if whole {
+            return Ok(data);
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -130,37 +209,71 @@ struct Element {
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Elements so far, an item counting for [`ITEM_ELEMENTS`], and how many there may be.
     elements: usize,
-    limits: &'a Limits,
+    most: usize,
+    depth: usize,
 }
 
-impl Walk<'_> {
+/// What an item costs in memory, in elements.
+const ITEM_ELEMENTS: usize = 8;
+
+impl<'a> Walk<'a> {
+    fn over(bytes: &'a [u8], at: usize, limits: &Limits) -> Self {
+        let most = limits.elements.saturating_add(bytes.len() / 32);
+        Self { bytes, at, elements: 0, most, depth: limits.depth }
+    }
+
     /// Top level, up to and with the pixel data; what follows them is never read.
-    fn data_set(&mut self, encoding: Encoding) -> Result<(usize, Pixels), DicomError> {
+    fn data_set(&mut self, encoding: Encoding) -> Result<(Vec<u8>, Pixels), DicomError> {
+        let mut header = Vec::new();
+        let mut extended = Vec::new();
         while self.at < self.bytes.len() {
             let start = self.at;
             let element = self.element(encoding)?;
-            if element.tag != PIXEL_DATA {
-                self.value(&element, encoding, self.bytes.len(), 1)?;
-                continue;
+            let value = self.at;
+            if element.tag == PIXEL_DATA {
+                let pixels = if element.length == UNDEFINED {
+                    self.fragments(extended)
+                } else {
+                    let words = element.vr != VR::OB;
+                    self.take(element.tag, element.length).map(|bytes| Pixels::Native { bytes, words })
+                };
+                return Ok((header, pixels.unwrap_or_else(Pixels::Broken)));
             }
-            let pixels = if element.length == UNDEFINED {
-                self.fragments()
-            } else {
-                let words = element.vr != VR::OB;
-                self.take(element.tag, element.length).map(|bytes| Pixels::Native { bytes, words })
-            };
-            return Ok((start, pixels.unwrap_or_else(Pixels::Broken)));
+            self.value(&element, encoding, self.bytes.len(), 1)?;
+            let tag = Tag(element.tag.0, element.tag.1);
+            if element.tag == EXTENDED_OFFSETS {
+                // Compressed pixels are little endian always.
+                extended = self.bytes[value..self.at].as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+            } else if KEPT.contains(&tag) {
+                if self.at - value > VALUE_BYTES && !matches!(element.vr, VR::SQ | VR::UN) {
+                    return Err(DicomError::bad(&format!("{tag}")));
+                }
+                header.extend_from_slice(&self.bytes[start..self.at]);
+            }
         }
-        Ok((self.bytes.len(), Pixels::None))
+        Ok((header, Pixels::None))
     }
 
     fn value(&mut self, element: &Element, encoding: Encoding, end: usize, depth: usize) -> Result<(), DicomError> {
         if element.length == UNDEFINED {
             return match element.vr {
                 VR::SQ => self.items(encoding, end, depth, true),
-                // PS3.5 6.2.2 note 2: unknown VR of undefined length holds implicit little endian.
-                VR::UN => self.items(Encoding { explicit: false, big_endian: false }, end, depth, true),
+                VR::UN => {
+                    let start = self.at;
+                    // PS3.5 6.2.2 note 2: unknown VR of undefined length holds implicit little endian. Some writers
+                    // keep the data set's own encoding.
+                    match self.items(Encoding { explicit: false, big_endian: false }, end, depth, true) {
+                        Err(DicomError::DamagedDataSet | DicomError::Truncated { .. }) if encoding.explicit => {
+                            self.at = start;
+                            self.items(encoding, end, depth, true)
+                        }
+                        done => done,
+                    }
+                }
+                // An icon's compressed pixels.
+                VR::OB | VR::OW => self.fragments(Vec::new()).map(|_| ()),
                 _ => Err(DicomError::DamagedDataSet),
             };
         }
@@ -175,11 +288,14 @@ impl Walk<'_> {
 
     /// The items of a sequence that ends at `end` or at its delimiter.
     fn items(&mut self, encoding: Encoding, end: usize, depth: usize, delimited: bool) -> Result<(), DicomError> {
-        if depth > self.limits.depth {
-            return Err(DicomError::NestedTooDeep { limit: self.limits.depth });
+        if depth > self.depth {
+            return Err(DicomError::NestedTooDeep { limit: self.depth });
         }
         while self.at < end {
             let (tag, length) = self.item_header(encoding)?;
+            if tag == ITEM {
+                self.count(ITEM_ELEMENTS)?;
+            }
             match tag {
                 SEQUENCE_END if delimited => return Ok(()),
                 ITEM if length == UNDEFINED => self.item(encoding, end, depth, true)?,
@@ -209,9 +325,9 @@ impl Walk<'_> {
     }
 
     /// PS3.5 A.4: offset table, fragments, delimiter; always little endian.
-    fn fragments(&mut self) -> Result<Pixels, DicomError> {
+    fn fragments(&mut self, extended: Vec<u64>) -> Result<Pixels, DicomError> {
         let encoding = Encoding { explicit: true, big_endian: false };
-        let mut table: Option<Vec<u32>> = None;
+        let mut table: Option<Vec<u64>> = None;
         let mut fragments = Vec::new();
         loop {
             let (tag, length) = self.item_header(encoding)?;
@@ -221,22 +337,30 @@ impl Walk<'_> {
                     match table {
                         Some(_) => fragments.push(bytes),
                         None => {
-                            let four = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                            table = Some(self.bytes[bytes].chunks_exact(4).map(four).collect());
+                            let words = self.bytes[bytes.clone()].as_chunks().0;
+                            let words: Vec<u64> = words.iter().map(|b| u32::from_le_bytes(*b).into()).collect();
+                            // A table begins with zero, a compressed image never does: some writers leave the table out.
+                            if words.first().is_none_or(|first| *first == 0) {
+                                table = Some(words);
+                            } else {
+                                table = Some(Vec::new());
+                                fragments.push(bytes);
+                            }
                         }
                     }
                 }
-                SEQUENCE_END => return Ok(Pixels::Encapsulated { offsets: table.unwrap_or_default(), fragments }),
+                SEQUENCE_END => {
+                    let basic = table.unwrap_or_default();
+                    let offsets = if extended.is_empty() { basic } else { extended };
+                    return Ok(Pixels::Encapsulated { offsets, fragments });
+                }
                 _ => return Err(DicomError::DamagedDataSet),
             }
         }
     }
 
     fn element(&mut self, encoding: Encoding) -> Result<Element, DicomError> {
-        self.elements += 1;
-        if self.elements > self.limits.elements {
-            return Err(DicomError::TooManyElements { limit: self.limits.elements });
-        }
+        self.count(1)?;
         let tag = self.peek_tag(encoding)?;
         self.at += 4;
         if tag.0 == 0xFFFE {
@@ -263,11 +387,13 @@ impl Walk<'_> {
         Ok(Element { tag, vr, length })
     }
 
+    fn count(&mut self, elements: usize) -> Result<(), DicomError> {
+        self.elements += elements;
+        if self.elements > self.most { Err(DicomError::TooManyElements { limit: self.most }) } else { Ok(()) }
+    }
+
     fn item_header(&mut self, encoding: Encoding) -> Result<((u16, u16), u32), DicomError> {
-        self.elements += 1;
-        if self.elements > self.limits.elements {
-            return Err(DicomError::TooManyElements { limit: self.limits.elements });
-        }
+        self.count(1)?;
         let tag = self.peek_tag(encoding)?;
         self.at += 4;
         Ok((tag, self.u32(tag, encoding)?))

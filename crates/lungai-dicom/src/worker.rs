@@ -2,8 +2,9 @@
 //! again with limits on memory and time. A decoder that runs wild costs one file, never the service.
 //!
 //! One order, one reply, over the child's standard input and output; both begin with the length of a
-//! JSON message, pixels follow the reply's. The child inherits no environment and its error
-//! output goes nowhere.
+//! JSON message. Frames follow the reply one by one, each behind a byte that says whether it is a frame or the
+//! JSON message of an error that ends them: the child never holds more than one. The child inherits no
+//! environment and its error output goes nowhere.
 
 use crate::header::Header;
 use crate::job::{self, Source};
@@ -12,8 +13,11 @@ use lungai_trace::implements;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::AssertUnwindSafe;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -74,9 +78,22 @@ struct Order {
 pub(crate) enum Reply {
     /// The input is an archive of these entries.
     Archive(Vec<job::Entry>),
-    /// A DICOM file; so many bytes of pixels follow.
-    File { header: Box<Header>, pixel_bytes: u64 },
+    /// A DICOM file; frames of so many bytes follow if they were asked for.
+    File { header: Box<Header>, frame_bytes: u64 },
 }
+
+/// What the child sends, in this order.
+pub(crate) enum Part<'a> {
+    Head(Reply),
+    Hu(&'a [i16]),
+    Stored(&'a [i32]),
+}
+
+/// First byte of what follows a reply's head.
+const FRAME: u8 = 1;
+const FAILED: u8 = 0;
+/// Exit code of a child in whose own code an `assert!` failed.
+const FAULT: i32 = 101;
 
 /// Longest JSON message: an archive's table of 20,000 names, or the planes of a long multi-frame file.
 const MESSAGE_BYTES: u32 = 64 << 20;
@@ -89,55 +106,99 @@ fn serve() -> i32 {
         return 1;
     }
     std::panic::set_hook(Box::new(|_| {}));
-    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let (mut input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut output = BufWriter::with_capacity(64 << 10, output);
     let mut open = job::Opened::default();
+    let mut allowance = Allowance { held: held_bytes() };
     loop {
         let Some(order) = read_message(&mut input).and_then(|text| serde_json::from_slice::<Order>(&text).ok()) else {
             return 0; // the parent is gone
         };
-        if bound(&order).is_err() {
+        let size = std::fs::metadata(&order.source.path).map_or(0, |meta| meta.len()).min(order.limits.file_bytes);
+        if allowance.set(size, &order.limits).is_err() {
             return 1;
         }
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            open.run(&order.source, order.want, &order.limits)
+        let mut headed = false;
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            open.run(&order.source, order.want, &order.limits, &mut allowance, |part| {
+                headed = true;
+                if send(&mut output, part).is_err() {
+                    std::process::exit(0); // the parent is gone
+                }
+            })
         }));
-        let (reply, pixels) = match done {
-            Ok(Ok((reply, pixels))) => (Ok(reply), pixels),
-            Ok(Err(error)) => (Err(error), Vec::new()),
-            Err(_) => return 101, // what a panicking decoder left behind is not used again
+        let sent = match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if headed => output.write_all(&[FAILED]).and_then(|()| send_message(&mut output, &error)),
+            Ok(Err(error)) => send_message(&mut output, &Err::<Reply, _>(error)),
+            Err(_) => return FAULT,
         };
-        let Ok(text) = serde_json::to_vec(&reply) else { return 1 };
-        let length = (text.len() as u32).to_le_bytes();
-        let sent =
-            output.write_all(&length).and_then(|()| output.write_all(&text)).and_then(|()| output.write_all(&pixels));
         if sent.and_then(|()| output.flush()).is_err() {
             return 0;
         }
     }
 }
 
-/// Renews the limits for one file. CPU time counts for the whole process, so it is moved on.
-fn bound(order: &Order) -> rustix::io::Result<()> {
-    let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec as u64;
-    soft(Resource::Cpu, used + order.limits.file_seconds + 1)?;
-    let size = std::fs::metadata(&order.source.path).map_or(0, |meta| meta.len()).min(order.limits.file_bytes);
-    // Deflated data sets may grow to ten times their size (`structure::inflate`) before anything else is known.
-    allow_memory(BASE_BYTES.saturating_add(32 * size), &order.limits)
+fn send(output: &mut impl Write, part: Part) -> std::io::Result<()> {
+    match part {
+        Part::Head(reply) => send_message(output, &Ok::<_, DicomError>(reply)),
+        Part::Hu(values) => send_values(output, values, |v| v.to_le_bytes()),
+        Part::Stored(values) => send_values(output, values, |v| v.to_le_bytes()),
+    }
 }
 
-/// What a child needs before it has read anything, with room for a decoder's tables.
-const BASE_BYTES: u64 = 256 << 20;
-
-/// Lets this process grow to `bytes`, at most to [`Limits::worker_bytes`].
-fn allow_memory(bytes: u64, limits: &Limits) -> rustix::io::Result<()> {
-    soft(Resource::Data, bytes.min(limits.worker_bytes))
+fn send_message(output: &mut impl Write, message: &impl Serialize) -> std::io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    output.write_all(&(text.len() as u32).to_le_bytes())?;
+    output.write_all(&text)
 }
 
-/// Memory for a file whose unpacked size and pixel count are known by now: the file, its parsed copy,
-/// samples, and a decoder's planes of 32 bits.
-pub(crate) fn allow_file(file_bytes: u64, pixels: u64, limits: &Limits) -> Result<(), DicomError> {
-    let bytes = BASE_BYTES.saturating_add(4 * file_bytes).saturating_add(pixels.saturating_mul(16));
-    allow_memory(bytes, limits).map_err(|_| DicomError::WorkerReply)
+fn send_values<T: Copy, const N: usize>(
+    output: &mut impl Write,
+    values: &[T],
+    bytes: fn(T) -> [u8; N],
+) -> std::io::Result<()> {
+    output.write_all(&[FRAME])?;
+    let mut buffer = Vec::with_capacity(32 << 10);
+    for chunk in values.chunks((32 << 10) / N) {
+        buffer.clear();
+        chunk.iter().for_each(|value| buffer.extend_from_slice(&bytes(*value)));
+        output.write_all(&buffer)?;
+    }
+    Ok(())
+}
+
+/// Calls a parser or decoder of others, which may panic on damaged input.
+pub(crate) fn contained<T>(call: impl FnOnce() -> Option<T>) -> Option<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).ok().flatten()
+}
+
+/// What this process holds when it has no file at hand; what a file may take comes on top.
+pub(crate) struct Allowance {
+    held: u64,
+}
+
+impl Allowance {
+    /// Renews the limits for a file of `input` bytes. CPU time counts for the whole process, so it is moved on.
+    pub fn set(&self, input: u64, limits: &Limits) -> Result<(), DicomError> {
+        let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec as u64;
+        let time = soft(Resource::Cpu, used.saturating_add(limits.seconds(input)).saturating_add(1));
+        let memory = soft(Resource::Data, self.held.saturating_add(limits.memory(input)));
+        time.and(memory).map_err(|_| DicomError::WorkerReply)
+    }
+
+    /// An archive's table stays for the archive's other files.
+    pub fn keep_what_is_held(&mut self) {
+        self.held = self.held.max(held_bytes());
+    }
+}
+
+/// Bytes that count against the limit on memory: private and writable (proc(5), `VmData`).
+fn held_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix("VmData:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map_or(64 << 20, |kib| kib << 10)
 }
 
 fn soft(resource: Resource, value: u64) -> rustix::io::Result<()> {
@@ -170,6 +231,8 @@ impl Worker {
         }
         let mut command = Command::new("/proc/self/exe");
         command.env_clear().env(FLAG, "1").env("MALLOC_ARENA_MAX", "1");
+        // What a decoder frees goes back at once: the next file has the same allowance.
+        command.env("MALLOC_MMAP_THRESHOLD_", "262144").env("MALLOC_TRIM_THRESHOLD_", "262144");
         if let Some(libraries) = std::env::var_os("LD_LIBRARY_PATH") {
             command.env("LD_LIBRARY_PATH", libraries); // else a dynamically linked program may not start
         }
@@ -185,27 +248,42 @@ impl Worker {
     fn ask(&mut self, source: &Source, want: Want, limits: &Limits) -> Result<(Reply, Pixels<'_>), Failure> {
         let order = Order { source: source.clone(), want, limits: *limits };
         let text = serde_json::to_vec(&order).map_err(|_| Failure::Fatal(DicomError::WorkerReply))?;
-        let died = DicomError::WorkerDied { limit_mib: limits.worker_bytes >> 20 };
         let mut message = (text.len() as u32).to_le_bytes().to_vec();
         message.extend(text);
-        self.orders.write_all(&message).map_err(|_| Failure::Fatal(died))?;
-        let limit_s = limits.file_seconds;
-        let deadline = Instant::now() + Duration::from_secs(limit_s);
-        let mut pixels = Pixels { replies: &mut self.replies, deadline, left: 4, limits: *limits };
-        let mut length = [0; 4];
-        pixels.fill(&mut length)?;
-        let length = u32::from_le_bytes(length);
-        if length > MESSAGE_BYTES {
-            return Err(Failure::Fatal(DicomError::WorkerReply));
-        }
-        pixels.left = length.into();
-        let mut text = vec![0; length as usize];
-        pixels.fill(&mut text)?;
-        let reply: Result<Reply, DicomError> =
-            serde_json::from_slice(&text).map_err(|_| Failure::Fatal(DicomError::WorkerReply))?;
+        self.orders.write_all(&message).map_err(|_| Failure::Ended)?;
+        let size = std::fs::metadata(&source.path).map_or(0, |meta| meta.len()).min(limits.file_bytes);
+        let limit_s = limits.seconds(size);
+        // Other work may share the processor: five times as much by the wall's clock.
+        let deadline = Instant::now() + Duration::from_secs(5 * limit_s);
+        let mut pixels = Pixels { replies: &mut self.replies, deadline, limit_s, frames: 0, frame_bytes: 0 };
+        let reply: Result<Reply, DicomError> = pixels.message()?;
         let reply = reply.map_err(Failure::Refused)?;
-        pixels.left = if let Reply::File { pixel_bytes, .. } = &reply { *pixel_bytes } else { 0 };
+        if let Reply::File { header, frame_bytes } = &reply {
+            pixels.frames = if want == Want::Header { 0 } else { header.layout.frames };
+            pixels.frame_bytes = *frame_bytes;
+        }
         Ok((reply, pixels))
+    }
+
+    /// Why a child went that should not have.
+    fn post_mortem(mut self, limits: &Limits) -> DicomError {
+        let _ = self.child.kill(); // it may still be on its way out
+        let status = self.child.wait();
+        let signal = status.as_ref().ok().and_then(|status| status.signal());
+        match (signal, status.ok().and_then(|status| status.code())) {
+            (Some(signal), _) if signal == rustix::process::Signal::XCPU.as_raw() => {
+                DicomError::TooSlow { limit_s: limits.file_seconds }
+            }
+            (_, Some(FAULT)) => DicomError::Fault,
+            (signal, code) => {
+                let how = match (signal, code) {
+                    (Some(signal), _) => format!("signal {signal}"),
+                    (_, Some(code)) => format!("exit code {code}"),
+                    _ => "unknown".to_owned(),
+                };
+                DicomError::WorkerDied { how, limit_mib: limits.worker_bytes >> 20 }
+            }
+        }
     }
 }
 
@@ -217,86 +295,93 @@ impl Drop for Worker {
     }
 }
 
-enum Failure {
+/// Why an order was not done.
+pub(crate) enum Failure {
     /// The child judged the file; it goes on.
     Refused(DicomError),
     /// The child is of no use any more.
     Fatal(DicomError),
+    /// The child is gone.
+    Ended,
 }
 
-/// The bytes after a reply.
+/// The frames after a reply.
 pub(crate) struct Pixels<'a> {
     replies: &'a mut ChildStdout,
     deadline: Instant,
-    left: u64,
-    limits: Limits,
+    limit_s: u64,
+    frames: u32,
+    frame_bytes: u64,
 }
 
 impl Pixels<'_> {
     fn fill(&mut self, mut buffer: &mut [u8]) -> Result<(), Failure> {
-        if buffer.len() as u64 > self.left {
-            return Err(Failure::Fatal(DicomError::WorkerReply));
-        }
-        self.left -= buffer.len() as u64;
         while !buffer.is_empty() {
             let patience = self.deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
             match poll(&mut [PollFd::new(&*self.replies, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) => return Err(Failure::Fatal(DicomError::TooSlow { limit_s: self.limits.file_seconds })),
+                Ok(0) => return Err(Failure::Fatal(DicomError::TooSlow { limit_s: self.limit_s })),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(_) => return Err(Failure::Fatal(DicomError::WorkerReply)),
                 Ok(_) => {}
             }
             match self.replies.read(buffer) {
-                Ok(0) | Err(_) => {
-                    let limit_mib = self.limits.worker_bytes >> 20;
-                    return Err(Failure::Fatal(DicomError::WorkerDied { limit_mib }));
-                }
+                Ok(0) | Err(_) => return Err(Failure::Ended),
                 Ok(n) => buffer = &mut buffer[n..],
             }
         }
         Ok(())
     }
 
-    /// Reads exactly `values.len()` values of HU.
-    pub fn hu(&mut self, values: &mut [i16]) -> Result<(), PixelsError> {
-        self.values(values, |b: [u8; 2]| i16::from_le_bytes(b))
+    fn message<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let mut length = [0; 4];
+        self.fill(&mut length)?;
+        let length = u32::from_le_bytes(length);
+        if length > MESSAGE_BYTES {
+            return Err(Failure::Fatal(DicomError::WorkerReply));
+        }
+        let mut text = vec![0; length as usize];
+        self.fill(&mut text)?;
+        serde_json::from_slice(&text).map_err(|_| Failure::Fatal(DicomError::WorkerReply))
     }
 
-    /// Reads exactly `values.len()` stored values.
-    pub fn stored(&mut self, values: &mut [i32]) -> Result<(), PixelsError> {
-        self.values(values, i32::from_le_bytes)
+    /// Reads the next frame of HU.
+    pub fn hu(&mut self, values: &mut [i16]) -> Result<(), Failure> {
+        self.frame(values, i16::from_le_bytes)
     }
 
-    /// Bytes not yet read.
-    pub fn left(&self) -> u64 {
-        self.left
+    /// Reads the next frame of stored values.
+    pub fn stored(&mut self, values: &mut [i32]) -> Result<(), Failure> {
+        self.frame(values, i32::from_le_bytes)
     }
 
-    fn values<const N: usize, T>(&mut self, values: &mut [T], value: fn([u8; N]) -> T) -> Result<(), PixelsError> {
+    /// Frames not yet read.
+    pub fn left(&self) -> u32 {
+        self.frames
+    }
+
+    fn frame<const N: usize, T>(&mut self, values: &mut [T], value: fn([u8; N]) -> T) -> Result<(), Failure> {
+        if self.frames == 0 || self.frame_bytes != (values.len() * N) as u64 {
+            return Err(Failure::Fatal(DicomError::WorkerReply));
+        }
+        let mut kind = [0];
+        self.fill(&mut kind)?;
+        if kind[0] == FAILED {
+            self.frames = 0;
+            return Err(Failure::Refused(self.message()?));
+        }
         let mut buffer = vec![0; (values.len() * N).min(256 << 10)];
         for chunk in values.chunks_mut(buffer.len().max(N) / N) {
             let bytes = &mut buffer[..chunk.len() * N];
-            self.fill(bytes).map_err(PixelsError)?;
+            self.fill(bytes)?;
             for (slot, bytes) in chunk.iter_mut().zip(bytes.as_chunks::<N>().0) {
                 *slot = value(*bytes);
             }
         }
+        self.frames -= 1;
         Ok(())
     }
 }
-
-/// Reading pixels failed; the child is replaced.
-pub(crate) struct PixelsError(Failure);
-
-impl From<PixelsError> for Ended {
-    fn from(PixelsError(Failure::Refused(error) | Failure::Fatal(error)): PixelsError) -> Self {
-        Self(error)
-    }
-}
-
-/// What ends one job: the child that served it is replaced.
-pub(crate) struct Ended(pub DicomError);
 
 /// Does all jobs on as many children as the limits allow; results are in the order of the jobs.
 /// `take` gets each reply and its pixels.
@@ -306,7 +391,7 @@ pub(crate) fn run_all<J: Send, T: Send>(
     want: Want,
     limits: &Limits,
     source: impl Fn(&J) -> Source + Sync,
-    take: impl Fn(J, Reply, &mut Pixels) -> Result<T, Ended> + Sync,
+    take: impl Fn(J, Reply, &mut Pixels) -> Result<T, Failure> + Sync,
 ) -> Vec<Result<T, DicomError>> {
     let jobs: Vec<Mutex<Option<J>>> = jobs.into_iter().map(|job| Mutex::new(Some(job))).collect();
     let results: Vec<Mutex<Option<Result<T, DicomError>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
@@ -336,24 +421,26 @@ fn one<J, T>(
     want: Want,
     limits: &Limits,
     source: impl Fn(&J) -> Source,
-    take: impl Fn(J, Reply, &mut Pixels) -> Result<T, Ended>,
+    take: impl Fn(J, Reply, &mut Pixels) -> Result<T, Failure>,
 ) -> Result<T, DicomError> {
     let child = match worker {
         Some(child) => child,
         None => worker.insert(Worker::start()?),
     };
-    let error = match child.ask(&source(&job), want, limits) {
-        Err(Failure::Refused(error)) => return Err(error),
-        Err(Failure::Fatal(error)) => error,
-        Ok((reply, mut pixels)) => match take(job, reply, &mut pixels) {
-            // Left-over pixels would be taken for the next reply.
-            Ok(value) if pixels.left() == 0 => return Ok(value),
-            Ok(_) => DicomError::WorkerReply,
-            Err(Ended(error)) => error,
-        },
-    };
-    *worker = None;
-    Err(error)
+    let done = child.ask(&source(&job), want, limits).and_then(|(reply, mut pixels)| {
+        let value = take(job, reply, &mut pixels)?;
+        // Left-over frames would be taken for the next reply.
+        if pixels.left() == 0 { Ok(value) } else { Err(Failure::Fatal(DicomError::WorkerReply)) }
+    });
+    match done {
+        Ok(value) => Ok(value),
+        Err(Failure::Refused(error)) => Err(error),
+        Err(Failure::Fatal(error)) => {
+            *worker = None;
+            Err(error)
+        }
+        Err(Failure::Ended) => Err(worker.take().map_or(DicomError::WorkerReply, |gone| gone.post_mortem(limits))),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,5 +1,6 @@
 //! A volume as a CT series on disk: CT Image Storage (PS3.3 A.3), explicit VR little endian, one file per slice.
 
+use crate::series::check_axial_plane;
 use crate::{DicomError, structure::EXPLICIT_LE};
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
@@ -66,7 +67,8 @@ pub fn derived_uid(name: &str) -> String {
 /// descend is read back ascending.
 ///
 /// # Errors
-/// [`DicomError::FolderNotEmpty`], [`DicomError::Io`], [`DicomError::TooManyPixels`] beyond 65,535 rows or columns.
+/// [`DicomError::FolderNotEmpty`], [`DicomError::Io`], [`DicomError::TooManyPixels`] beyond 65,535 rows or columns, and
+/// [`DicomError::NonAxial`] where the slices are not axial within 30 degrees, since they could not be read again.
 #[implements("FR-001")]
 pub fn write_series(
     volume: &Volume,
@@ -74,6 +76,8 @@ pub fn write_series(
     series: &SeriesTags,
     folder: &Path,
 ) -> Result<(), DicomError> {
+    let [x, y, _] = volume.geometry().direction();
+    check_axial_plane(&[x, y])?;
     std::fs::create_dir_all(folder)?;
     if std::fs::read_dir(folder)?.next().is_some() {
         return Err(DicomError::FolderNotEmpty);
@@ -133,7 +137,11 @@ fn common(volume: &Volume, acquisition: &Acquisition, series: &SeriesTags) -> In
     put(o, tags::PATIENT_ID, VR::LO, &series.patient_id);
     put(o, tags::PATIENT_BIRTH_DATE, VR::DA, "");
     put(o, tags::PATIENT_SEX, VR::CS, "");
-    put(o, tags::BODY_PART_EXAMINED, VR::CS, &series.body_part);
+    if series.body_part.is_empty() {
+        put(o, tags::LATERALITY, VR::CS, ""); // type 2C: the part might be a paired one
+    } else {
+        put(o, tags::BODY_PART_EXAMINED, VR::CS, &series.body_part);
+    }
     match acquisition.contrast {
         Some(true) => put(o, tags::CONTRAST_BOLUS_AGENT, VR::LO, "UNSPECIFIED"),
         Some(false) => put(o, tags::CONTRAST_BOLUS_AGENT, VR::LO, ""),
@@ -149,7 +157,8 @@ fn common(volume: &Volume, acquisition: &Acquisition, series: &SeriesTags) -> In
     if let Some(kernel) = &acquisition.kernel {
         put(o, tags::CONVOLUTION_KERNEL, VR::SH, kernel);
     }
-    put(o, tags::PATIENT_POSITION, VR::CS, "HFS");
+    // Type 2C: empty where not known; nothing follows from it, positions are the patient's own.
+    put(o, tags::PATIENT_POSITION, VR::CS, if series.synthetic { "HFS" } else { "" });
     put(o, tags::STUDY_INSTANCE_UID, VR::UI, &series.study_uid);
     put(o, tags::SERIES_INSTANCE_UID, VR::UI, &series.series_uid);
     put(o, tags::STUDY_ID, VR::SH, "1");
@@ -169,6 +178,9 @@ fn common(volume: &Volume, acquisition: &Acquisition, series: &SeriesTags) -> In
     put_u16(o, tags::PIXEL_REPRESENTATION, 1);
     if let Some(padding) = acquisition.padding_hu {
         o.put(DataElement::new(tags::PIXEL_PADDING_VALUE, VR::SS, PrimitiveValue::from(padding)));
+        if let Some(limit) = acquisition.padding_limit_hu {
+            o.put(DataElement::new(tags::PIXEL_PADDING_RANGE_LIMIT, VR::SS, PrimitiveValue::from(limit)));
+        }
     }
     put(o, tags::RESCALE_INTERCEPT, VR::DS, "0");
     put(o, tags::RESCALE_SLOPE, VR::DS, "1");

@@ -5,11 +5,8 @@ use lungai_ct::{Acquisition, Geometry, Spacing, Volume, WorldPoint};
 use lungai_dicom::{DicomError, Limits, SeriesTags, decode_file, read, read_within, write_series};
 use lungai_trace::verifies;
 use ndarray::Array3;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -80,8 +77,9 @@ fn sequences_nest_only_so_deep() {
 #[verifies("FR-001")]
 #[test]
 fn elements_are_counted() {
-    let many = b"\x08\x00\x05\x00CS\x00\x00".repeat(1_000_001);
-    assert_eq!(check_decode(&dicom(EXPLICIT, &many)), DicomError::TooManyElements { limit: 1_000_000 });
+    let many = b"\x08\x00\x05\x00CS\x00\x00".repeat(400_000);
+    // 200,000, and one more per 32 bytes.
+    assert_eq!(check_decode(&dicom(EXPLICIT, &many)), DicomError::TooManyElements { limit: 300_000 });
 }
 
 #[verifies("FR-001")]
@@ -89,9 +87,11 @@ fn elements_are_counted() {
 fn a_deflate_bomb_is_stopped() {
     let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&vec![0; 80 << 20]).unwrap();
-    let file = dicom(DEFLATED, &packed.finish().unwrap());
+    let data_set = packed.finish().unwrap();
+    let packed = data_set.len() as u64;
+    let file = dicom(DEFLATED, &data_set);
     assert!(file.len() < 1 << 20);
-    assert_eq!(check_decode(&file), DicomError::DeflateTooLarge { limit: 64 << 20 });
+    assert_eq!(check_decode(&file), DicomError::DeflateTooLarge { limit: (32 << 20) + 6 * packed });
     // A stored block of 255 bytes that ends after four.
     let cut = dicom(DEFLATED, &[0x01, 0xFF, 0x00, 0x00, 0xFF, 1, 2, 3, 4]);
     assert_eq!(check_decode(&cut), DicomError::DamagedDeflate);
@@ -113,6 +113,26 @@ fn a_zip_bomb_is_stopped_before_it_is_unpacked() {
     assert!(start.elapsed() < Duration::from_secs(2));
     let small = Limits { archive_bytes: 1 << 20, ..Limits::default() };
     assert_eq!(read_within(&path, &small).unwrap_err().rule(), "archive-too-large");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_tar_gz_bomb_is_stopped_while_it_is_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb.tgz");
+    let gzip = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::best());
+    let mut tar = tar::Builder::new(gzip);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(80 << 20);
+    header.set_cksum();
+    tar.append_data(&mut header, "zeros", std::io::repeat(0).take(80 << 20)).unwrap();
+    tar.into_inner().unwrap().finish().unwrap();
+    assert!(matches!(read(&path).unwrap_err(), DicomError::CompressionRatio { ratio: 200.., limit: 200 }));
+    // An image that is packed by gzip alone is no archive of DICOM files.
+    let mut gzip = flate2::write::GzEncoder::new(fs::File::create(&path).unwrap(), flate2::Compression::best());
+    gzip.write_all(&[1; 2000]).unwrap();
+    gzip.finish().unwrap();
+    assert_eq!(read(&path).unwrap_err(), DicomError::NotDicom);
 }
 
 #[verifies("FR-001")]
@@ -154,52 +174,4 @@ fn a_decoder_out_of_memory_dies_alone() {
     let outcome = read_within(folder.path(), &tight);
     assert_eq!(outcome.unwrap_err().rule(), "no-ct-series");
     assert!(read(folder.path()).is_ok()); // this process lives, and the next reading works
-}
-
-/// Bytes changed at random: pixels or one error, in time. A child may die of it; this process must not.
-fn check_mutations(path: &Path, count: u64) {
-    let original = fs::read(path).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let target = folder.path().join("mutated");
-    for seed in 0..count {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut bytes = original.clone();
-        for _ in 0..rng.random_range(1..4) {
-            // Half of the changes in the header, where they hurt most.
-            let range = if rng.random_bool(0.5) { 132..bytes.len().min(4000) } else { 132..bytes.len() };
-            let at = rng.random_range(range);
-            bytes[at] = rng.random();
-        }
-        fs::write(&target, &bytes).unwrap();
-        let start = Instant::now();
-        let limits = Limits { file_seconds: 5, ..Limits::default() };
-        let (decoded, input) = (decode_file(&target), read_within(&target, &limits));
-        assert!(start.elapsed() < Duration::from_secs(40), "seed {seed}");
-        if let Err(error) = decoded {
-            assert!(!matches!(error, DicomError::WorkerReply | DicomError::WorkerNotInitialised), "seed {seed}");
-        }
-        let Err(error) = input else { continue };
-        assert!(!error.to_string().contains("PATIENT"));
-    }
-}
-
-#[verifies("FR-001")]
-#[test]
-fn mutated_files_never_harm_this_process() {
-    check_mutations(&two_slices().path().join("000001.dcm"), 150);
-    let Some(data) = std::env::var_os("LUNGAI_REFERENCE_DATA").map(PathBuf::from) else {
-        return lungai_trace::not_evidenced("reference data absent: compressed files");
-    };
-    for file in [
-        "RLELosslessTransferSyntax_1.2.840.10008.1.2.5",
-        "JPEGLSLosslessTransferSyntax_1.2.840.10008.1.2.4.80",
-        "JPEGProcess2_4TransferSyntax_1.2.840.10008.1.2.4.51",
-    ] {
-        check_mutations(&data.join(format!("dicom/ts_chest_slice/CTImage_{file}.dcm")), 30);
-    }
-    let small =
-        ["pydicom_files/CT_small.dcm", "pydicom_files/JPEG2000-embedded-sequence-delimiter.dcm", "deflate/image_dfl"];
-    for file in small {
-        check_mutations(&data.join("dicom").join(file), 60);
-    }
 }

@@ -37,6 +37,7 @@ fn acquisition() -> Acquisition {
         exposure_mas: Some(40.0),
         contrast: Some(false),
         padding_hu: Some(-2000),
+        padding_limit_hu: None,
     }
 }
 
@@ -132,7 +133,7 @@ fn names_folders_and_tags_about_order_do_not_matter() {
 
 #[verifies("FR-001")]
 #[test]
-fn a_zip_and_a_tar_read_like_the_folder() {
+fn an_archive_reads_like_the_folder() {
     let folder = series(|_, _| {});
     let out = tempfile::tempdir().unwrap();
     let mut zip = zip::ZipWriter::new(fs::File::create(out.path().join("scan.zip")).unwrap());
@@ -146,13 +147,20 @@ fn a_zip_and_a_tar_read_like_the_folder() {
     }
     zip.finish().unwrap();
     tar.finish().unwrap();
-    for name in ["scan.zip", "scan.tar"] {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &fs::read(out.path().join("scan.tar")).unwrap()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    fs::write(out.path().join("scan.tgz"), &gzip).unwrap();
+    for name in ["scan.zip", "scan.tar", "scan.tgz"] {
         assert_eq!(read(&out.path().join(name)).unwrap().scans[0].volume, ramp([6, 7, 7]), "{name}");
     }
     // Both in one folder are the same slices twice.
     check_refused(&out, "duplicate-slices");
     fs::remove_file(out.path().join("scan.tar")).unwrap();
+    fs::remove_file(out.path().join("scan.zip")).unwrap();
     check_whole(&out);
+    fs::write(out.path().join("scan.tgz"), &gzip[..gzip.len() / 2]).unwrap();
+    check_refused(&out, "damaged-archive");
 }
 
 #[verifies("FR-001", "FR-002")]

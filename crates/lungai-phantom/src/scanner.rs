@@ -155,6 +155,7 @@ impl Scanner {
             exposure_mas: Some(self.exposure_mas),
             contrast: Some(false),
             padding_hu: None,
+            padding_limit_hu: None,
         }
     }
 }
