@@ -147,8 +147,10 @@ pub fn assess(scan: &Scan, lungs: &LabelMap) -> Quality {
 
     gate.upper("duplicate-slices", slices::equal_neighbours(&volume) as f64, "pairs", limits.equal_neighbours);
     if let Some(steps) = slices::steps(&volume) {
-        if slice_mm <= 3.0 {
-            // From one thick slice to the next anatomy changes as much as over a gap.
+        // A DICOM reader saw the position of every slice. From one thick slice to the next anatomy changes as much as over
+        // a gap.
+        let positions_known = scan.transfer_syntax.starts_with(|c: char| c.is_ascii_digit());
+        if !positions_known && slice_mm <= 3.0 {
             gate.upper("missing-slices", steps.largest, "times its neighbours", limits.step_over_neighbours);
         }
         gate.upper("motion", steps.jump_mm, "mm jump", limits.jump_mm);
@@ -367,6 +369,16 @@ mod tests {
         let turned = Geometry::new([nz, ny, nx], axial_grid.spacing(), origin, direction).unwrap();
         let turned_scan = scan(Volume::new(hu, turned.clone()).unwrap());
         assert_eq!(assess(&turned_scan, &LabelMap::new(labels, turned).unwrap()), assess(&upright, &lungs));
+    }
+
+    #[verifies("FR-002")]
+    #[test]
+    fn gaps_are_looked_for_where_no_slice_position_rules_them_out() {
+        let (mut scan, lungs) = chest(&grid([2.0, 2.0, 2.0]));
+        let looked = |scan: &Scan| assess(scan, &lungs).measured.iter().any(|m| m.rule == "missing-slices");
+        assert!(looked(&scan));
+        scan.transfer_syntax = "1.2.840.10008.1.2.1".into();
+        assert!(!looked(&scan));
     }
 
     #[test]
