@@ -1,14 +1,30 @@
 //! One way up for every volume: what networks have learned of left and right must not depend on a file's axis signs.
 
-use lungai_ct::{Geometry, Volume, VoxelPoint};
+use lungai_ct::{Geometry, LabelMap, Volume, VoxelPoint};
 use lungai_trace::implements;
+use ndarray::{Array3, ArrayView3};
 use std::borrow::Cow;
 
 /// The same voxels in the order of DICOM's axial slices: x towards the patient's left, y towards the back, z towards the
 /// head, as nearly as turning and mirroring whole axes can bring it. No voxel moves in the patient, none is interpolated.
 #[implements("FR-002", "R-001")]
 pub fn axial(volume: &Volume) -> Cow<'_, Volume> {
-    let geometry = volume.geometry();
+    match turned(volume.hu(), volume.geometry()) {
+        None => Cow::Borrowed(volume),
+        Some((hu, geometry)) => Cow::Owned(Volume::new(hu, geometry).expect("sizes turned alike")),
+    }
+}
+
+/// [`axial`] of labels.
+pub fn axial_labels(map: &LabelMap) -> Cow<'_, LabelMap> {
+    match turned(map.labels(), map.geometry()) {
+        None => Cow::Borrowed(map),
+        Some((labels, geometry)) => Cow::Owned(LabelMap::new(labels, geometry).expect("sizes turned alike")),
+    }
+}
+
+/// `None` where the axes are in order already.
+fn turned<T: Clone>(array: ArrayView3<'_, T>, geometry: &Geometry) -> Option<(Array3<T>, Geometry)> {
     let direction = geometry.direction();
     // For each patient axis x, y, z the index axis (of x-, y-, z-index) that runs along it, and its sign: the assignment
     // of the largest total cosine, so that no axis is taken twice.
@@ -17,15 +33,15 @@ pub fn axial(volume: &Volume) -> Cow<'_, Volume> {
     let along = ASSIGNMENTS.into_iter().max_by(|a, b| cosines(a).total_cmp(&cosines(b))).expect("six");
     let backwards: [bool; 3] = std::array::from_fn(|patient| direction[along[patient]][patient] < 0.0);
     if along == [0, 1, 2] && backwards == [false; 3] {
-        return Cow::Borrowed(volume);
+        return None;
     }
     // Array axis 0 is the z-index (number 2 of the directions), array axis 2 the x-index (number 0).
     let array_axes = [2 - along[2], 2 - along[1], 2 - along[0]];
-    let mut hu = volume.hu().permuted_axes(array_axes);
+    let mut array = array.permuted_axes(array_axes);
     let mut corner = [0.0; 3];
     for (array_axis, patient) in [2, 1, 0].into_iter().enumerate() {
         if backwards[patient] {
-            hu.invert_axis(ndarray::Axis(array_axis));
+            array.invert_axis(ndarray::Axis(array_axis));
             corner[array_axes[array_axis]] = (geometry.size()[array_axes[array_axis]] - 1) as f64;
         }
     }
@@ -40,7 +56,7 @@ pub fn axial(volume: &Volume) -> Cow<'_, Volume> {
         }),
     )
     .expect("turned axes stay orthonormal");
-    Cow::Owned(Volume::new(hu.as_standard_layout().into_owned(), turned).expect("sizes turned alike"))
+    Some((array.as_standard_layout().into_owned(), turned))
 }
 
 #[cfg(test)]
@@ -48,7 +64,6 @@ mod tests {
     use super::*;
     use lungai_ct::{Spacing, VoxelIndex, WorldPoint};
     use lungai_trace::verifies;
-    use ndarray::Array3;
 
     /// A volume of directions `d` (of x-, y- and z-index) in which every voxel is different.
     fn volume(d: [[f64; 3]; 3]) -> Volume {

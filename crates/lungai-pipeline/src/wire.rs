@@ -12,6 +12,19 @@ pub struct QualityJson {
     pub verdict: &'static str,
     /// What is notable, with measured value and limit.
     pub findings: Vec<QualityFindingJson>,
+    /// Every value that was measured, also within its limits.
+    pub measured: Vec<MeasuredJson>,
+}
+
+/// One entry of `quality.measured`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MeasuredJson {
+    /// The rule that looks at it.
+    pub rule: &'static str,
+    /// As measured.
+    pub value: f64,
+    /// Its unit.
+    pub unit: &'static str,
 }
 
 /// One entry of `quality.findings`.
@@ -156,7 +169,9 @@ impl From<&quality::Quality> for QualityJson {
             unit: finding.unit.to_string(),
             verdict: finding.verdict.name(),
         });
-        Self { verdict: quality.verdict.name(), findings: findings.collect() }
+        let measured = quality.measured.iter();
+        let measured = measured.map(|m| MeasuredJson { rule: m.rule, value: m.value, unit: m.unit });
+        Self { verdict: quality.verdict.name(), findings: findings.collect(), measured: measured.collect() }
     }
 }
 
