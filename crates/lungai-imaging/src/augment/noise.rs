@@ -93,27 +93,43 @@ impl Noise {
     }
 }
 
+/// Pairs of numbers worked on together.
+const BUNCH: usize = 16;
+
 /// Standard normal numbers by Box and Muller (1958): cosines in the first half of the row, sines in the second.
 fn white(key: u64, row: &mut [f32]) {
-    let (first, second) = (key as u32, (key >> 32) as u32);
     let half = row.len().div_ceil(2);
     let (cosines, sines) = row.split_at_mut(half);
-    let pair = |i: u32| {
-        let a = scramble(i.wrapping_mul(0x9E37_79B9).wrapping_add(first));
-        let b = scramble(a.wrapping_add(second));
+    let mut first = 0u32;
+    for (bunch, cosines) in cosines.chunks_mut(BUNCH).enumerate() {
+        let (cos, sin) = pairs(key, first);
+        cosines.copy_from_slice(&cos[..cosines.len()]);
+        // An odd row has one sine less.
+        let (from, n) = (bunch * BUNCH, sines.len());
+        let sines = &mut sines[from.min(n)..(from + BUNCH).min(n)];
+        sines.copy_from_slice(&sin[..sines.len()]);
+        first = first.wrapping_add(BUNCH as u32);
+    }
+}
+
+/// The pairs from `first` on.
+#[inline(always)]
+fn pairs(key: u64, first: u32) -> ([f32; BUNCH], [f32; BUNCH]) {
+    let (one, other) = (key as u32, (key >> 32) as u32);
+    let (mut cosines, mut sines) = ([0f32; BUNCH], [0f32; BUNCH]);
+    for k in 0..BUNCH {
+        let a = scramble(first.wrapping_add(k as u32).wrapping_mul(0x9E37_79B9).wrapping_add(one));
+        let b = scramble(a.wrapping_add(other));
         // In 2^-24..=1 and 0..1. Conversions of signed numbers are the fast ones.
         let u = ((a >> 8) as i32 as f32 + 1.0) * (1.0 / 16_777_216.0);
         let turns = (b >> 8) as i32 as f32 * (1.0 / 16_777_216.0);
-        let radius = (-2.0 * LN_2 * log2(u)).max(0.0).sqrt();
+        let square = -2.0 * LN_2 * log2(u);
+        let radius = if square > 0.0 { square } else { 0.0 }.sqrt();
         let (cos, sin) = cos_sin_turns(turns);
-        (radius * cos, radius * sin)
-    };
-    for (i, (cosine, sine)) in cosines.iter_mut().zip(sines.iter_mut()).enumerate() {
-        (*cosine, *sine) = pair(i as u32);
+        cosines[k] = radius * cos;
+        sines[k] = radius * sin;
     }
-    if sines.len() < half {
-        cosines[half - 1] = pair(half as u32 - 1).0;
-    }
+    (cosines, sines)
 }
 
 /// C. Wellons' `lowbias32`: every bit of the input changes half of the output's.
