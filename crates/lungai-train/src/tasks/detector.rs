@@ -9,7 +9,7 @@ use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{AIR_HU, Spacing, Volume, VoxelPoint};
 use lungai_datasets::{Case, Manifest, Split};
-use lungai_imaging::augment::{AugmentConfig, Augmentation};
+use lungai_imaging::augment::{self, AugmentConfig, Augmentation};
 use lungai_imaging::{axial, blobs, normalise, resample, resample_labels};
 use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
@@ -180,10 +180,17 @@ impl Task for DetectorTask {
         let cells = [edge / STRIDE; 3];
         let (mut values, mut class, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
         let intensity = AugmentConfig {
-            offset_hu: f64::from(self.training.shift_hu),
-            noise_hu: self.training.noise_hu,
-            ..AugmentConfig::NONE
+            // White noise, as large as configured on patches of this spacing.
+            noise: Some(augment::Noise {
+                probability: 1.0,
+                kernels: vec![augment::NoiseKernel::White],
+                sd_hu: [0.0, self.training.noise_hu],
+                dose: [1.0, 1.0],
+                slice_mm: self.config.spacing_mm,
+            }),
+            ..AugmentConfig::random_brightness(1.0, f64::from(self.training.shift_hu))
         };
+        let spacing = Spacing::new([self.config.spacing_mm; 3])?;
         for _ in 0..self.training.batch {
             let (scan, centre) = self.place(rng);
             let start = centre.map(|c| c.round() as isize - edge as isize / 2);
@@ -192,7 +199,7 @@ impl Task for DetectorTask {
             let outside = f32::from(AIR_HU);
             cut(scan.volume.hu(), start, edge, symmetry, |hu| hu.map_or(outside, f32::from), &mut hu);
             let cube = Array3::from_shape_vec([edge; 3], hu).expect("a cube was cut");
-            let cube = Augmentation::draw(&intensity, rng.random()).image(&cube, outside);
+            let cube = Augmentation::draw(&intensity, rng.random()).image(&cube, spacing, outside);
             values.extend(cube.iter().map(|hu| normalise(*hu, self.config.window_hu)));
             let moved = |spheres: &[Sphere]| -> Vec<Sphere> {
                 let here = |s: &Sphere| std::array::from_fn(|i| s.centre[i] - start[i] as f64);
