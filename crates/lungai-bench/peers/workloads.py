@@ -368,6 +368,112 @@ def shape(detail, peer, folder, threads):
     return radiomics.__version__, work
 
 
+# Augmentation of a patch and its mask; boxes are carried by none of the peers.
+
+
+def augment(detail, peer, folder, threads):
+    patch = raw(folder, "patch.raw", np.float32, PATCH)
+    mask = raw(folder, "patch_mask.raw", np.uint8, PATCH)
+    angle, magnification = np.deg2rad(20.0), 1.1
+    fixed = detail == "affine"
+    if peer == "scipy":
+        from scipy import ndimage
+
+        c, s = np.cos(angle), np.sin(angle)
+        back = np.array([[1, 0, 0], [0, c, s], [0, -s, c]]) / magnification  # z, y, x of the output to the input
+        centre = (np.array(PATCH) - 1) / 2
+
+        def work():
+            offset = centre - back @ centre
+            image = ndimage.affine_transform(patch, back, offset, order=1, mode="grid-constant")
+            labels = ndimage.affine_transform(mask, back, offset, order=0)
+            return {"hu": image, "voxels": image.size + labels.size}
+
+        return installed("scipy"), work
+
+    import torch
+
+    torch.set_num_threads(threads)
+    image, labels = torch.from_numpy(patch)[None], torch.from_numpy(mask)[None]
+
+    def result(image, labels):
+        out = {"voxels": image.numel() + labels.numel()}
+        if fixed:
+            out["hu"] = image[0].numpy()
+        return out
+
+    if peer == "batchgeneratorsv2":
+        from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, ContrastTransform
+        from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+        from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+        from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+        from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+        from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+        from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+
+        # It turns the output's grid, so the contents turn the other way.
+        rotation = (lambda image, dim: AROUND_Z[dim] * angle) if fixed else (-0.52, 0.52)
+        scaling = (1 / magnification,) * 2 if fixed else (0.7, 1.4)
+        steps = [SpatialTransform(PATCH, 0, False, p_elastic_deform=0.0 if fixed else 1.0, p_rotation=1, rotation=rotation, p_scaling=1, scaling=scaling, p_synchronize_scaling_across_axes=1)]
+        if detail == "full":
+            every = {"synchronize_channels": False, "p_per_channel": 1}
+            steps += [
+                GaussianBlurTransform(blur_sigma=(0.5, 1.0), synchronize_axes=False, **every),
+                GaussianNoiseTransform(noise_variance=(100, 900), p_per_channel=1, synchronize_channels=True),
+                ContrastTransform(contrast_range=BGContrast((0.75, 1.25)), preserve_range=True, **every),
+                SimulateLowResolutionTransform(scale=(0.5, 1), synchronize_axes=True, ignore_axes=(1, 2), allowed_channels=None, **every),
+                GammaTransform(gamma=BGContrast((0.7, 1.5)), p_invert_image=0, p_retain_stats=1, **every),
+            ]
+        transform = ComposeTransforms(steps)
+
+        def work():
+            out = transform(image=image.clone(), segmentation=labels.to(torch.int16))
+            return result(out["image"], out["segmentation"])
+
+        return installed("batchgeneratorsv2"), work
+    if peer == "MONAI":
+        import monai.transforms as m
+
+        keys, modes = ["image", "label"], ("bilinear", "nearest")
+        if fixed:
+            steps = [m.Affined(keys, rotate_params=(-angle, 0.0, 0.0), scale_params=(1 / magnification,) * 3, mode=modes, padding_mode="zeros")]
+        else:
+            steps = [m.Rand3DElasticd(keys, sigma_range=(5, 8), magnitude_range=(50, 150), prob=1, rotate_range=(0.52,) * 3, scale_range=(0.3,) * 3, mode=modes, padding_mode="zeros")]
+        if detail == "full":
+            steps += [
+                m.RandGaussianSmoothd("image", prob=1, sigma_x=(0.5, 1), sigma_y=(0.5, 1), sigma_z=(0.5, 1)),
+                m.RandGaussianNoised("image", prob=1, std=30),
+                m.RandScaleIntensityd("image", factors=0.25, prob=1),
+                m.RandSimulateLowResolutiond("image", prob=1, zoom_range=(0.5, 1)),
+                m.RandAdjustContrastd("image", prob=1, gamma=(0.7, 1.5)),
+            ]
+        transform = m.Compose(steps)
+
+        def work():
+            out = transform({"image": image, "label": labels})
+            return result(torch.as_tensor(out["image"]), torch.as_tensor(out["label"]))
+
+        return installed("monai"), work
+    import torchio
+
+    if fixed:
+        steps = [torchio.Affine(scales=magnification, degrees=(np.rad2deg(angle), 0, 0), translation=0, default_pad_value=0)]
+    else:
+        steps = [torchio.RandomAffine(scales=(0.7, 1.4), degrees=30, default_pad_value=0), torchio.RandomElasticDeformation(num_control_points=7, max_displacement=5, locked_borders=2)]
+    if detail == "full":
+        steps += [torchio.RandomBlur((0.5, 1)), torchio.RandomNoise(std=(10, 30)), torchio.RandomAnisotropy(axes=(0,), downsampling=(1, 2)), torchio.RandomGamma(log_gamma=(-0.3, 0.3))]
+    transform = torchio.Compose(steps)
+
+    def work():
+        subject = torchio.Subject(image=torchio.ScalarImage(tensor=image), mask=torchio.LabelMap(tensor=labels))
+        out = transform(subject)
+        return result(out.image.data, out.mask.data)
+
+    return installed("torchio"), work
+
+
+AROUND_Z = (-1.0, 0.0, 0.0)
+
 # Series.
 
 

@@ -43,7 +43,11 @@ pub fn compare(how: Compare, ours: (&Path, &Saved), peer: (&Path, &Saved)) -> an
             let (a, b) = both(array)?;
             let (a, b) = (numbers(&a), numbers(&b));
             same_length(a.len(), b.len())?;
-            let differ = a.iter().zip(&b).filter(|(a, b)| !((*a - *b).abs() <= by)).count();
+            let differ = a
+                .iter()
+                .zip(&b)
+                .filter(|(a, b)| (*a - *b).abs().partial_cmp(&by).is_none_or(std::cmp::Ordering::is_gt))
+                .count();
             at_most(format!("share of voxels that differ by more than {by}"), differ as f64 / a.len() as f64, share)
         }
         Compare::Components { array } => {
@@ -59,7 +63,7 @@ pub fn compare(how: Compare, ours: (&Path, &Saved), peer: (&Path, &Saved)) -> an
                 let Some(other) = peer.1.numbers.get(name) else { continue };
                 compared += 1;
                 let off = (value - other).abs() / other.abs().max(1e-12);
-                if !(off <= worst.1) {
+                if off.is_nan() || off > worst.1 {
                     worst = (name.clone(), off);
                 }
             }

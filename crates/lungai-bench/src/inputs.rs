@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Raised when an input changes, so that old ones are made anew.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// Voxels of the scan, `[z, y, x]`.
 pub const SIZE: [usize; 3] = [300, 512, 512];
@@ -70,7 +70,8 @@ pub fn make(folder: &Path, with_series: bool) -> anyhow::Result<()> {
     let part = hu.slice(s![z..z + nz, y..y + ny, x..x + nx]);
     save_i16(&data.join("part.raw"), part.iter())?;
     let patch = hu.slice(s![z..z + PATCH, y..y + PATCH, x..x + PATCH]);
-    let floats: Vec<u8> = patch.iter().flat_map(|hu| f32::from(*hu).to_le_bytes()).collect();
+    // Above the air: what no program finds outside of the patch is 0 for all of them.
+    let floats: Vec<u8> = patch.iter().flat_map(|hu| (f32::from(*hu) + 1024.0).to_le_bytes()).collect();
     fs::write(data.join("patch.raw"), floats)?;
     let tissue: Vec<u8> = patch.iter().map(|hu| u8::from(*hu > -410)).collect();
     fs::write(data.join("patch_mask.raw"), tissue)?;
@@ -97,6 +98,12 @@ pub fn chest(folder: &Path) -> anyhow::Result<Volume> {
 /// Signed 16-bit voxels.
 pub fn i16s(folder: &Path, name: &str, size: [usize; 3]) -> anyhow::Result<Array3<i16>> {
     let values = bytes(folder, name)?.as_chunks().0.iter().map(|b| i16::from_le_bytes(*b)).collect();
+    Ok(Array3::from_shape_vec(size, values)?)
+}
+
+/// Floating-point voxels.
+pub fn f32s(folder: &Path, name: &str, size: [usize; 3]) -> anyhow::Result<Array3<f32>> {
+    let values = bytes(folder, name)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     Ok(Array3::from_shape_vec(size, values)?)
 }
 

@@ -125,8 +125,7 @@ impl<'a> Frames<'a> {
     /// [`DicomError`] where compressed data are damaged.
     #[implements("FR-001")]
     pub fn stored(&self, frame: u32) -> Result<Vec<i32>, DicomError> {
-        let mut values = Vec::with_capacity(self.values_per_frame());
-        self.each(frame, |value| values.push(value))?;
+        let mut values = self.each(frame, |value| value)?;
         let native = matches!(self.structure.pixels, Pixels::Native { .. });
         if native && self.layout.planar && self.layout.samples > 1 {
             let samples = usize::from(self.layout.samples);
@@ -141,18 +140,23 @@ impl<'a> Frames<'a> {
     /// # Errors
     /// As [`Frames::stored`] and [`Rescale::of`].
     pub fn hu(&self, frame: u32, plane: &Plane, lut: Option<&ModalityLut>) -> Result<Vec<i16>, DicomError> {
-        let rescale = Rescale::of(plane, lut)?;
-        let mut values = Vec::with_capacity(self.values_per_frame());
-        self.each(frame, |value| values.push(rescale.hu(value)))?;
-        Ok(values)
+        match Rescale::of(plane, lut)? {
+            // Nearly every CT: in whole numbers the same, ten times as fast.
+            Rescale::Linear { slope: 1.0, intercept } if intercept.fract() == 0.0 && intercept.abs() < 1e9 => {
+                let offset = intercept as i32;
+                let hu = move |v: i32| v.saturating_add(offset).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+                self.each(frame, hu)
+            }
+            rescale => self.each(frame, |value| rescale.hu(value)),
+        }
     }
 
     fn values_per_frame(&self) -> usize {
         self.layout.rows as usize * self.layout.columns as usize * usize::from(self.layout.samples)
     }
 
-    /// Calls `take` with each stored value of a frame, in the order of the file.
-    fn each(&self, frame: u32, take: impl FnMut(i32)) -> Result<(), DicomError> {
+    /// What `take` makes of each stored value of a frame, in the order of the file.
+    fn each<T>(&self, frame: u32, take: impl Fn(i32) -> T) -> Result<Vec<T>, DicomError> {
         let layout = self.layout;
         let count = self.values_per_frame();
         let bytes_per_value = usize::from(layout.allocated / 8);
@@ -163,8 +167,7 @@ impl<'a> Frames<'a> {
                 // Frames follow each other without padding to whole bytes.
                 let first = frame as usize * count;
                 let packed = &data[bytes.clone()];
-                (first..first + count).map(|bit| i32::from(packed[bit / 8] >> (bit % 8) & 1)).for_each(take);
-                Ok(())
+                Ok((first..first + count).map(|bit| take(i32::from(packed[bit / 8] >> (bit % 8) & 1))).collect())
             }
             Pixels::Native { bytes, words } => {
                 let start = bytes.start + frame as usize * count * bytes_per_value;
@@ -238,7 +241,12 @@ impl<'a> Frames<'a> {
     }
 }
 
-fn each_value(bytes: &[u8], layout: &Layout, big_endian: bool, mut take: impl FnMut(i32)) -> Result<(), DicomError> {
+fn each_value<T>(
+    bytes: &[u8],
+    layout: &Layout,
+    big_endian: bool,
+    take: impl Fn(i32) -> T,
+) -> Result<Vec<T>, DicomError> {
     let &Layout { allocated, stored, high_bit, signed, .. } = layout;
     let shift = u32::from(high_bit + 1 - stored);
     let spare = 32 - u32::from(stored);
@@ -247,19 +255,22 @@ fn each_value(bytes: &[u8], layout: &Layout, big_endian: bool, mut take: impl Fn
         let top = (raw >> shift) << spare;
         if signed { (top as i32) >> spare } else { (top >> spare) as i32 }
     };
-    match allocated {
-        8 => bytes.iter().for_each(|byte| take(value(u32::from(*byte)))),
-        16 => {
-            let two = if big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
-            bytes.as_chunks().0.iter().for_each(|b| take(value(u32::from(two(*b)))));
+    // The commonest layout needs no shifts, and without a choice in the loop it is vectorised.
+    if (allocated, stored, signed, big_endian) == (16, 16, true, false) {
+        return Ok(bytes.as_chunks().0.iter().map(|b| take(i32::from(i16::from_le_bytes(*b)))).collect());
+    }
+    Ok(match allocated {
+        8 => bytes.iter().map(|byte| take(value(u32::from(*byte)))).collect(),
+        16 if big_endian => {
+            bytes.as_chunks().0.iter().map(|b| take(value(u32::from(u16::from_be_bytes(*b))))).collect()
         }
+        16 => bytes.as_chunks().0.iter().map(|b| take(value(u32::from(u16::from_le_bytes(*b))))).collect(),
         32 if signed || stored < 32 => {
             let four = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
-            bytes.as_chunks().0.iter().for_each(|b| take(value(four(*b))));
+            bytes.as_chunks().0.iter().map(|b| take(value(four(*b)))).collect()
         }
         _ => return Err(DicomError::PixelLayout { allocated, stored, high_bit }),
-    }
-    Ok(())
+    })
 }
 
 /// Which fragments make up which frame: one each, else by the offset table, else, where that is missing or wrong, each
@@ -466,8 +477,7 @@ mod tests {
     use lungai_trace::verifies;
 
     fn unpack(bytes: &[u8], layout: &Layout, big_endian: bool) -> Result<Vec<i32>, DicomError> {
-        let mut values = Vec::new();
-        each_value(bytes, layout, big_endian, |value| values.push(value)).map(|()| values)
+        each_value(bytes, layout, big_endian, |value| value)
     }
 
     fn layout(rows: u32, columns: u32, allocated: u16, stored: u16, signed: bool) -> Layout {

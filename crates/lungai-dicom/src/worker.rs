@@ -9,6 +9,7 @@
 use crate::header::Header;
 use crate::job::{self, Source};
 use crate::{DicomError, Limits};
+use bytemuck::{NoUninit, Pod};
 use lungai_trace::implements;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -60,9 +61,9 @@ macro_rules! worker_in_tests {
 pub(crate) enum Want {
     /// A file's header, or an archive's table of contents.
     Header,
-    /// Header, then all frames in HU as `i16` little endian.
+    /// Header, then all frames in HU as `i16`.
     Hu,
-    /// Header, then all frames' stored values as `i32` little endian.
+    /// Header, then all frames' stored values as `i32`.
     Stored,
 }
 
@@ -142,8 +143,8 @@ fn serve() -> i32 {
 fn send(output: &mut impl Write, part: Part) -> std::io::Result<()> {
     match part {
         Part::Head(reply) => send_message(output, &Ok::<_, DicomError>(reply)),
-        Part::Hu(values) => send_values(output, values, |v| v.to_le_bytes()),
-        Part::Stored(values) => send_values(output, values, |v| v.to_le_bytes()),
+        Part::Hu(values) => send_values(output, values),
+        Part::Stored(values) => send_values(output, values),
     }
 }
 
@@ -153,19 +154,10 @@ fn send_message(output: &mut impl Write, message: &impl Serialize) -> std::io::R
     output.write_all(&text)
 }
 
-fn send_values<T: Copy, const N: usize>(
-    output: &mut impl Write,
-    values: &[T],
-    bytes: fn(T) -> [u8; N],
-) -> std::io::Result<()> {
+/// In the machine's byte order: both processes run the same program on it.
+fn send_values(output: &mut impl Write, values: &[impl NoUninit]) -> std::io::Result<()> {
     output.write_all(&[FRAME])?;
-    let mut buffer = Vec::with_capacity(32 << 10);
-    for chunk in values.chunks((32 << 10) / N) {
-        buffer.clear();
-        chunk.iter().for_each(|value| buffer.extend_from_slice(&bytes(*value)));
-        output.write_all(&buffer)?;
-    }
-    Ok(())
+    output.write_all(bytemuck::cast_slice(values))
 }
 
 /// Calls a parser or decoder of others, which may panic on damaged input.
@@ -231,15 +223,20 @@ impl Worker {
         }
         let mut command = Command::new("/proc/self/exe");
         command.env_clear().env(FLAG, "1").env("MALLOC_ARENA_MAX", "1");
-        // What a decoder frees goes back at once: the next file has the same allowance.
-        command.env("MALLOC_MMAP_THRESHOLD_", "262144").env("MALLOC_TRIM_THRESHOLD_", "262144");
+        // What a decoder frees goes back, but for some MiB that the next slice needs again: the next file has the same
+        // allowance.
+        command.env("MALLOC_MMAP_THRESHOLD_", "1048576").env("MALLOC_TRIM_THRESHOLD_", "8388608");
         if let Some(libraries) = std::env::var_os("LD_LIBRARY_PATH") {
             command.env("LD_LIBRARY_PATH", libraries); // else a dynamically linked program may not start
         }
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = started.map_err(|error| DicomError::WorkerStart { kind: error.kind().to_string() })?;
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(orders), Some(replies)) => Ok(Self { child, orders, replies }),
+            (Some(orders), Some(replies)) => {
+                // A whole slice fits: the child goes on while the parent copies. A smaller pipe is only slower.
+                let _ = rustix::pipe::fcntl_setpipe_size(&replies, 1 << 20);
+                Ok(Self { child, orders, replies })
+            }
             _ => Err(DicomError::WorkerStart { kind: "no pipe".to_owned() }),
         }
     }
@@ -347,12 +344,12 @@ impl Pixels<'_> {
 
     /// Reads the next frame of HU.
     pub fn hu(&mut self, values: &mut [i16]) -> Result<(), Failure> {
-        self.frame(values, i16::from_le_bytes)
+        self.frame(values)
     }
 
     /// Reads the next frame of stored values.
     pub fn stored(&mut self, values: &mut [i32]) -> Result<(), Failure> {
-        self.frame(values, i32::from_le_bytes)
+        self.frame(values)
     }
 
     /// Frames not yet read.
@@ -360,8 +357,9 @@ impl Pixels<'_> {
         self.frames
     }
 
-    fn frame<const N: usize, T>(&mut self, values: &mut [T], value: fn([u8; N]) -> T) -> Result<(), Failure> {
-        if self.frames == 0 || self.frame_bytes != (values.len() * N) as u64 {
+    fn frame(&mut self, values: &mut [impl Pod]) -> Result<(), Failure> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+        if self.frames == 0 || self.frame_bytes != bytes.len() as u64 {
             return Err(Failure::Fatal(DicomError::WorkerReply));
         }
         let mut kind = [0];
@@ -370,14 +368,7 @@ impl Pixels<'_> {
             self.frames = 0;
             return Err(Failure::Refused(self.message()?));
         }
-        let mut buffer = vec![0; (values.len() * N).min(256 << 10)];
-        for chunk in values.chunks_mut(buffer.len().max(N) / N) {
-            let bytes = &mut buffer[..chunk.len() * N];
-            self.fill(bytes)?;
-            for (slot, bytes) in chunk.iter_mut().zip(bytes.as_chunks::<N>().0) {
-                *slot = value(*bytes);
-            }
-        }
+        self.fill(bytes)?;
         self.frames -= 1;
         Ok(())
     }
