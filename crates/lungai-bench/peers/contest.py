@@ -25,6 +25,8 @@ def save(result, folder):
     folder.mkdir(parents=True, exist_ok=True)
     arrays, numbers = {}, {}
     for name, value in result.items():
+        if name.startswith("_"):
+            continue  # what must live as long as an array that is a view of it
         if not isinstance(value, np.ndarray):
             numbers[name] = float(value)
             continue

@@ -16,6 +16,13 @@ def raw(folder, name, dtype, size):
     return np.fromfile(folder / "data" / name, dtype=dtype).reshape(size)
 
 
+def seen(name, image):
+    """A SimpleITK image as an array without a copy."""
+    import SimpleITK as sitk
+
+    return {name: sitk.GetArrayViewFromImage(image), "_image": image}
+
+
 def prepare(workload, peer, folder, threads):
     kind, _, detail = workload.partition("-")
     return globals()[kind](detail, peer, folder, threads)
@@ -42,16 +49,13 @@ def resample(detail, peer, folder, threads):
         image = sitk.GetImageFromArray(hu)
         image.SetSpacing(SPACING[::-1])
         interpolator = {0: sitk.sitkNearestNeighbor, 1: sitk.sitkLinear, 3: sitk.sitkBSpline3}[order]
-        # On integers SimpleITK rounds by itself; the spline needs floating point in between.
-        source = sitk.Cast(image, sitk.sitkFloat32) if order == 3 else image
 
         def work():
-            moved = source
+            moved = image
             if detail == "antialias":
                 moved = sitk.SmoothingRecursiveGaussian(image, [0.5 * max(1.0 - s, 0.0) + 1e-3 for s in SPACING[::-1]])
-            out = sitk.Resample(moved, size[::-1], sitk.Transform(), interpolator, first[::-1], (1, 1, 1), image.GetDirection(), -1024, sitk.sitkFloat32 if order else sitk.sitkInt16)
-            values = sitk.GetArrayFromImage(out)
-            return {"hu": values if order == 0 else np.floor(values + np.float32(0.5)).clip(-32768, 32767).astype(np.int16)}
+            # To integers it cuts the fraction off: within 1 HU of rounding.
+            return seen("hu", sitk.Resample(moved, size[::-1], sitk.Transform(), interpolator, first[::-1], (1, 1, 1), image.GetDirection(), -1024, sitk.sitkInt16))
 
         return installed("SimpleITK"), work
     if peer == "scipy":
@@ -61,8 +65,8 @@ def resample(detail, peer, folder, threads):
             # Beyond the outer voxel centres (half a voxel) the nearest voxel is repeated, as we do; splines mirror.
             mode = "mirror" if order == 3 else "nearest"
             matrix = [1.0 / s for s in SPACING]
-            out = ndimage.affine_transform(hu, matrix, [f / s for f, s in zip(first, SPACING)], size, output=np.float32, order=order, mode=mode)
-            return {"hu": np.floor(out + np.float32(0.5)).clip(-32768, 32767).astype(np.int16)}
+            offset = [f / s for f, s in zip(first, SPACING)]
+            return {"hu": ndimage.affine_transform(hu, matrix, offset, size, output=np.int16, order=order, mode=mode)}
 
         return installed("scipy"), work
     if peer == "scikit-image":
@@ -131,7 +135,7 @@ def label(detail, peer, folder, threads):
             shape = sitk.LabelShapeStatisticsImageFilter()
             shape.ComputePerimeterOff()
             shape.Execute(labels)
-            return {"labels": sitk.GetArrayFromImage(labels), "components": shape.GetNumberOfLabels()}
+            return {**seen("labels", labels), "components": shape.GetNumberOfLabels()}
 
         return installed("SimpleITK"), work
     from scipy import ndimage
@@ -163,7 +167,7 @@ def dilate(detail, peer, folder, threads):
         import SimpleITK as sitk
 
         image = sitk.GetImageFromArray(mask.astype(np.uint8))
-        return installed("SimpleITK"), lambda: {"mask": sitk.GetArrayFromImage(sitk.BinaryDilate(image, [2, 2, 2], sitk.sitkBox))}
+        return installed("SimpleITK"), lambda: seen("mask", sitk.BinaryDilate(image, [2, 2, 2], sitk.sitkBox))
     from scipy import ndimage
 
     return installed("scipy"), lambda: {"mask": ndimage.binary_dilation(mask, np.ones((5, 5, 5), bool))}
@@ -182,10 +186,18 @@ def close(detail, peer, folder, threads):
             grown = sitk.SignedMaurerDistanceMap(image, False, True, False)
             dilated = grown <= squared
             inner = sitk.SignedMaurerDistanceMap(dilated == 0, False, True, False)
-            return {"mask": sitk.GetArrayFromImage(inner > squared)}
+            return seen("mask", inner > squared)
 
         return installed("SimpleITK"), work
     from scipy import ndimage
+
+    if peer == "scipy-distance":
+
+        def work():
+            near = ndimage.distance_transform_edt(~mask) <= radius + 1e-6
+            return {"mask": ndimage.distance_transform_edt(near) > radius + 1e-6}
+
+        return installed("scipy"), work
 
     def work():
         element = ball(radius)
@@ -205,7 +217,7 @@ def fill(detail, peer, folder, threads):
         import SimpleITK as sitk
 
         image = sitk.GetImageFromArray(tissue.astype(np.uint8))
-        return installed("SimpleITK"), lambda: {"mask": sitk.GetArrayFromImage(sitk.BinaryFillhole(image, False))}
+        return installed("SimpleITK"), lambda: seen("mask", sitk.BinaryFillhole(image, False))
     from scipy import ndimage
 
     def work():
@@ -236,7 +248,7 @@ def distance(detail, peer, folder, threads):
 
         def work():
             out = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
-            return {"mm": np.maximum(sitk.GetArrayFromImage(out), 0.0)}
+            return seen("mm", sitk.Clamp(out, lowerBound=0.0))
 
         return installed("SimpleITK"), work
     from scipy import ndimage
@@ -254,7 +266,7 @@ def gaussian(detail, peer, folder, threads):
         import SimpleITK as sitk
 
         image = sitk.GetImageFromArray(hu)
-        return installed("SimpleITK"), lambda: {"hu": sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(sitk.Cast(image, sitk.sitkFloat32), 2.0))}
+        return installed("SimpleITK"), lambda: seen("hu", sitk.SmoothingRecursiveGaussian(sitk.Cast(image, sitk.sitkFloat32), 2.0))
     from scipy import ndimage
 
     return installed("scipy"), lambda: {"hu": ndimage.gaussian_filter(hu, 2.0, output=np.float32, mode="nearest")}
@@ -286,7 +298,7 @@ def lungs(detail, peer, folder, threads):
             parts = sitk.RelabelComponent(sitk.ConnectedComponent(inside))
             lungs = (parts == 1) + (parts == 2)
             closed = sitk.BinaryMorphologicalClosing(lungs > 0, [11, 11, 6], sitk.sitkBall)
-            return {"mask": sitk.GetArrayFromImage(closed)}
+            return seen("mask", closed)
 
         return installed("SimpleITK"), work
     from scipy import ndimage
@@ -484,7 +496,7 @@ def read(detail, peer, folder, threads):
 
         def work():
             names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
-            return {"hu": sitk.GetArrayFromImage(sitk.ReadImage(names)).astype(np.int16)}
+            return seen("hu", sitk.ReadImage(names, sitk.sitkInt16))
 
         return installed("SimpleITK"), work
     import pydicom
@@ -492,7 +504,10 @@ def read(detail, peer, folder, threads):
     def work():
         slices = [pydicom.dcmread(file) for file in path.iterdir()]
         slices.sort(key=lambda d: float(d.ImagePositionPatient[2]))
-        hu = np.stack([d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in slices])
-        return {"hu": np.floor(hu + 0.5).astype(np.int16)}
+        hu = np.empty((len(slices), slices[0].Rows, slices[0].Columns), np.int16)
+        for out, dataset in zip(hu, slices):
+            np.multiply(dataset.pixel_array, int(dataset.RescaleSlope), out=out, casting="unsafe")
+            out += int(dataset.RescaleIntercept)
+        return {"hu": hu}
 
     return installed("pydicom"), work

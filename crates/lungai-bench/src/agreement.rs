@@ -17,6 +17,8 @@ pub enum Compare {
     Numbers { relative: f64 },
     /// Dice of the array's non-zero voxels: at least `dice`. For methods that need not agree voxel by voxel.
     Dice { array: &'static str, dice: f64 },
+    /// Not comparable, for this reason.
+    Not(&'static str),
 }
 
 /// The answer.
@@ -25,20 +27,39 @@ pub struct Agreement {
     pub measure: String,
     pub value: f64,
     pub bound: f64,
-    pub agrees: bool,
+    /// `None` where the results are not comparable: the measure then says why.
+    pub agrees: Option<bool>,
 }
 
 impl Agreement {
     pub fn json(&self) -> Value {
-        json!({ "measure": self.measure, "value": self.value, "bound": self.bound, "agrees": self.agrees })
+        match self.agrees {
+            Some(agrees) => {
+                json!({ "measure": self.measure, "value": self.value, "bound": self.bound, "agrees": agrees })
+            }
+            None => json!({ "measure": format!("not compared: {}", self.measure) }),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let answer = match self.agrees {
+            Some(true) => "agrees",
+            Some(false) => "DIFFERS",
+            None => return format!("not compared: {}", self.measure),
+        };
+        format!("{answer}: {} = {:.3e} (limit {:.3e})", self.measure, self.value, self.bound)
     }
 }
 
 /// Compares two saved results.
 pub fn compare(how: Compare, ours: (&Path, &Saved), peer: (&Path, &Saved)) -> anyhow::Result<Agreement> {
     let both = |name: &str| anyhow::Ok((ours.1.load(ours.0, name)?, peer.1.load(peer.0, name)?));
-    let at_most = |measure: String, value: f64, bound: f64| Agreement { measure, value, bound, agrees: value <= bound };
+    let at_most = |measure: String, value: f64, bound: f64| {
+        let agrees = Some(value <= bound);
+        Agreement { measure, value, bound, agrees }
+    };
     Ok(match how {
+        Compare::Not(why) => Agreement { measure: why.into(), value: f64::NAN, bound: f64::NAN, agrees: None },
         Compare::Differ { array, by, share } => {
             let (a, b) = both(array)?;
             let (a, b) = (numbers(&a), numbers(&b));
@@ -79,7 +100,7 @@ pub fn compare(how: Compare, ours: (&Path, &Saved), peer: (&Path, &Saved)) -> an
             let inside = |v: &[f64]| v.iter().filter(|v| **v > 0.0).count();
             let common = a.iter().zip(&b).filter(|(a, b)| **a > 0.0 && **b > 0.0).count();
             let value = 2.0 * common as f64 / (inside(&a) + inside(&b)).max(1) as f64;
-            Agreement { measure: "Dice".into(), value, bound: dice, agrees: value >= dice }
+            Agreement { measure: "Dice".into(), value, bound: dice, agrees: Some(value >= dice) }
         }
     })
 }
@@ -136,18 +157,18 @@ mod tests {
     fn components_agree_whatever_their_numbers() {
         let how = Compare::Components { array: "v" };
         let labels = |v: &[u32]| Values::U32(v.to_vec());
-        assert!(agreement(how, labels(&[0, 1, 1, 2]), labels(&[0, 7, 7, 3])).agrees);
-        assert!(!agreement(how, labels(&[0, 1, 1, 2]), labels(&[0, 7, 7, 7])).agrees);
-        assert!(!agreement(how, labels(&[0, 1, 1, 1]), labels(&[0, 7, 7, 3])).agrees);
-        assert!(!agreement(how, labels(&[0, 1]), labels(&[1, 1])).agrees);
+        assert!(agreement(how, labels(&[0, 1, 1, 2]), labels(&[0, 7, 7, 3])).agrees.unwrap());
+        assert!(!agreement(how, labels(&[0, 1, 1, 2]), labels(&[0, 7, 7, 7])).agrees.unwrap());
+        assert!(!agreement(how, labels(&[0, 1, 1, 1]), labels(&[0, 7, 7, 3])).agrees.unwrap());
+        assert!(!agreement(how, labels(&[0, 1]), labels(&[1, 1])).agrees.unwrap());
     }
 
     #[test]
     fn a_tolerated_share_may_differ() {
         let how = Compare::Differ { array: "v", by: 1.0, share: 0.25 };
         let one = agreement(how, Values::I16(vec![0, 5, 9, 9]), Values::I16(vec![1, 5, 9, 11]));
-        assert_eq!((one.value, one.agrees), (0.25, true));
-        assert!(!agreement(how, Values::F32(vec![f32::NAN]), Values::F32(vec![0.0])).agrees);
+        assert_eq!((one.value, one.agrees), (0.25, Some(true)));
+        assert!(!agreement(how, Values::F32(vec![f32::NAN]), Values::F32(vec![0.0])).agrees.unwrap());
     }
 
     #[test]
@@ -156,7 +177,7 @@ mod tests {
         let a = Output::numbers([("dice", 0.99), ("only ours", 1.0)]).save(x.path()).unwrap();
         let b = Output::numbers([("dice", 1.0)]).save(y.path()).unwrap();
         let found = compare(Compare::Numbers { relative: 0.02 }, (x.path(), &a), (y.path(), &b)).unwrap();
-        assert!(found.agrees && (found.value - 0.01).abs() < 1e-12);
+        assert!(found.agrees.unwrap() && (found.value - 0.01).abs() < 1e-12);
         let none = Output::default().save(y.path()).unwrap();
         assert!(compare(Compare::Numbers { relative: 1.0 }, (x.path(), &a), (y.path(), &none)).is_err());
     }

@@ -5,6 +5,7 @@
 //! its Hessian, high for balls and low for tubes and sheets. Candidates are the maxima of the Laplacian of
 //! Gaussian inside of the lungs.
 
+use crate::gaussian;
 use crate::morphology::dilate_mm;
 use crate::resample::{resample, resample_labels};
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelPoint, WorldPoint};
@@ -49,8 +50,9 @@ pub fn detect(volume: &Volume, lungs: &LabelMap) -> Vec<Blob> {
             .par_map_collect(|hu, gate| if *gate { f32::from(*hu).clamp(LUNG_HU, TISSUE_HU) } else { LUNG_HU });
         // Gaussians add up in squares: each scale starts from the one before.
         let (mut smooth, mut reached) = (tissue, 0.0f64);
+        let in_voxels = Spacing::new([1.0; 3]).expect("positive");
         for sigma in sigmas {
-            smooth = gaussian(&smooth, (sigma * sigma - reached * reached).sqrt());
+            smooth = gaussian(smooth.view(), in_voxels, (sigma * sigma - reached * reached).sqrt());
             reached = sigma;
             found.extend(maxima(&smooth, &inside, &grid, sigma));
         }
@@ -185,50 +187,6 @@ fn eigenvalues([zz, yy, xx, zy, zx, yx]: [f64; 6]) -> [f64; 3] {
     let high = mean + 2.0 * spread * angle.cos();
     let low = mean + 2.0 * spread * (angle + 2.0 * std::f64::consts::PI / 3.0).cos();
     [low, 3.0 * mean - high - low, high]
-}
-
-/// Gaussian smoothing, the border's values repeated outwards.
-fn gaussian(source: &Array3<f32>, sigma: f64) -> Array3<f32> {
-    let (nz, ny, nx) = source.dim();
-    let values = source.as_slice().expect("made in standard layout");
-    let radius = (3.0 * sigma).ceil() as usize;
-    let mut half: Vec<f32> = (0..=radius).map(|i| (-0.5 * (i as f64 / sigma).powi(2)).exp() as f32).collect();
-    let sum = half[0] + 2.0 * half[1..].iter().sum::<f32>();
-    half.iter_mut().for_each(|w| *w /= sum);
-
-    // z: one output slice is the weighted sum of source slices; then y by rows and x by voxels within the slice.
-    let mut out = Array3::<f32>::zeros((nz, ny, nx));
-    out.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(z, mut slice)| {
-        let mut plane = vec![0f32; ny * nx];
-        for k in 0..=2 * radius {
-            let from = (z + k).saturating_sub(radius).min(nz - 1);
-            let weight = half[k.abs_diff(radius)];
-            for (sum, v) in plane.iter_mut().zip(&values[from * ny * nx..(from + 1) * ny * nx]) {
-                *sum += weight * v;
-            }
-        }
-        let mut line = vec![0f32; nx + 2 * radius];
-        for (y, mut row) in slice.rows_mut().into_iter().enumerate() {
-            line.fill(0.0);
-            for k in 0..=2 * radius {
-                let from = (y + k).saturating_sub(radius).min(ny - 1) * nx;
-                let weight = half[k.abs_diff(radius)];
-                for (sum, v) in line[radius..radius + nx].iter_mut().zip(&plane[from..from + nx]) {
-                    *sum += weight * v;
-                }
-            }
-            let (left, right) = (line[radius], line[radius + nx - 1]);
-            line[..radius].fill(left);
-            line[radius + nx..].fill(right);
-            let row = row.as_slice_mut().expect("rows are contiguous");
-            row.iter_mut().zip(&line[radius..]).for_each(|(sum, v)| *sum = half[0] * v);
-            for k in 1..=radius {
-                let pairs = line[radius - k..].iter().zip(&line[radius + k..]);
-                row.iter_mut().zip(pairs).for_each(|(sum, (a, b))| *sum += half[k] * (a + b));
-            }
-        }
-    });
-    out
 }
 
 #[cfg(test)]

@@ -111,7 +111,8 @@ fn spread_across(mut plane: ArrayViewMut2<'_, bool>, reach: usize) {
 /// `mask` with every hole that has no way (over faces) to the array's border.
 pub fn fill_holes(mask: ArrayView3<'_, bool>) -> Array3<bool> {
     let (nz, ny, nx) = mask.dim();
-    let mut filled = Zip::from(mask).par_map_collect(|inside| !inside);
+    let mut filled = mask.as_standard_layout().into_owned();
+    filled.par_mapv_inplace(|inside| !inside);
     let gaps = Runs::of(filled.view(), Connectivity::Faces);
     gaps.keep(&mut filled, |gap| (0..3).any(|axis| gap.touches(axis, [nz, ny, nx])));
     filled.par_mapv_inplace(|open| !open);
@@ -208,5 +209,21 @@ mod tests {
         assert_eq!(fill_holes(shell.view()).iter().filter(|v| **v).count(), 125);
         shell[[1, 3, 3]] = false;
         assert_eq!(fill_holes(shell.view()), shell);
+    }
+
+    #[test]
+    fn an_array_turned_in_memory_has_the_same_shapes() {
+        let mut mask = Array3::from_elem((5, 6, 7), false);
+        mask.slice_mut(s![1..4, 1..5, 2..6]).fill(true);
+        mask[[2, 3, 3]] = false;
+        let turned = mask.view().permuted_axes([2, 0, 1]);
+        let check = |work: &dyn Fn(ArrayView3<'_, bool>) -> Array3<bool>| {
+            assert_eq!(work(turned), work(mask.view()).permuted_axes([2, 0, 1]));
+        };
+        check(&|mask| fill_holes(mask));
+        check(&|mask| dilate_mm(mask, unit(), 1.5));
+        check(&|mask| erode_mm(mask, unit(), 1.0));
+        check(&|mask| dilate_box(mask, [1; 3]));
+        check(&|mask| dilate_mm(mask, unit(), 30.0));
     }
 }

@@ -46,7 +46,8 @@ pub fn folded(first: i64, weights: [f32; 4], len: usize) -> (usize, [f32; 4], us
 
 /// Weights of the B-splines at each voxel, so that their sum goes through `values`.
 pub fn coefficients<T: Copy + Into<f32> + Send + Sync>(values: ArrayView3<'_, T>) -> Array3<f32> {
-    let mut out = Zip::from(values).par_map_collect(|v| (*v).into());
+    let mut out = Array3::zeros(values.raw_dim()); // in standard layout, whatever that of the values
+    Zip::from(&mut out).and(values).par_for_each(|out, v| *out = (*v).into());
     let arch = Arch::new();
     out.axis_iter_mut(Axis(1)).into_par_iter().for_each(|plane| arch.dispatch(|| filter(plane)));
     out.axis_iter_mut(Axis(0)).into_par_iter().for_each(|mut slice| {
