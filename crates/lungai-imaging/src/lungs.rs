@@ -19,6 +19,8 @@ use std::collections::BinaryHeap;
 const AIR_BELOW_HU: i16 = -410;
 /// Air without tissue: around the patient, in the trachea and in the gut. Lung tissue lies above it.
 const PURE_AIR_BELOW_HU: i16 = -950;
+/// Padding outside of the scan circle (-2000, -2048, -3024), which nobody measured; noise in air stays above.
+const UNMEASURED_BELOW_HU: i16 = -1500;
 /// Finer axes are worked on at this spacing.
 const WORK_MM: f64 = 2.0;
 /// A ball of this radius closes the border: vessels at the hilum and nodules on the pleura.
@@ -90,8 +92,8 @@ struct Coarse {
 fn segment_axial(work: &Volume) -> Coarse {
     let hu = work.hu();
     let spacing = work.geometry().spacing();
-    let air = hu.mapv(|v| v < AIR_BELOW_HU);
-    let room = enclosed_by_nothing(work, &air);
+    let air = hu.mapv(is_air);
+    let room = room_air(work);
     let inner = Zip::from(&air).and(&room).par_map_collect(|air, room| *air && !*room);
     let airways = airways(work, &inner);
     let walls = dilate_mm(airways.view(), spacing, 1.01 * spacing.zyx_mm()[1].max(2.0));
@@ -106,19 +108,20 @@ fn segment_axial(work: &Volume) -> Coarse {
     Coarse { labels, excluded }
 }
 
-/// Air that the body does not enclose: around the patient, in the corners of the scan circle, in the table. On the grid of
-/// `volume`, whose axes must be the patient's (x to the left, y to the back, z to the head).
-pub fn room_air(volume: &Volume) -> Array3<bool> {
-    enclosed_by_nothing(volume, &volume.hu().mapv(|hu| hu < AIR_BELOW_HU))
+fn is_air(hu: i16) -> bool {
+    (UNMEASURED_BELOW_HU..AIR_BELOW_HU).contains(&hu)
 }
 
-/// [`room_air`] of `air`. Lung that a narrow field of view cuts off reaches the sides of the slices, too, but has the
-/// body on the other sides.
-fn enclosed_by_nothing(work: &Volume, air: &Array3<bool>) -> Array3<bool> {
+/// Air that the body does not enclose (around the patient, in the table), and what was not measured. On the grid of `work`,
+/// whose axes must be the patient's (x to the left, y to the back, z to the head).
+///
+/// Lung that a narrow field of view cuts off reaches the sides of the slices, too, but has the body on the other sides.
+pub fn room_air(work: &Volume) -> Array3<bool> {
+    let air = work.hu().mapv(is_air);
     let size = work.geometry().size();
     let spacing = work.geometry().spacing();
     // Opening drops table tops, sheets and cables from the patient.
-    let tissue = air.mapv(|air| !air);
+    let tissue = work.hu().mapv(|hu| hu >= AIR_BELOW_HU);
     let thick = components(open_mm(tissue.view(), spacing, 5.0).view(), Connectivity::Faces);
     let body = thick.mask(|region| Some(region.label) == thick.largest().map(|r| r.label));
     let sides = enclosing_sides(&body);
@@ -131,12 +134,14 @@ fn enclosed_by_nothing(work: &Volume, air: &Array3<bool>) -> Array3<bool> {
             enclosed[*label as usize - 1] += usize::from(*sides);
         }
     }
-    found.mask(|region| {
+    let mut room = found.mask(|region| {
         let i = region.label as usize - 1;
         let sides = enclosed[i] as f64 / region.voxels as f64;
         let reaches_out = (1..3).any(|axis| region.touches(axis, size));
         sides < 1.5 || reaches_out && pure[i] > 0.5 && sides < 2.5
-    })
+    });
+    Zip::from(&mut room).and(work.hu()).par_for_each(|room, hu| *room |= *hu < UNMEASURED_BELOW_HU);
+    room
 }
 
 /// On how many of its four sides in the slice each voxel has the body, from none to all.
@@ -631,7 +636,7 @@ fn refine(volume: &Volume, work: &Volume, coarse: &Coarse) -> LabelMap {
     let (mut fine, grid) = resample_labels(&classes, volume.geometry()).into_parts();
     Zip::from(&mut fine).and(volume.hu()).par_for_each(|class, hu| {
         if *class > UNDECIDED {
-            *class = if *hu < AIR_BELOW_HU { *class - UNDECIDED } else { 0 };
+            *class = if is_air(*hu) { *class - UNDECIDED } else { 0 };
         }
     });
     LabelMap::new(fine, grid).expect("only labels changed")
@@ -706,6 +711,26 @@ mod tests {
         assert_eq!(lungs.volume_ml(Lung::Left as u8), 0.0);
         let dice = dice(&lungs, &chest.lungs(&right), Lung::Right as u8);
         assert!(dice > 0.95, "Dice {dice:.3}");
+    }
+
+    #[verifies("FR-003", "R-001")]
+    #[test]
+    fn lungs_that_a_scan_circle_cuts_stay_lungs() {
+        let grid = grid([2.5, 1.5, 1.5]);
+        let circle = |p: [f64; 3]| p[0].hypot(p[1]) < 100.0; // the lungs reach out to 120 mm
+        let at = |(z, y, x): (usize, usize, usize)| grid.to_world(VoxelPoint([z as f64, y as f64, x as f64])).0;
+        for padding in [-2000, -3024] {
+            let (mut hu, _) = Chest::plain().render(&grid).into_parts();
+            hu.indexed_iter_mut().filter(|(i, _)| !circle(at(*i))).for_each(|(_, hu)| *hu = padding);
+            let (mut truth, _) = Chest::plain().lungs(&grid).into_parts();
+            truth.indexed_iter_mut().filter(|(i, _)| !circle(at(*i))).for_each(|(_, label)| *label = 0);
+            let found = segment(&Volume::new(hu, grid.clone()).unwrap());
+            let truth = LabelMap::new(truth, grid.clone()).unwrap();
+            for lung in [Lung::Right, Lung::Left] {
+                let dice = dice(&found, &truth, lung as u8);
+                assert!(dice >= 0.97, "padding {padding}, {lung:?}: Dice {dice:.4}");
+            }
+        }
     }
 
     #[test]
