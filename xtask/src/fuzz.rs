@@ -9,8 +9,8 @@ const HELP: &str = "\
 cargo xtask fuzz [--mutants N] [--seed S]
 
 Damages DICOM files (those of our writer and, where LUNGAI_REFERENCE_DATA is set, those of scanners) and reads them.
-Passes when every file gives its pixels or one named error: no panic, no crash, at most 4 s of computing and
-64 MiB + 8 x the file's size of memory. A mutant that fails is kept, and its path is printed.
+Passes when every file gives its pixels or one named error: no panic, no crash, at most 4 s of computing, one more
+for each MiB of the file, and 64 MiB + 8 x the file's size of memory. A mutant that fails is kept, and its path is printed.
 
   --mutants N    how many (20000)
   --seed S       other mutants (1)";

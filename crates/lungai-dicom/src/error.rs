@@ -131,7 +131,7 @@ pub enum DicomError {
     #[error("decoding took more than {limit_s} s of computing")]
     TooSlow { limit_s: u64 },
     #[error(
-        "the decoding process ended while it read the file ({how}): out of its {limit_mib} MiB of memory, or a fault of a decoder"
+        "the decoding process ended while it read the file ({how}): out of memory, of which it has at most {limit_mib} MiB, or a fault of a decoder"
     )]
     WorkerDied { how: String, limit_mib: u64 },
     #[error("a fault of this program while it read the file")]

@@ -255,8 +255,7 @@ fn modality_lut(item: &InMemDicomObject, as_pixel: impl Fn(i64) -> i32) -> Resul
     let bad = |reason: String| DicomError::ModalityLut { reason };
     let kind = item.get(tags::MODALITY_LUT_TYPE).and_then(|e| e.to_str().ok()).unwrap_or_default();
     if kind.trim_matches(['\0', ' ']) != "HU" {
-        let known: String = kind.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
-        return Err(bad(format!("ModalityLUTType {known:?}, not HU")));
+        return Err(bad("ModalityLUTType is not HU".into())); // free text: it could hold a name
     }
     let descriptor = item.get(tags::LUT_DESCRIPTOR).and_then(|e| e.to_multi_int::<i64>().ok()).unwrap_or_default();
     let &[count, first, bits] = &descriptor[..] else {

@@ -62,6 +62,21 @@ impl<'a> Rescale<'a> {
             }
         }
     }
+
+    /// The intercept, where HU are the stored values plus a whole number: nearly every CT.
+    fn whole_offset(&self) -> Option<i32> {
+        match *self {
+            Self::Linear { slope: 1.0, intercept } if intercept.fract() == 0.0 && intercept.abs() < 1e9 => {
+                Some(intercept as i32)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// [`Rescale::hu`] in whole numbers, ten times as fast. A sum beyond `i32` lies beyond `i16` too.
+fn shifted(stored: i32, offset: i32) -> i16 {
+    stored.saturating_add(offset).clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
 impl<'a> Frames<'a> {
@@ -140,14 +155,10 @@ impl<'a> Frames<'a> {
     /// # Errors
     /// As [`Frames::stored`] and [`Rescale::of`].
     pub fn hu(&self, frame: u32, plane: &Plane, lut: Option<&ModalityLut>) -> Result<Vec<i16>, DicomError> {
-        match Rescale::of(plane, lut)? {
-            // Nearly every CT: in whole numbers the same, ten times as fast.
-            Rescale::Linear { slope: 1.0, intercept } if intercept.fract() == 0.0 && intercept.abs() < 1e9 => {
-                let offset = intercept as i32;
-                let hu = move |v: i32| v.saturating_add(offset).clamp(i16::MIN.into(), i16::MAX.into()) as i16;
-                self.each(frame, hu)
-            }
-            rescale => self.each(frame, |value| rescale.hu(value)),
+        let rescale = Rescale::of(plane, lut)?;
+        match rescale.whole_offset() {
+            Some(offset) => self.each(frame, |value| shifted(value, offset)),
+            None => self.each(frame, |value| rescale.hu(value)),
         }
     }
 
@@ -198,7 +209,7 @@ impl<'a> Frames<'a> {
         }
         mend_tile_lengths(&mut stream);
         let damaged = DicomError::DamagedPixels { frame };
-        let mut bytes = if self.structure.transfer_syntax == RLE {
+        let bytes = if self.structure.transfer_syntax == RLE {
             unpack_rle(&stream, layout).ok_or_else(|| damaged.clone())?
         } else if self.structure.transfer_syntax == ENCAPSULATED_NATIVE {
             stream.truncate(expected.max(stream.len().saturating_sub(1))); // one pad byte
@@ -221,7 +232,10 @@ impl<'a> Frames<'a> {
                 let Layout { rows, columns, .. } = *layout;
                 return Err(DicomError::StreamSize { stream_rows, stream_columns, rows, columns });
             }
-            let one = OneFrame { stream: &stream, layout, transfer_syntax: &self.structure.transfer_syntax };
+            // The JPEG library gives bytes for these, and its adapter would fill up the words' place with zeros behind them.
+            let narrow = layout.allocated == 16 && precision <= 8 && !stream.starts_with(&J2K_START);
+            let of_codec = Layout { allocated: if narrow { 8 } else { layout.allocated }, ..layout.clone() };
+            let one = OneFrame { stream: &stream, layout: &of_codec, transfer_syntax: &self.structure.transfer_syntax };
             if self.structure.transfer_syntax == JPEG_EXTENDED && precision > 8 {
                 let samples = jpeg12::decode(&stream, layout.rows as usize, layout.columns as usize);
                 samples.ok_or_else(|| damaged.clone())?.into_iter().flat_map(u16::to_le_bytes).collect()
@@ -231,14 +245,20 @@ impl<'a> Frames<'a> {
                     let mut bytes = Vec::new();
                     codec.decode_frame(&one, 0, &mut bytes).ok().map(|()| bytes)
                 };
-                contained(decode).ok_or_else(|| damaged.clone())?
+                let bytes = contained(decode).ok_or_else(|| damaged.clone())?;
+                if narrow { widen(&bytes, precision, layout.signed) } else { bytes }
             }
         };
-        if layout.allocated == 16 && bytes.len() * 2 == expected {
-            bytes = bytes.into_iter().flat_map(|low| [low, 0]).collect(); // a stream of 8 bits or less
-        }
         if bytes.len() == expected { Ok(bytes) } else { Err(damaged) }
     }
+}
+
+/// Samples of at most 8 bits, of which codecs give bytes, as 16-bit values. The stream does not know of a sign: it is the
+/// top bit of its precision.
+fn widen(samples: &[u8], precision: u8, signed: bool) -> Vec<u8> {
+    let spare = 16 - u32::from(precision.clamp(1, 8));
+    let value = |byte: u8| if signed { (i16::from(byte) << spare) >> spare } else { i16::from(byte) };
+    samples.iter().flat_map(|byte| value(*byte).to_le_bytes()).collect()
 }
 
 fn each_value<T>(
@@ -475,6 +495,8 @@ impl PixelDataObject for OneFrame<'_> {
 mod tests {
     use super::*;
     use lungai_trace::verifies;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
 
     fn unpack(bytes: &[u8], layout: &Layout, big_endian: bool) -> Result<Vec<i32>, DicomError> {
         each_value(bytes, layout, big_endian, |value| value)
@@ -515,6 +537,57 @@ mod tests {
         assert_eq!(unpack(&[0x1F, 0x80], &Layout { high_bit: 15, signed: false, ..twelve }, false), Ok(vec![0x801]));
         assert_eq!(unpack(&[0x12, 0x34], &layout(1, 1, 16, 16, false), true), Ok(vec![0x1234]));
         assert_eq!(unpack(&[0x80, 0x7F], &layout(1, 2, 8, 8, true), false), Ok(vec![-128, 127]));
+    }
+
+    /// The two ways to HU must be one: every layout that is read, random and extreme bits and intercepts.
+    #[verifies("FR-001")]
+    #[test]
+    fn whole_numbers_and_floating_point_give_the_same_hu() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut taken = 0;
+        let layouts = [(8, 8), (8, 5), (16, 16), (16, 12), (16, 1), (32, 31), (32, 32)];
+        for ((allocated, stored), signed, big_endian) in
+            layouts.iter().flat_map(|l| [(*l, false, false), (*l, true, false), (*l, false, true), (*l, true, true)])
+        {
+            if stored == 32 && !signed {
+                continue; // refused
+            }
+            for high_bit in stored - 1..allocated {
+                let layout = Layout { high_bit, ..layout(1, 64, allocated, stored, signed) };
+                let mut bytes: Vec<u8> = (0..64 * allocated / 8).map(|_| rng.random()).collect();
+                let edges =
+                    [0u32, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x7FFF_7FFF, 0x8000_8000].map(u32::to_le_bytes);
+                bytes[..24].copy_from_slice(edges.as_flattened());
+                let any = f64::from(rng.random_range(-999_999_999..=999_999_999));
+                let near = f64::from(rng.random_range(-40_000..=40_000));
+                for intercept in [0.0, -0.0, -1024.0, -32_768.0, 65_535.0, 999_999_999.0, -999_999_999.0, any, near] {
+                    let rescale = Rescale::Linear { slope: 1.0, intercept };
+                    let offset = rescale.whole_offset().unwrap();
+                    let fast = each_value(&bytes, &layout, big_endian, |value| shifted(value, offset)).unwrap();
+                    let plain: Vec<i16> =
+                        unpack(&bytes, &layout, big_endian).unwrap().into_iter().map(|v| rescale.hu(v)).collect();
+                    assert_eq!(fast, plain, "{layout:?}, intercept {intercept}");
+                    taken += fast.len();
+                }
+            }
+        }
+        assert!(taken > 50_000, "{taken}");
+        let all = [i32::MIN, i32::MIN + 1, -32_769, -32_768, -1, 0, 1, 32_767, 32_768, i32::MAX - 1, i32::MAX];
+        for (stored, offset) in all.iter().flat_map(|v| [-999_999_999, -1, 0, 1, 999_999_999].map(|o| (*v, o))) {
+            let rescale = Rescale::Linear { slope: 1.0, intercept: offset.into() };
+            assert_eq!(shifted(stored, offset), rescale.hu(stored), "{stored} + {offset}");
+        }
+        for (slope, intercept) in [(1.0, 0.5), (1.0, 1e9), (1.0, -1e300), (2.0, 0.0), (1.000_001, 0.0), (-1.0, 0.0)] {
+            assert_eq!(Rescale::Linear { slope, intercept }.whole_offset(), None, "{slope}, {intercept}");
+        }
+    }
+
+    #[verifies("FR-001")]
+    #[test]
+    fn bytes_of_a_codec_become_words_with_their_sign() {
+        assert_eq!(widen(&[0x80, 0xFF, 0x7F], 8, true), [0x80, 0xFF, 0xFF, 0xFF, 0x7F, 0]);
+        assert_eq!(widen(&[0x80, 0xFF, 0x7F], 8, false), [0x80, 0, 0xFF, 0, 0x7F, 0]);
+        assert_eq!(widen(&[0x1F, 0x0F], 5, true), [0xFF, 0xFF, 0x0F, 0], "-1 and 15 of five bits");
     }
 
     #[verifies("FR-001")]

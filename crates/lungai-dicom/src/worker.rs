@@ -99,6 +99,11 @@ const FAULT: i32 = 101;
 /// Longest JSON message: an archive's table of 20,000 names, or the planes of a long multi-frame file.
 const MESSAGE_BYTES: u32 = 64 << 20;
 
+/// What a file's limits on time and memory are reckoned from.
+fn input_bytes(source: &Source, limits: &Limits) -> u64 {
+    std::fs::metadata(&source.path).map_or(0, |meta| meta.len()).min(limits.file_bytes)
+}
+
 // The child.
 
 fn serve() -> i32 {
@@ -115,8 +120,7 @@ fn serve() -> i32 {
         let Some(order) = read_message(&mut input).and_then(|text| serde_json::from_slice::<Order>(&text).ok()) else {
             return 0; // the parent is gone
         };
-        let size = std::fs::metadata(&order.source.path).map_or(0, |meta| meta.len()).min(order.limits.file_bytes);
-        if allowance.set(size, &order.limits).is_err() {
+        if allowance.set(input_bytes(&order.source, &order.limits), &order.limits).is_err() {
             return 1;
         }
         let mut headed = false;
@@ -248,8 +252,7 @@ impl Worker {
         let mut message = (text.len() as u32).to_le_bytes().to_vec();
         message.extend(text);
         self.orders.write_all(&message).map_err(|_| Failure::Ended)?;
-        let size = std::fs::metadata(&source.path).map_or(0, |meta| meta.len()).min(limits.file_bytes);
-        let limit_s = limits.seconds(size);
+        let limit_s = limits.seconds(input_bytes(source, limits));
         // Other work may share the processor: five times as much by the wall's clock.
         let deadline = Instant::now() + Duration::from_secs(5 * limit_s);
         let mut pixels = Pixels { replies: &mut self.replies, deadline, limit_s, frames: 0, frame_bytes: 0 };
@@ -262,14 +265,17 @@ impl Worker {
         Ok((reply, pixels))
     }
 
-    /// Why a child went that should not have.
-    fn post_mortem(mut self, limits: &Limits) -> DicomError {
+    /// Why a child went that should not have. An entry's limits lie below its archive's and above those of an empty file,
+    /// so that "more than" and "at most" hold for it too.
+    fn post_mortem(mut self, source: &Source, limits: &Limits) -> DicomError {
+        let input = input_bytes(source, limits);
+        let least = if source.entry.is_some() { 0 } else { input };
         let _ = self.child.kill(); // it may still be on its way out
         let status = self.child.wait();
         let signal = status.as_ref().ok().and_then(|status| status.signal());
         match (signal, status.ok().and_then(|status| status.code())) {
             (Some(signal), _) if signal == rustix::process::Signal::XCPU.as_raw() => {
-                DicomError::TooSlow { limit_s: limits.file_seconds }
+                DicomError::TooSlow { limit_s: limits.seconds(least) }
             }
             (_, Some(FAULT)) => DicomError::Fault,
             (signal, code) => {
@@ -278,7 +284,7 @@ impl Worker {
                     (_, Some(code)) => format!("exit code {code}"),
                     _ => "unknown".to_owned(),
                 };
-                DicomError::WorkerDied { how, limit_mib: limits.worker_bytes >> 20 }
+                DicomError::WorkerDied { how, limit_mib: limits.memory(input) >> 20 }
             }
         }
     }
@@ -418,7 +424,8 @@ fn one<J, T>(
         Some(child) => child,
         None => worker.insert(Worker::start()?),
     };
-    let done = child.ask(&source(&job), want, limits).and_then(|(reply, mut pixels)| {
+    let source = source(&job);
+    let done = child.ask(&source, want, limits).and_then(|(reply, mut pixels)| {
         let value = take(job, reply, &mut pixels)?;
         // Left-over frames would be taken for the next reply.
         if pixels.left() == 0 { Ok(value) } else { Err(Failure::Fatal(DicomError::WorkerReply)) }
@@ -430,7 +437,9 @@ fn one<J, T>(
             *worker = None;
             Err(error)
         }
-        Err(Failure::Ended) => Err(worker.take().map_or(DicomError::WorkerReply, |gone| gone.post_mortem(limits))),
+        Err(Failure::Ended) => {
+            Err(worker.take().map_or(DicomError::WorkerReply, |gone| gone.post_mortem(&source, limits)))
+        }
     }
 }
 

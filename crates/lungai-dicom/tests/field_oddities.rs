@@ -310,7 +310,7 @@ fn a_modality_lut_stands_for_slope_and_intercept() {
         (&[4u16, 5, 16][..], "HU", 3, "3 entries where LUTDescriptor says 4"),
         (&[4, 5, 12], "HU", 4, "entries of 12 bits"),
         (&[4, 5], "HU", 4, "LUTDescriptor has 2 values"),
-        (&[4, 5, 16], "OD", 4, "ModalityLUTType \"OD\", not HU"),
+        (&[4, 5, 16], made::PATIENT, 4, "ModalityLUTType is not HU"),
     ] {
         // A file that cannot be read is set aside: the message is counted among the reasons.
         let mut set = bare(Explicit, 0);
@@ -320,6 +320,7 @@ fn a_modality_lut_stands_for_slope_and_intercept() {
         let error = decode_file(alone.path()).unwrap_err();
         assert_eq!(error.rule(), "modality-lut");
         assert!(error.to_string().contains(message), "{error}");
+        assert!(!error.to_string().contains(made::PATIENT), "{error}");
     }
 }
 
@@ -382,6 +383,29 @@ fn encapsulated_uncompressed_frames_are_read() {
     let mut set = enhanced(Explicit, &[frame(1), frame(0)]);
     set.fragments(&[], &[bytes(1), bytes(0)[..22].to_vec()]);
     assert_eq!(refused(&[file("1.2.840.10008.1.2.1.98", &set.bytes)]), "damaged-pixels");
+    // Cut to one half, it is not a frame of bytes.
+    let mut set = slice(Explicit, 0);
+    set.fragments(&[], &[bytes(0)[..12].to_vec()]);
+    assert_eq!(decoded(&file("1.2.840.10008.1.2.1.98", &set.bytes)), Err("damaged-pixels".to_owned()));
+}
+
+/// A baseline JPEG of one flat 8 x 8 block (5 * 16 / 8 = 10 above the middle, 128), in files of 16 bits per value.
+#[verifies("FR-001")]
+#[test]
+fn samples_of_eight_bits_in_words_keep_their_sign() {
+    let mut stream = made::jpeg12();
+    let frame = find(&stream, &[0xFF, 0xC1]);
+    stream[frame + 1] = 0xC0;
+    stream[frame + 4] = 8;
+    for (signed, value) in [(0, 138), (1, 138 - 256)] {
+        let mut set = slice(Explicit, 0);
+        for (element, word) in [(0x101, 16), (0x102, 15), (0x103, signed)] {
+            let at = find(&set.bytes, &[0x28, 0, element as u8, 1]);
+            set.bytes[at + 8..at + 10].copy_from_slice(&u16::to_le_bytes(word));
+        }
+        set.fragments(&[], &[stream.clone()]);
+        assert_eq!(decoded(&file("1.2.840.10008.1.2.4.50", &set.bytes)), Ok(vec![value; 12]));
+    }
 }
 
 /// Some writers put the boxes of a JP2 file round the codestream, which PS3.5 A.4.4 does not allow.

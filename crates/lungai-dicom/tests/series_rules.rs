@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 lungai_dicom::worker_in_tests!();
 
-const PATIENT: &str = "PATIENT-7";
+const PATIENT: &str = "PATIENT7";
 const STEP_MM: f64 = 1.25;
 
 /// Every voxel has another value.

@@ -18,6 +18,8 @@ pub const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 pub const RLE: &str = "1.2.840.10008.1.2.5";
 pub const JPEG_EXTENDED: &str = "1.2.840.10008.1.2.4.51";
+/// Stands in every field of free text. Letters and digits only, so that no filter of characters can hide it.
+pub const PATIENT: &str = "PATIENT7";
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const ENHANCED_CT: &str = "1.2.840.10008.5.1.4.1.1.2.1";
 pub const ROWS: u16 = 3;
@@ -143,7 +145,12 @@ fn image(syntax: Syntax, class: &str, frames: usize) -> DataSet {
     set.words((8, 0), "UL", &[0xFFFF, 0]); // group length, retired and often wrong
     set.text((8, 0x16), "UI", class);
     set.text((8, 0x60), "CS", "CT");
-    set.text((0x10, 0x20), "LO", "PATIENT-7");
+    set.text((8, 0x70), "LO", PATIENT); // Manufacturer
+    set.text((8, 0x1090), "LO", PATIENT); // ManufacturerModelName
+    set.text((0x10, 0x10), "PN", PATIENT);
+    set.text((0x10, 0x20), "LO", PATIENT);
+    set.text((0x18, 0x10), "LO", PATIENT); // ContrastBolusAgent
+    set.text((0x18, 0x1210), "SH", PATIENT); // ConvolutionKernel
     set.text((0x20, 0x0E), "UI", "1.2.3");
     set.words((0x28, 2), "US", &[1]);
     set.text((0x28, 4), "CS", "MONOCHROME2");
@@ -235,9 +242,14 @@ pub fn jpeg12() -> Vec<u8> {
 
 /// A Modality LUT of these entries, the first of which stands for stored value `first`.
 pub fn modality_lut(set: &mut DataSet, first: u16, entries: &[u16]) {
+    modality_lut_of(set, "HU", first, entries);
+}
+
+fn modality_lut_of(set: &mut DataSet, kind: &str, first: u16, entries: &[u16]) {
     let mut item = DataSet::new(set.syntax);
     item.words((0x28, 0x3002), "US", &[entries.len() as u16, first, 16]);
-    item.text((0x28, 0x3004), "LO", "HU");
+    item.text((0x28, 0x3003), "LO", PATIENT); // LUTExplanation
+    item.text((0x28, 0x3004), "LO", kind);
     item.words((0x28, 0x3006), "US", entries);
     set.sequence((0x28, 0x3000), &[item]);
 }
@@ -257,6 +269,8 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     twelve.fragments(&[], &[jpeg12()]);
     let mut table = slice(Explicit, 0);
     modality_lut(&mut table, 5, &[0, 10, 20, 30]);
+    let mut named = slice(Explicit, 0);
+    modality_lut_of(&mut named, PATIENT, 5, &[0, 10, 20, 30]);
     vec![
         ("implicit little endian", file(IMPLICIT, &native(slice(Implicit, 0), &values(0)))),
         ("explicit big endian", file(BIG_ENDIAN, &native(slice(BigEndian, 0), &values(0)))),
@@ -266,5 +280,6 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("multi-frame, RLE", file(RLE, &compressed.bytes)),
         ("JPEG, 12 bits", file(JPEG_EXTENDED, &twelve.bytes)),
         ("modality LUT", file(EXPLICIT, &native(table, &values(0)))),
+        ("modality LUT of another type", file(EXPLICIT, &native(named, &values(0)))),
     ]
 }
