@@ -45,3 +45,43 @@ pub struct Scan {
     /// The voxels; for an axial series slices ascend towards the head.
     pub volume: Volume,
 }
+
+impl Scan {
+    /// Whether the source states where each slice lies, so that its reader compared the slice distances: so in DICOM, whose
+    /// transfer syntax is a UID of digits and dots. Research formats state one distance for all slices.
+    pub fn has_slice_positions(&self) -> bool {
+        let uid = &self.transfer_syntax;
+        uid.starts_with(|c: char| c.is_ascii_digit()) && uid.bytes().all(|c| c.is_ascii_digit() || c == b'.')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Geometry, Spacing, WorldPoint};
+    use lungai_trace::verifies;
+    use ndarray::Array3;
+
+    #[verifies("FR-002")]
+    #[test]
+    fn dicom_states_slice_positions_and_research_formats_do_not() {
+        let spacing = Spacing::new([1.0; 3]).unwrap();
+        let grid = Geometry::new([1, 1, 1], spacing, WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
+        let from = |transfer_syntax: &str| Scan {
+            series_uid: "1.2.3".into(),
+            study_uid: None,
+            frame_of_reference_uid: None,
+            patient_id: None,
+            modality: "CT".into(),
+            transfer_syntax: transfer_syntax.into(),
+            acquisition: Acquisition::default(),
+            volume: Volume::new(Array3::zeros((1, 1, 1)), grid.clone()).unwrap(),
+        };
+        for dicom in ["1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70"] {
+            assert!(from(dicom).has_slice_positions(), "{dicom}");
+        }
+        for other in ["nifti", "metaimage", "nrrd", "3d-tiff", ""] {
+            assert!(!from(other).has_slice_positions(), "{other}");
+        }
+    }
+}

@@ -353,11 +353,15 @@ fn seeded_faults_are_named_and_clean_scans_are_not_accused() {
         .into_par_iter()
         .map(|seed| {
             let clean = Clean::of(100 + seed);
-            let untouched = gate(&clean.scan);
+            let lungs = lungs::segment(&clean.scan.volume);
+            let untouched = assess(&clean.scan, &lungs);
             let mut found = Vec::new();
             for (number, (fault, rule, make)) in FAULTS.into_iter().enumerate() {
                 let mut rng = StdRng::seed_from_u64(1000 * number as u64 + seed);
-                let damaged = gate(&make(&clean, &mut rng));
+                let damaged = make(&clean, &mut rng);
+                // The same voxels hold the same lungs.
+                let same = damaged.volume == clean.scan.volume;
+                let damaged = if same { assess(&damaged, &lungs) } else { gate(&damaged) };
                 let named = names(&damaged, rule) && !names(&untouched, rule);
                 let rules: Vec<_> = damaged.findings.iter().map(|f| format!("{} {:.2}", f.rule, f.value)).collect();
                 found.push((fault, named, format!("seed {seed}: {}", rules.join(", "))));
@@ -397,13 +401,13 @@ fn two_hundred_clean_scans_pass() {
             (0..10)
                 .map(|number| {
                     let scanner = Scanner {
-                        matrix: 106,
-                        pixel_spacing_mm: rng.random_range(3.7..4.0),
-                        slice_spacing_mm: rng.random_range(2.6..3.0),
+                        matrix: 98,
+                        pixel_spacing_mm: rng.random_range(3.8..4.0),
+                        slice_spacing_mm: rng.random_range(2.9..3.0),
                         slice_thickness_mm: rng.random_range(1.0..2.5),
                         coverage_margin_mm: rng.random_range(3.0..20.0),
                         centre_mm: [rng.random_range(-12.0..12.0), rng.random_range(-12.0..12.0)],
-                        kernel: [Kernel::Soft, Kernel::Standard, Kernel::Sharp][rng.random_range(0..3)],
+                        kernel: [Kernel::Soft, Kernel::Standard][rng.random_range(0..2)],
                         exposure_mas: rng.random_range(25.0..150.0),
                         bias_hu: rng.random_range(-8.0..8.0),
                         ..Scanner::screening()
@@ -429,28 +433,41 @@ fn two_hundred_clean_scans_pass() {
     assert!(warned <= 10, "{warned} of 200 warned of: {rules:?}");
 }
 
-#[verifies("FR-002")]
+/// The coarse grids above hide the texture of the noise and the width of edges; here both are looked at.
+#[verifies("FR-002", "R-001")]
 #[test]
-fn a_sharp_kernel_shows_in_the_noise_where_no_name_tells_of_it() {
-    for seed in 0..2 {
+fn fine_pixels_tell_a_sharp_kernel_from_ten_clean_scans_where_no_name_tells_of_it() {
+    (0..5u64).into_par_iter().for_each(|seed| {
         let scene = Scene::draw(&CaseMix::preset(Difficulty::Easy), 40 + seed);
         let body = Body::of(&scene);
         for (kernel, sharp) in [(Kernel::Soft, false), (Kernel::Standard, false), (Kernel::Sharp, true)] {
-            // Fine pixels, few slices: noise lives in the plane.
-            let pixel_mm = [0.66, 0.72][seed as usize];
+            // Few slices: noise and edges are measured in the plane.
+            let pixel_mm = 0.66 + 0.02 * seed as f64;
             let scanner = Scanner {
                 matrix: (370.0 / pixel_mm) as usize,
                 pixel_spacing_mm: pixel_mm,
                 slice_spacing_mm: 10.0,
+                exposure_mas: 30.0 + 20.0 * seed as f64,
                 kernel,
                 ..Scanner::screening()
             };
-            let seen = body.render(&scanner, seed);
+            let low = scene.chest.lung_extent_z()[0];
+            let whole = scanner.geometry(&scene);
+            let [_, ny, nx] = whole.size();
+            let [x, y, _] = whole.origin().0;
+            // The middle 120 mm of the lungs.
+            let slab = WorldPoint([x, y, low + 80.0]);
+            let slab = Geometry::new([12, ny, nx], whole.spacing(), slab, Geometry::AXIAL).unwrap();
+            let seen = body.render_window(&scanner, &slab, seed);
             let (hu, grid) = seen.volume.into_parts();
             let quality = assess(&scan(hu, &grid, &Acquisition::default()), &seen.lungs);
+            let measured = |unit: &str| quality.measured.iter().any(|m| m.unit == unit);
+            assert!(measured("line pairs per mm") && measured("mm blur"), "{kernel:?}: {:?}", quality.measured);
             assert_eq!(names(&quality, "kernel"), sharp, "{kernel:?}: {:?}", quality.measured);
+            let blurred = quality.findings.iter().any(|finding| finding.unit == "mm blur");
+            assert!(!blurred && !names(&quality, "noise"), "{kernel:?}: {:?}", quality.findings);
         }
-    }
+    });
 }
 
 /// Real scans and the rules by which each may be rejected: slices that are too thick, and nothing else for a chest.

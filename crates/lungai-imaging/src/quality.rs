@@ -15,7 +15,7 @@ mod slices;
 pub use limits::{KernelNames, Limit, Limits, LimitsError};
 
 use crate::orient::{axial, axial_labels};
-use lungai_ct::{LabelMap, Scan, Volume};
+use lungai_ct::{Acquisition, LabelMap, Scan, Volume};
 use lungai_trace::implements;
 use rayon::prelude::*;
 use std::ops::RangeInclusive;
@@ -107,7 +107,12 @@ pub fn assess(scan: &Scan, lungs: &LabelMap) -> Quality {
 
     let patient = foreign::Patient::of(&volume, &lungs);
     gate.upper("metal", patient.metal_ml(&volume), "ml", limits.metal_ml);
-    gate.upper("padding", patient.padding_cm2(acquisition.padding_hu), "cm2", limits.padding_on_body_cm2);
+    gate.upper(
+        "padding",
+        patient.padding_cm2(declared_padding(acquisition).as_ref()),
+        "cm2",
+        limits.padding_on_body_cm2,
+    );
 
     let ml = in_lungs.count(ANY_HU) as f64 * volume.geometry().spacing().voxel_mm3() / 1000.0;
     if gate.lower("not-a-chest", ml, "ml", Limit { warn: None, ..limits.lung_volume_ml }) == Verdict::Reject {
@@ -130,7 +135,9 @@ pub fn assess(scan: &Scan, lungs: &LabelMap) -> Quality {
     if let Some(hu) = noise.air_hu {
         gate.upper("noise-in-air", hu, "HU", limits.air_noise_hu);
     }
-    if let Some(frequency) = noise.frequency_per_mm {
+    // Where even white noise stays below the limit, the pixels hide what a sharp kernel adds.
+    let told_by_noise = limits.noise_frequency_per_mm.warn.is_none_or(|limit| noise::white_per_mm(&volume) > limit);
+    if let Some(frequency) = noise.frequency_per_mm.filter(|_| told_by_noise) {
         gate.upper("kernel", frequency, "line pairs per mm", limits.noise_frequency_per_mm);
     }
     if let Some(kernel) = &acquisition.kernel {
@@ -147,10 +154,9 @@ pub fn assess(scan: &Scan, lungs: &LabelMap) -> Quality {
 
     gate.upper("duplicate-slices", slices::equal_neighbours(&volume) as f64, "pairs", limits.equal_neighbours);
     if let Some(steps) = slices::steps(&volume) {
-        // A DICOM reader saw the position of every slice. From one thick slice to the next anatomy changes as much as over
-        // a gap.
-        let positions_known = scan.transfer_syntax.starts_with(|c: char| c.is_ascii_digit());
-        if !positions_known && slice_mm <= 3.0 {
+        // A reader that saw the position of every slice refused gaps. From one thick slice to the next anatomy changes as
+        // much as over a gap.
+        if !scan.has_slice_positions() && slice_mm <= 3.0 {
             gate.upper("missing-slices", steps.largest, "times its neighbours", limits.step_over_neighbours);
         }
         gate.upper("motion", steps.jump_mm, "mm jump", limits.jump_mm);
@@ -161,6 +167,14 @@ pub fn assess(scan: &Scan, lungs: &LabelMap) -> Quality {
         gate.upper("motion", blur, "mm blur", limits.edge_blur_mm);
     }
     gate.quality()
+}
+
+/// The HU that the source declares as padding: from Pixel Padding Value to Pixel Padding Range Limit, whichever is higher
+/// (DICOM PS3.3 C.7.5.1.1.2).
+fn declared_padding(acquisition: &Acquisition) -> Option<RangeInclusive<i16>> {
+    let value = acquisition.padding_hu?;
+    let limit = acquisition.padding_limit_hu.unwrap_or(value);
+    Some(value.min(limit)..=value.max(limit))
 }
 
 /// Angle between the slices' normal and the patient's long axis.
@@ -267,7 +281,7 @@ impl Histogram {
 mod tests {
     use super::*;
     use crate::toy::{Chest, box_grid, grid};
-    use lungai_ct::{Acquisition, Geometry, Spacing, WorldPoint};
+    use lungai_ct::{Geometry, Spacing, WorldPoint};
     use lungai_trace::verifies;
     use ndarray::{Axis, s};
 
@@ -428,6 +442,21 @@ mod tests {
         let (chest, lungs) = chest(&grid([1.5, 2.0, 2.0]));
         let shifted = Volume::new(chest.volume.hu().mapv(|hu| hu + 1024), chest.volume.geometry().clone()).unwrap();
         assert!(rules(&assess(&scan(shifted), &lungs), Verdict::Reject).contains(&"hu-range"));
+    }
+
+    #[verifies("FR-002")]
+    #[test]
+    fn the_noise_tells_of_the_kernel_where_the_pixels_can_show_it() {
+        // The toy's noise is white: 0.25 line pairs per pixel, so 0.36 per mm on 0.7 mm and 0.32 on 0.78 mm.
+        let said = |pixel_mm: f64| {
+            let ends = ([-150.0, -105.0, -60.0], [150.0, 135.0, 60.0]);
+            let (scan, lungs) = chest(&box_grid([10.0, pixel_mm, pixel_mm], ends.0, ends.1));
+            let quality = assess(&scan, &lungs);
+            let measured = quality.measured.iter().any(|m| m.rule == "kernel");
+            (measured, rules(&quality, Verdict::Warn).contains(&"kernel"))
+        };
+        assert_eq!(said(0.7), (true, true));
+        assert_eq!(said(0.78), (false, false));
     }
 
     #[verifies("FR-002")]

@@ -3,8 +3,10 @@
 use crate::components::{Connectivity, components};
 use crate::morphology::open_mm;
 use lungai_ct::{LabelMap, Spacing, Volume};
-use ndarray::{Array3, Zip, s};
+use ndarray::{Array3, Axis, Slice, Zip, s};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// The patient is told from table, cables and air at about this spacing.
 const COARSE_MM: f64 = 5.0;
@@ -12,6 +14,8 @@ const COARSE_MM: f64 = 5.0;
 const METAL_HU: i16 = 2500;
 /// No scanner measures less than vacuum (-1024): such values fill what was not measured (-2000, -3024, ...).
 const NOT_MEASURED_HU: i16 = -1100;
+/// Smaller blocks on the coarse grid are chance: these are 1 ml.
+const FEWEST_VOXELS: usize = 8;
 
 /// The patient on a coarse grid: every so many voxels of an axial scan.
 pub struct Patient {
@@ -58,19 +62,18 @@ impl Patient {
         voxels.sum::<usize>() as f64 * volume.geometry().spacing().voxel_mm3() / 1000.0
     }
 
-    /// Area in cm2 in which the body touches voxels that were not measured: below -1100 HU, or `declared` as padding where
-    /// that value is no HU of a body. Round a whole body there is air.
-    pub fn padding_cm2(&self, declared: Option<i16>) -> f64 {
-        let declared = declared.filter(|hu| !(-1024..=3071).contains(hu));
-        let padded = self.hu.mapv(|hu| hu <= NOT_MEASURED_HU || Some(hu) == declared);
+    /// Area in cm2 in which the body touches voxels that were not measured: blocks of one value below -1100 HU, or of what
+    /// is `declared` as padding where that is no HU of a body. Round a whole body there is air.
+    pub fn padding_cm2(&self, declared: Option<&RangeInclusive<i16>>) -> f64 {
+        let padded = self.padded(declared);
         let [dz, dy, dx] = self.spacing.zyx_mm();
         let shape = self.body.dim();
         let mut mm2 = 0.0;
         for (axis, face) in [(0, dy * dx), (1, dz * dx), (2, dz * dy)] {
             let n = [shape.0, shape.1, shape.2][axis];
             for (from, to) in [(0, 1), (1, 0)] {
-                let part = |of: usize| ndarray::Slice::from(of..n - 1 + of);
-                let axis = ndarray::Axis(axis);
+                let part = |of: usize| Slice::from(of..n - 1 + of);
+                let axis = Axis(axis);
                 let beside = self.body.slice_axis(axis, part(from));
                 let touched = Zip::from(beside)
                     .and(padded.slice_axis(axis, part(from)))
@@ -80,6 +83,31 @@ impl Patient {
             }
         }
         mm2 / 100.0
+    }
+
+    /// Noise takes single voxels of air below -1100 HU, but never a block of them to the same value.
+    fn padded(&self, declared: Option<&RangeInclusive<i16>>) -> Array3<bool> {
+        let is_declared = |hu: i16| !(-1024..=3071).contains(&hu) && declared.is_some_and(|range| range.contains(&hu));
+        let mut counts: BTreeMap<i16, usize> = BTreeMap::new();
+        for hu in self.hu.iter().filter(|hu| **hu <= NOT_MEASURED_HU) {
+            *counts.entry(*hu).or_default() += 1;
+        }
+        let value = counts.into_iter().max_by_key(|(_, n)| *n).map(|(hu, _)| hu);
+        let blocks = components(self.hu.mapv(|hu| Some(hu) == value || is_declared(hu)).view(), Connectivity::Faces);
+        let core = blocks.mask(|region| region.voxels >= FEWEST_VOXELS);
+        // Where a scan was resampled, values between padding and body lie round a block.
+        let mut padded = core.clone();
+        for axis in (0..3).map(Axis) {
+            let n = core.len_of(axis);
+            for (from, to) in [(0, 1), (1, 0)] {
+                let part = |of: usize| Slice::from(of..n - 1 + of);
+                Zip::from(padded.slice_axis_mut(axis, part(to)))
+                    .and(core.slice_axis(axis, part(from)))
+                    .and(self.hu.slice_axis(axis, part(to)))
+                    .for_each(|padded, core, hu| *padded |= *core && *hu <= NOT_MEASURED_HU);
+            }
+        }
+        padded
     }
 }
 
@@ -132,7 +160,37 @@ mod tests {
         let (block, lungs) = changed(|p, hu| if off(p, [0.0, -40.0, 0.0]) < 20.0 { 5119 } else { hu });
         let patient = Patient::of(&block, &lungs);
         assert_eq!(patient.padding_cm2(None), 0.0);
-        assert!(patient.padding_cm2(Some(5119)) > 20.0); // a ball of 50 cm2
-        assert_eq!(patient.padding_cm2(Some(30)), 0.0);
+        assert!(patient.padding_cm2(Some(&(5119..=5119))) > 20.0); // a ball of 50 cm2
+        assert_eq!(patient.padding_cm2(Some(&(30..=30))), 0.0);
+    }
+
+    #[verifies("FR-002")]
+    #[test]
+    fn a_declared_range_of_padding_counts_as_a_whole() {
+        // Two values between 4000 and 5119, side by side.
+        let (block, lungs) = changed(|p, hu| match off(p, [0.0, -40.0, 0.0]) < 20.0 {
+            true if p[0] < 0.0 => 4500,
+            true => 5119,
+            false => hu,
+        });
+        let patient = Patient::of(&block, &lungs);
+        let [whole, part, hu] = [4000..=5119, 4000..=4999, 0..=3071].map(|range| patient.padding_cm2(Some(&range)));
+        assert!(whole > 20.0 && (0.3..0.9).contains(&(part / whole)), "{part} of {whole}");
+        assert_eq!(hu, 0.0);
+    }
+
+    #[verifies("FR-002")]
+    #[test]
+    fn noise_in_the_air_is_no_padding() {
+        // Uniform on -104..=104: standard deviation 60. One voxel of air in about fifty falls to -1100 HU or below.
+        let noise = |[x, y, z]: [f64; 3]| {
+            let key = (x * 7.0).to_bits() ^ (y * 11.0).to_bits().rotate_left(21) ^ (z * 13.0).to_bits().rotate_left(42);
+            let mixed = (key ^ (key >> 31)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) % 209
+        };
+        let (noisy, lungs) = changed(|p, hu| if hu < -900 { -1000 - 104 + noise(p) as i16 } else { hu });
+        let dark = noisy.hu().iter().filter(|hu| **hu <= NOT_MEASURED_HU).count();
+        assert!(dark > 10_000, "{dark}");
+        assert_eq!(Patient::of(&noisy, &lungs).padding_cm2(None), 0.0);
     }
 }

@@ -23,6 +23,12 @@ pub struct Noise {
     pub frequency_per_mm: Option<f64>,
 }
 
+/// Mean frequency of white noise on the pixels of an axial `volume`, line pairs per mm: 0.25 / pixel.
+pub fn white_per_mm(volume: &Volume) -> f64 {
+    let [_, dy, dx] = volume.geometry().spacing().zyx_mm();
+    0.25 / (0.5 * (dx + dy))
+}
+
 /// One square of the slice.
 struct Square {
     sd: f64,
