@@ -237,11 +237,9 @@ pub const ALL: &[Workload] = &[
         name: "augment-affine",
         about: "a patch of 128 x 128 x 128 with mask and 5 boxes (peers: no boxes), turned by 20 degrees about z, magnified by 1.1",
         prepare: |folder| {
-            let draw = serde_json::json!({ "rotate_deg": [20.0, 0.0, 0.0], "scale": [1.1, 1.1, 1.1] });
             let mut record = serde_json::to_value(Augmentation::identity())?;
-            for (key, value) in draw.as_object().into_iter().flatten() {
-                record[key] = value.clone();
-            }
+            record["rotate_deg"] = serde_json::json!([20.0, 0.0, 0.0]);
+            record["scale"] = serde_json::json!([1.1, 1.1, 1.1]);
             let draw: Augmentation = serde_json::from_value(record)?;
             augmented(folder, Box::new(move |_| draw.clone()), true)
         },

@@ -47,6 +47,20 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// A CT of which nothing is known but its voxels: a research image. `format` is its [`Scan::transfer_syntax`].
+    pub fn of_image(series_uid: &str, format: &str, volume: Volume) -> Self {
+        Self {
+            series_uid: series_uid.to_owned(),
+            study_uid: None,
+            frame_of_reference_uid: None,
+            patient_id: None,
+            modality: "CT".to_owned(),
+            transfer_syntax: format.to_owned(),
+            acquisition: Acquisition::default(),
+            volume,
+        }
+    }
+
     /// Whether the source states where each slice lies, so that its reader compared the slice distances: so in DICOM, whose
     /// transfer syntax is a UID of digits and dots. Research formats state one distance for all slices.
     pub fn has_slice_positions(&self) -> bool {
@@ -67,16 +81,8 @@ mod tests {
     fn dicom_states_slice_positions_and_research_formats_do_not() {
         let spacing = Spacing::new([1.0; 3]).unwrap();
         let grid = Geometry::new([1, 1, 1], spacing, WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
-        let from = |transfer_syntax: &str| Scan {
-            series_uid: "1.2.3".into(),
-            study_uid: None,
-            frame_of_reference_uid: None,
-            patient_id: None,
-            modality: "CT".into(),
-            transfer_syntax: transfer_syntax.into(),
-            acquisition: Acquisition::default(),
-            volume: Volume::new(Array3::zeros((1, 1, 1)), grid.clone()).unwrap(),
-        };
+        let volume = Volume::new(Array3::zeros((1, 1, 1)), grid).unwrap();
+        let from = |transfer_syntax: &str| Scan::of_image("1.2.3", transfer_syntax, volume.clone());
         for dicom in ["1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70"] {
             assert!(from(dicom).has_slice_positions(), "{dicom}");
         }

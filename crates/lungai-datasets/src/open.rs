@@ -2,7 +2,7 @@
 
 use crate::formats::Format;
 use crate::{DatasetError, hu_sha256, read_volume};
-use lungai_ct::{Acquisition, Scan};
+use lungai_ct::Scan;
 use lungai_dicom::{Refused, SetAside};
 use lungai_trace::implements;
 use std::path::Path;
@@ -28,16 +28,7 @@ pub fn open(path: &Path) -> Result<Opened, DatasetError> {
     if !path.is_dir() && Format::of(path)?.is_some() {
         let (volume, format) = read_volume(path)?;
         let hash = hu_sha256(&volume);
-        let scan = Scan {
-            series_uid: format!("sha256:{}", &hash[..16]),
-            study_uid: None,
-            frame_of_reference_uid: None,
-            patient_id: None,
-            modality: "CT".into(),
-            transfer_syntax: format.into(),
-            acquisition: Acquisition::default(),
-            volume,
-        };
+        let scan = Scan::of_image(&format!("sha256:{}", &hash[..16]), format, volume);
         return Ok(Opened { scans: vec![scan], refused: Vec::new(), set_aside: Vec::new() });
     }
     let input = lungai_dicom::read(path)?;

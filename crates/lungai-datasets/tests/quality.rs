@@ -21,16 +21,7 @@ lungai_dicom::worker_in_tests!();
 fn scan(hu: Array3<i16>, like: &Geometry, acquisition: &Acquisition) -> Scan {
     let (z, y, x) = hu.dim();
     let grid = Geometry::new([z, y, x], like.spacing(), like.origin(), like.direction()).unwrap();
-    Scan {
-        series_uid: "1.2.3".into(),
-        study_uid: None,
-        frame_of_reference_uid: None,
-        patient_id: None,
-        modality: "CT".into(),
-        transfer_syntax: "none".into(),
-        acquisition: acquisition.clone(),
-        volume: Volume::new(hu, grid).unwrap(),
-    }
+    Scan { acquisition: acquisition.clone(), ..Scan::of_image("1.2.3", "none", Volume::new(hu, grid).unwrap()) }
 }
 
 fn gate(scan: &Scan) -> Quality {

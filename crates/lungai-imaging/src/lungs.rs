@@ -92,9 +92,8 @@ struct Coarse {
 fn segment_axial(work: &Volume) -> Coarse {
     let hu = work.hu();
     let spacing = work.geometry().spacing();
-    let air = hu.mapv(is_air);
     let room = room_air(work);
-    let inner = Zip::from(&air).and(&room).par_map_collect(|air, room| *air && !*room);
+    let inner = Zip::from(hu).and(&room).par_map_collect(|hu, room| is_air(*hu) && !*room);
     let airways = airways(work, &inner);
     let walls = dilate_mm(airways.view(), spacing, 1.01 * spacing.zyx_mm()[1].max(2.0));
     let gas = gut_gas(work, &inner, &walls);

@@ -286,16 +286,7 @@ mod tests {
     use ndarray::{Axis, s};
 
     fn scan(volume: Volume) -> Scan {
-        Scan {
-            series_uid: "1.2.3".into(),
-            study_uid: None,
-            frame_of_reference_uid: None,
-            patient_id: None,
-            modality: "CT".into(),
-            transfer_syntax: "nifti".into(),
-            acquisition: Acquisition::default(),
-            volume,
-        }
+        Scan::of_image("1.2.3", "nifti", volume)
     }
 
     fn chest(grid: &Geometry) -> (Scan, LabelMap) {
