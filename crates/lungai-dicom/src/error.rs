@@ -21,6 +21,8 @@ pub enum DicomError {
     FolderNotEmpty,
 
     // One file's container.
+    #[error("the file changed while it was read; read it again once it is complete")]
+    Changed,
     #[error("not a DICOM file: no file meta information, so that its transfer syntax is not known")]
     NotDicom,
     #[error("not a regular file")]

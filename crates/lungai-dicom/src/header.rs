@@ -2,6 +2,7 @@
 
 use crate::DicomError;
 use crate::pixels::Rescale;
+use crate::plain::Plain;
 use crate::structure::Structure;
 use crate::worker::contained;
 use dicom_core::{Tag, VR};
@@ -31,6 +32,8 @@ pub struct Header {
     pub lut: Option<ModalityLut>,
     /// One per frame; none where a multi-frame file lacks per-frame groups.
     pub planes: Vec<Plane>,
+    /// Where the pixels are, if no decoder is needed. Known to [`job`](crate::job) alone, which has the file.
+    pub plain: Option<Plain>,
     acquired: Acquired,
 }
 
@@ -158,6 +161,7 @@ impl Header {
             padding_hu,
             lut,
             planes,
+            plain: None,
             acquired: view.acquired()?,
             layout,
         })

@@ -2,7 +2,8 @@
 
 use crate::header::Header;
 use crate::pixels::Frames;
-use crate::structure::{examine, meta_start, read_growing};
+use crate::plain::Plain;
+use crate::structure::{Structure, examine, examine_start, meta_start, read_growing};
 use crate::worker::{Allowance, Part, Reply, Want, contained};
 use crate::{DicomError, Limits};
 use serde::{Deserialize, Serialize};
@@ -83,14 +84,22 @@ impl Opened {
             Some(index) => self.entry(&source.path, index, limits, allowance)?,
             None => {
                 let mut file = regular(&source.path)?;
-                let mut start = [0; 512];
-                let length = fill(&mut file, &mut start)?;
-                match kind(&start[..length]) {
+                let mut start = vec![0; START_BYTES];
+                let read = fill(&mut file, &mut start)?;
+                start.truncate(read);
+                match kind(&start) {
                     Kind::Archive if want == Want::Header => {
                         return self.contents(&source.path, limits, allowance, send);
                     }
                     Kind::Archive => return Err(DicomError::NestedArchive),
                     Kind::Unknown => return Err(DicomError::NotDicom),
+                    Kind::Dicom if want == Want::Header => {
+                        let length = bounded_length(&file, limits)?;
+                        if let Some(structure) = examine_start(&start, length as usize, limits) {
+                            return head(&structure, Some(length), limits, send);
+                        }
+                        whole(file, limits)?
+                    }
                     Kind::Dicom => whole(file, limits)?,
                 }
             }
@@ -270,13 +279,25 @@ fn too_large(unpacked: u64, packed: u64, limits: &Limits) -> DicomError {
     }
 }
 
+/// Replies with the header, and with where the pixels are in a file of `length` bytes if they can be read as they are.
+fn head(
+    structure: &Structure,
+    length: Option<u64>,
+    limits: &Limits,
+    mut send: impl FnMut(Part),
+) -> Result<(), DicomError> {
+    let mut header = Header::parse(structure)?;
+    header.plain = length.and_then(|length| Plain::find(structure, &header, length, limits));
+    send(Part::Head(Reply::File { header: Box::new(header), frame_bytes: 0 }));
+    Ok(())
+}
+
 fn dicom(file: &[u8], want: Want, limits: &Limits, mut send: impl FnMut(Part)) -> Result<(), DicomError> {
     let structure = examine(file, limits)?;
-    let header = Header::parse(&structure)?;
     if want == Want::Header {
-        send(Part::Head(Reply::File { header: Box::new(header), frame_bytes: 0 }));
-        return Ok(());
+        return head(&structure, None, limits, send);
     }
+    let header = Header::parse(&structure)?;
     let layout = &header.layout;
     let frames = Frames::open(&structure, layout, file.len() as u64, limits)?;
     let bytes_per_value = if want == Want::Hu { 2 } else { 4 };
@@ -331,6 +352,8 @@ fn kind(start: &[u8]) -> Kind {
     }
 }
 
+/// What is read of a file to see what it is: the header of nearly every slice fits.
+const START_BYTES: usize = 32 << 10;
 const GZIP: [u8; 3] = [0x1F, 0x8B, 8];
 
 fn is_tar(start: &[u8]) -> bool {
@@ -345,15 +368,17 @@ fn is_tar_gz(start: &[u8]) -> bool {
 }
 
 /// A device or a pipe could keep us waiting for ever.
-fn regular(path: &Path) -> Result<File, DicomError> {
+pub fn regular(path: &Path) -> Result<File, DicomError> {
     if std::fs::metadata(path)?.is_file() { Ok(File::open(path)?) } else { Err(DicomError::NotAFile) }
 }
 
+fn bounded_length(file: &File, limits: &Limits) -> Result<u64, DicomError> {
+    let (bytes, limit) = (file.metadata()?.len(), limits.file_bytes);
+    if bytes > limit { Err(DicomError::FileTooLarge { bytes, limit }) } else { Ok(bytes) }
+}
+
 fn whole(mut file: File, limits: &Limits) -> Result<Vec<u8>, DicomError> {
-    let bytes = file.metadata()?.len();
-    if bytes > limits.file_bytes {
-        return Err(DicomError::FileTooLarge { bytes, limit: limits.file_bytes });
-    }
+    let bytes = bounded_length(&file, limits)?;
     file.rewind()?;
     let mut data = Vec::with_capacity(bytes as usize);
     file.take(limits.file_bytes).read_to_end(&mut data)?;

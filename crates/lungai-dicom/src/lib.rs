@@ -12,6 +12,7 @@ mod job;
 mod jpeg12;
 mod limits;
 mod pixels;
+mod plain;
 mod read;
 mod series;
 mod structure;

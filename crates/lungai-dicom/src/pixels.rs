@@ -64,7 +64,7 @@ impl<'a> Rescale<'a> {
     }
 
     /// The intercept, where HU are the stored values plus a whole number: nearly every CT.
-    fn whole_offset(&self) -> Option<i32> {
+    pub fn whole_offset(&self) -> Option<i32> {
         match *self {
             Self::Linear { slope: 1.0, intercept } if intercept.fract() == 0.0 && intercept.abs() < 1e9 => {
                 Some(intercept as i32)
@@ -75,7 +75,7 @@ impl<'a> Rescale<'a> {
 }
 
 /// [`Rescale::hu`] in whole numbers, ten times as fast. A sum beyond `i32` lies beyond `i16` too.
-fn shifted(stored: i32, offset: i32) -> i16 {
+pub fn shifted(stored: i32, offset: i32) -> i16 {
     stored.saturating_add(offset).clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 
@@ -261,6 +261,18 @@ fn widen(samples: &[u8], precision: u8, signed: bool) -> Vec<u8> {
     samples.iter().flat_map(|byte| value(*byte).to_le_bytes()).collect()
 }
 
+/// The stored value in an allocated word, of a layout that [`Frames::open`] accepts.
+pub fn stored_value(layout: &Layout) -> impl Fn(u32) -> i32 + use<> {
+    let &Layout { stored, high_bit, signed, .. } = layout;
+    let shift = u32::from(high_bit + 1 - stored);
+    let spare = 32 - u32::from(stored);
+    // To the top of the word, which drops what lies above, then back with or without the sign.
+    move |raw| {
+        let top = (raw >> shift) << spare;
+        if signed { (top as i32) >> spare } else { (top >> spare) as i32 }
+    }
+}
+
 fn each_value<T>(
     bytes: &[u8],
     layout: &Layout,
@@ -268,13 +280,7 @@ fn each_value<T>(
     take: impl Fn(i32) -> T,
 ) -> Result<Vec<T>, DicomError> {
     let &Layout { allocated, stored, high_bit, signed, .. } = layout;
-    let shift = u32::from(high_bit + 1 - stored);
-    let spare = 32 - u32::from(stored);
-    // To the top of the word, which drops what lies above, then back with or without the sign.
-    let value = |raw: u32| {
-        let top = (raw >> shift) << spare;
-        if signed { (top as i32) >> spare } else { (top >> spare) as i32 }
-    };
+    let value = stored_value(layout);
     // The commonest layout needs no shifts, and without a choice in the loop it is vectorised.
     if (allocated, stored, signed, big_endian) == (16, 16, true, false) {
         return Ok(bytes.as_chunks().0.iter().map(|b| take(i32::from(i16::from_le_bytes(*b)))).collect());

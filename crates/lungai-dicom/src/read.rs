@@ -8,6 +8,7 @@ use crate::{DicomError, Limits};
 use lungai_ct::{Scan, Volume};
 use lungai_trace::implements;
 use ndarray::Array3;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -293,8 +294,21 @@ fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits)
     }
     let mut jobs: Vec<_> = by_file.into_iter().collect();
     jobs.sort_by_key(|(file, _)| *file);
+    let (mut plain, mut coded) = (Vec::new(), Vec::new());
+    for (file, slabs) in jobs {
+        match images[file].2.plain {
+            Some(place) => plain.extend(slabs.into_iter().map(|(_, slab)| (file, place, slab))),
+            None => coded.push((file, slabs)),
+        }
+    }
+    let read = plain.into_par_iter().map(|(file, place, slab)| {
+        let (_, source, header) = &images[file];
+        place.read(&source.path, &header.layout, slab)
+    });
+    // All are read before the first error is taken, so that it does not depend on the threads.
+    read.collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()?;
     let source = |(file, _): &(usize, _)| images[*file].1.clone();
-    let done = run_all(jobs, Want::Hu, limits, source, |(_, mut slabs), reply, pixels| {
+    let done = run_all(coded, Want::Hu, limits, source, |(_, mut slabs), reply, pixels| {
         if !matches!(reply, Reply::File { header, .. } if header.layout.frames as usize == slabs.len()) {
             return Err(Failure::Fatal(DicomError::WorkerReply));
         }

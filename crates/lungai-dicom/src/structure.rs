@@ -19,8 +19,10 @@ pub struct Structure<'a> {
     pub transfer_syntax: String,
     /// Syntax of `data`: of a deflated file what it inflated to.
     pub data_syntax: String,
-    /// The data set, inflated where need be.
+    /// The data set, inflated where need be; of [`examine_start`] its first bytes.
     pub data: Cow<'a, [u8]>,
+    /// Where the data set begins in the file; none where it was inflated.
+    pub data_at: Option<usize>,
     /// The elements of `data` that [`KEPT`] names, encoded as they were.
     pub header: Vec<u8>,
     /// The pixel data within `data`.
@@ -128,14 +130,34 @@ pub fn meta_start(file: &[u8]) -> Option<usize> {
 pub fn examine<'a>(file: &'a [u8], limits: &Limits) -> Result<Structure<'a>, DicomError> {
     let start = meta_start(file).ok_or(DicomError::NotDicom)?;
     let (meta_end, transfer_syntax) = file_meta(file, start, limits)?;
-    let (data, data_syntax) = if transfer_syntax == DEFLATED_LE {
+    let deflated = transfer_syntax == DEFLATED_LE;
+    let (data, data_syntax) = if deflated {
         (Cow::Owned(inflate(&file[meta_end..], limits)?), EXPLICIT_LE.to_owned())
     } else {
         (Cow::Borrowed(&file[meta_end..]), transfer_syntax.clone())
     };
-    let encoding = Encoding { explicit: data_syntax != IMPLICIT_LE, big_endian: data_syntax == EXPLICIT_BE };
-    let (header, pixels) = Walk::over(&data, 0, limits).data_set(encoding)?;
-    Ok(Structure { transfer_syntax, data_syntax, header, pixels, data })
+    let (header, pixels) = Walk::over(&data, 0, limits).data_set(encoding(&data_syntax))?;
+    Ok(Structure { transfer_syntax, data_syntax, header, pixels, data, data_at: (!deflated).then_some(meta_end) })
+}
+
+/// [`examine`] by the first bytes of a file of `length` bytes; `None` where they do not suffice. They do where the pixels
+/// are uncompressed and come last: most of the file need not be read to know its header.
+pub fn examine_start<'a>(start: &'a [u8], length: usize, limits: &Limits) -> Option<Structure<'a>> {
+    let (meta_end, transfer_syntax) = file_meta(start, meta_start(start)?, limits).ok()?;
+    if transfer_syntax == DEFLATED_LE {
+        return None;
+    }
+    let data = &start[meta_end..];
+    let walk = Walk { length: length.checked_sub(meta_end)?, ..Walk::over(data, 0, limits) };
+    let (header, pixels) = { walk }.data_set(encoding(&transfer_syntax)).ok()?;
+    let data_syntax = transfer_syntax.clone();
+    let structure =
+        Structure { transfer_syntax, data_syntax, header, pixels, data: Cow::Borrowed(data), data_at: Some(meta_end) };
+    matches!(structure.pixels, Pixels::Native { .. }).then_some(structure)
+}
+
+fn encoding(data_syntax: &str) -> Encoding {
+    Encoding { explicit: data_syntax != IMPLICIT_LE, big_endian: data_syntax == EXPLICIT_BE }
 }
 
 /// The file meta group is explicit VR little endian always.
@@ -208,6 +230,8 @@ struct Element {
 
 struct Walk<'a> {
     bytes: &'a [u8],
+    /// How many bytes there are in truth; more than are at hand in [`examine_start`].
+    length: usize,
     at: usize,
     /// Elements so far, an item counting for [`ITEM_ELEMENTS`], and how many there may be.
     elements: usize,
@@ -221,14 +245,14 @@ const ITEM_ELEMENTS: usize = 8;
 impl<'a> Walk<'a> {
     fn over(bytes: &'a [u8], at: usize, limits: &Limits) -> Self {
         let most = limits.elements.saturating_add(bytes.len() / 32);
-        Self { bytes, at, elements: 0, most, depth: limits.depth }
+        Self { bytes, length: bytes.len(), at, elements: 0, most, depth: limits.depth }
     }
 
     /// Top level, up to and with the pixel data; what follows them is never read.
     fn data_set(&mut self, encoding: Encoding) -> Result<(Vec<u8>, Pixels), DicomError> {
         let mut header = Vec::new();
         let mut extended = Vec::new();
-        while self.at < self.bytes.len() {
+        while self.at < self.length {
             let start = self.at;
             let element = self.element(encoding)?;
             let value = self.at;
@@ -241,16 +265,16 @@ impl<'a> Walk<'a> {
                 };
                 return Ok((header, pixels.unwrap_or_else(Pixels::Broken)));
             }
-            self.value(&element, encoding, self.bytes.len(), 1)?;
+            self.value(&element, encoding, self.length, 1)?;
             let tag = Tag(element.tag.0, element.tag.1);
             if element.tag == EXTENDED_OFFSETS {
                 // Compressed pixels are little endian always.
-                extended = self.bytes[value..self.at].as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+                extended = self.seen(value..self.at)?.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
             } else if KEPT.contains(&tag) {
                 if self.at - value > VALUE_BYTES && !matches!(element.vr, VR::SQ | VR::UN) {
                     return Err(DicomError::bad(&format!("{tag}")));
                 }
-                header.extend_from_slice(&self.bytes[start..self.at]);
+                header.extend_from_slice(self.seen(start..self.at)?);
             }
         }
         Ok((header, Pixels::None))
@@ -337,7 +361,7 @@ impl<'a> Walk<'a> {
                     match table {
                         Some(_) => fragments.push(bytes),
                         None => {
-                            let words = self.bytes[bytes.clone()].as_chunks().0;
+                            let words = self.seen(bytes.clone())?.as_chunks().0;
                             let words: Vec<u64> = words.iter().map(|b| u32::from_le_bytes(*b).into()).collect();
                             // A table begins with zero, a compressed image never does: some writers leave the table out.
                             if words.first().is_none_or(|first| *first == 0) {
@@ -411,14 +435,19 @@ impl<'a> Walk<'a> {
         Ok(if encoding.big_endian { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) })
     }
 
-    fn raw(&mut self, tag: (u16, u16), count: u32) -> Result<&[u8], DicomError> {
+    fn raw(&mut self, tag: (u16, u16), count: u32) -> Result<&'a [u8], DicomError> {
         let range = self.take(tag, count)?;
-        Ok(&self.bytes[range])
+        self.seen(range)
+    }
+
+    /// Bytes that are at hand.
+    fn seen(&self, range: Range<usize>) -> Result<&'a [u8], DicomError> {
+        self.bytes.get(range).ok_or(DicomError::DamagedDataSet)
     }
 
     /// Steps over `length` bytes.
     fn take(&mut self, tag: (u16, u16), length: u32) -> Result<Range<usize>, DicomError> {
-        let range = self.within(tag, length, self.bytes.len())?;
+        let range = self.within(tag, length, self.length)?;
         self.at = range.end;
         Ok(range)
     }
@@ -432,7 +461,7 @@ impl<'a> Walk<'a> {
     }
 
     fn short(&self, tag: (u16, u16), declared: u64) -> DicomError {
-        let left = (self.bytes.len() - self.at.min(self.bytes.len())) as u64;
+        let left = (self.length - self.at.min(self.length)) as u64;
         DicomError::Truncated { group: tag.0, element: tag.1, declared, left }
     }
 }
