@@ -87,6 +87,9 @@ pub struct Convert {
     pub input: PathBuf,
     /// Where to; the name decides the format.
     pub output: PathBuf,
+    /// Write a .nii or .nii.gz as NIfTI-2: positions with 64 bits. Not every program reads it.
+    #[arg(long)]
+    pub nifti2: bool,
     #[command(flatten)]
     pub choice: Choice,
 }

@@ -4,7 +4,7 @@ use crate::arguments::{Convert, Decode, Info, Lungs};
 use crate::failure::Failure;
 use crate::{Report, model, series};
 use lungai_ct::{Lung, Scan};
-use lungai_datasets::{hu_sha256, is_image_name, open, sha256, write_labels, write_volume};
+use lungai_datasets::{hu_sha256, is_image_name, open, sha256, write_labels, write_nifti2, write_volume};
 use lungai_dicom::{SeriesTags, derived_uid, write_series};
 use lungai_imaging::quality;
 use lungai_pipeline::wire::QualityJson;
@@ -138,10 +138,16 @@ pub fn decode(arguments: &Decode) -> Result<Report, Failure> {
 
 /// One series in another container.
 pub fn convert(arguments: &Convert) -> Result<Report, Failure> {
-    let scan = series::choose(&arguments.input, arguments.choice.series.as_deref())?;
     let output = &arguments.output;
+    let name = output.to_string_lossy().to_ascii_lowercase();
+    if arguments.nifti2 && !name.ends_with(".nii") && !name.ends_with(".nii.gz") {
+        return Err(Failure::usage("--nifti2 needs an output whose name ends in .nii or .nii.gz"));
+    }
+    let scan = series::choose(&arguments.input, arguments.choice.series.as_deref())?;
     let ends_with_slash = output.as_os_str().to_string_lossy().ends_with(['/', '\\']);
-    if !ends_with_slash && is_image_name(output) {
+    if arguments.nifti2 {
+        write_nifti2(output, &scan.volume)?;
+    } else if !ends_with_slash && is_image_name(output) {
         write_volume(output, &scan.volume)?;
     } else {
         write_series(&scan.volume, &scan.acquisition, &tags(&scan), output)?;

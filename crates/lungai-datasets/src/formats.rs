@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
+use nifti::Version;
 pub use stored::MAX_VOXELS;
 use stored::Stored;
 
@@ -118,19 +119,35 @@ pub fn read_labels(path: &Path) -> Result<LabelMap, DatasetError> {
 }
 
 /// Writes HU as 16-bit integers, compressed, in the format that the name's extension stands for. A file of
-/// that name is replaced as a whole or not at all.
+/// that name is replaced as a whole or not at all. NIfTI files are of version 1, which keeps positions as 32-bit floats;
+/// [`write_nifti2`] keeps them exactly.
 ///
 /// # Errors
 /// [`DatasetError`]
 pub fn write_volume(path: &Path, volume: &Volume) -> Result<(), DatasetError> {
-    let bytes: Vec<u8> = volume.as_slice().iter().flat_map(|hu| hu.to_le_bytes()).collect();
+    let bytes = little_endian(volume);
     let geometry = volume.geometry();
     match Format::of_name(path) {
         Some(Format::MetaImage) => metaimage::write(path, geometry, "MET_SHORT", &bytes),
-        Some(Format::Nifti) => nifti::write(path, geometry, 4, 16, &bytes),
+        Some(Format::Nifti) => nifti::write(path, geometry, Version::One, 4, 16, &bytes),
         Some(Format::Nrrd) => nrrd::write(path, geometry, "short", &bytes),
         None => Err(DatasetError::UnknownExtension { file: name(path) }),
     }
+}
+
+/// Writes HU as [`write_volume`] does, as NIfTI-2 with positions as 64-bit floats.
+///
+/// # Errors
+/// [`DatasetError`]; [`DatasetError::UnknownExtension`] where the name ends in neither `.nii` nor `.nii.gz`.
+pub fn write_nifti2(path: &Path, volume: &Volume) -> Result<(), DatasetError> {
+    if Format::of_name(path) != Some(Format::Nifti) {
+        return Err(DatasetError::UnknownExtension { file: name(path) });
+    }
+    nifti::write(path, volume.geometry(), Version::Two, 4, 16, &little_endian(volume))
+}
+
+fn little_endian(volume: &Volume) -> Vec<u8> {
+    volume.as_slice().iter().flat_map(|hu| hu.to_le_bytes()).collect()
 }
 
 /// Writes labels as 8-bit integers; else as [`write_volume`].
@@ -141,7 +158,7 @@ pub fn write_labels(path: &Path, labels: &LabelMap) -> Result<(), DatasetError> 
     let geometry = labels.geometry();
     match Format::of_name(path) {
         Some(Format::MetaImage) => metaimage::write(path, geometry, "MET_UCHAR", labels.as_slice()),
-        Some(Format::Nifti) => nifti::write(path, geometry, 2, 8, labels.as_slice()),
+        Some(Format::Nifti) => nifti::write(path, geometry, Version::One, 2, 8, labels.as_slice()),
         Some(Format::Nrrd) => nrrd::write(path, geometry, "unsigned char", labels.as_slice()),
         None => Err(DatasetError::UnknownExtension { file: name(path) }),
     }

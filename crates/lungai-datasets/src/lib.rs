@@ -21,7 +21,8 @@ pub use align::align_labels;
 pub use annotations::nodules_csv;
 pub use error::DatasetError;
 pub use formats::{
-    FloatImage, MAX_VOXELS, is_image_name, read_image, read_labels, read_volume, write_labels, write_volume,
+    FloatImage, MAX_VOXELS, is_image_name, read_image, read_labels, read_volume, write_labels, write_nifti2,
+    write_volume,
 };
 pub use hash::sha256;
 pub use lungai_dicom::hu_sha256;

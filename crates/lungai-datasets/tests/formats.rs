@@ -4,7 +4,7 @@
 
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelIndex, WorldPoint};
 use lungai_datasets::{
-    DatasetError, hu_sha256, open, read_image, read_labels, read_volume, write_labels, write_volume,
+    DatasetError, hu_sha256, open, read_image, read_labels, read_volume, write_labels, write_nifti2, write_volume,
 };
 use lungai_trace::verifies;
 use ndarray::Array3;
@@ -65,6 +65,36 @@ fn what_is_written_is_read_back_in_every_format() {
     }
     let left_over = std::fs::read_dir(folder.path()).unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());
     assert_eq!(left_over.filter(|name| name.ends_with(".part")).count(), 0);
+}
+
+#[verifies("FR-001")]
+#[test]
+fn nifti_2_keeps_positions_exactly_and_takes_over_where_an_axis_is_too_long_for_nifti_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = sample();
+    for ending in ["nii", "nii.gz"] {
+        let path = folder.path().join(format!("volume.{ending}"));
+        write_nifti2(&path, &volume).unwrap();
+        let (back, format) = read_volume(&path).unwrap();
+        assert_eq!((back.hu(), format), (volume.hu(), "nifti"));
+        check_same_place(back.geometry(), volume.geometry(), 1e-12);
+    }
+    let head = std::fs::read(folder.path().join("volume.nii")).unwrap();
+    assert_eq!(head[..12], *b"\x1c\x02\0\0n+2\0\r\n\x1a\n");
+    assert_eq!(head.len(), 544 + 2 * volume.hu().len());
+
+    let spacing = Spacing::new([1.0, 1.0, 0.1]).unwrap();
+    let size = [1, 1, 32_768];
+    let grid = Geometry::new(size, spacing, WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
+    let long = Volume::new(Array3::from_shape_fn(size, |(_, _, x)| x as i16), grid).unwrap();
+    let path = folder.path().join("long.nii");
+    write_volume(&path, &long).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap()[4..7], *b"n+2");
+    assert_eq!(read_volume(&path).unwrap().0.hu(), long.hu());
+
+    let error = write_nifti2(&folder.path().join("volume.mha"), &volume).unwrap_err();
+    assert_eq!(error.rule(), "unknown-extension");
+    assert!(!folder.path().join("volume.mha").exists());
 }
 
 fn write(folder: &Path, name: &str, parts: &[&[u8]]) -> PathBuf {

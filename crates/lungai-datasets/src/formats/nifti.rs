@@ -13,6 +13,7 @@ use std::path::Path;
 const FORMAT: &str = "NIfTI";
 /// Header plus the four bytes that say whether extensions follow.
 const NIFTI1_OFFSET: usize = 352;
+const NIFTI2_OFFSET: usize = 544;
 
 pub(crate) fn read(path: &Path) -> Result<Stored, DatasetError> {
     let io = || DatasetError::io(path);
@@ -232,57 +233,26 @@ fn rotation([b, c, d]: [f64; 3]) -> [[f64; 3]; 3] {
     ]
 }
 
-/// Writes `.nii` or `.nii.gz` (by the name) as NIfTI-1 with sform and qform; positions are kept as 32-bit floats.
+/// Versions of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Positions as 32-bit floats, at most 32,767 voxels along an axis: what every program reads.
+    One,
+    /// Positions as 64-bit floats.
+    Two,
+}
+
+/// Writes `.nii` or `.nii.gz` (by the name) with sform and qform; as version 2 where the grid does not fit version 1.
 pub(crate) fn write(
     path: &Path,
     geometry: &Geometry,
+    version: Version,
     datatype: i16,
     bits: i16,
     bytes: &[u8],
 ) -> Result<(), DatasetError> {
-    let [nz, ny, nx] = geometry.size();
-    let [sz, sy, sx] = geometry.spacing().zyx_mm();
-    let dims = [3, nx, ny, nz, 1, 1, 1, 1];
-    let mut dim = [0i16; 8];
-    for (to, from) in dim.iter_mut().zip(dims) {
-        *to = i16::try_from(from).map_err(|_| DatasetError::Unsupported {
-            format: FORMAT,
-            file: name(path),
-            reason: format!("{from} voxels along an axis"),
-        })?;
-    }
-    let ras = |v: [f64; 3]| [-v[0], -v[1], v[2]];
-    let columns = geometry.direction().map(ras);
-    let origin = ras(geometry.origin().0);
-    let (quaternion, qfac) = quaternion(columns);
-
-    let mut header = vec![0u8; NIFTI1_OFFSET];
-    let mut put = |at: usize, value: &[u8]| header[at..at + value.len()].copy_from_slice(value);
-    let float = |v: f64| (v as f32).to_le_bytes();
-    put(0, &348i32.to_le_bytes());
-    for (i, n) in dim.iter().enumerate() {
-        put(40 + 2 * i, &n.to_le_bytes());
-    }
-    put(70, &datatype.to_le_bytes());
-    put(72, &bits.to_le_bytes());
-    for (i, v) in [qfac, sx, sy, sz].into_iter().enumerate() {
-        put(76 + 4 * i, &float(v));
-    }
-    put(108, &float(NIFTI1_OFFSET as f64));
-    put(112, &float(1.0));
-    put(123, &[2]); // mm
-    put(252, &1i16.to_le_bytes()); // scanner coordinates
-    put(254, &1i16.to_le_bytes());
-    for i in 0..3 {
-        put(256 + 4 * i, &float(quaternion[i]));
-        put(268 + 4 * i, &float(origin[i]));
-        for (column, step) in [sx, sy, sz].into_iter().enumerate() {
-            put(280 + 16 * i + 4 * column, &float(columns[column][i] * step));
-        }
-        put(280 + 16 * i + 12, &float(origin[i]));
-    }
-    put(344, b"n+1\0");
-
+    let fits = geometry.size().iter().all(|n| *n <= i16::MAX as usize);
+    let header = header(geometry, if fits { version } else { Version::Two }, datatype, bits);
     let mut file = Written::create(path)?;
     let io = || DatasetError::io(path);
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
@@ -292,6 +262,61 @@ pub(crate) fn write(
         file.write_all(bytes).map_err(io())?;
     }
     file.keep()
+}
+
+/// The header and the four bytes that say that no extensions follow.
+fn header(geometry: &Geometry, version: Version, datatype: i16, bits: i16) -> Vec<u8> {
+    let [nz, ny, nx] = geometry.size();
+    let [sz, sy, sx] = geometry.spacing().zyx_mm();
+    let ras = |v: [f64; 3]| [-v[0], -v[1], v[2]];
+    let columns = geometry.direction().map(ras);
+    let origin = ras(geometry.origin().0);
+    let (quaternion, qfac) = quaternion(columns);
+
+    // Where a field is in each version; most are twice as wide in the second.
+    let two = version == Version::Two;
+    let mut header = vec![0u8; if two { NIFTI2_OFFSET } else { NIFTI1_OFFSET }];
+    let length = header.len() as i64;
+    let mut put = |at: [usize; 2], value: &[u8]| {
+        let at = at[usize::from(two)];
+        header[at..at + value.len()].copy_from_slice(value);
+    };
+    let mut float = |at: [usize; 2], i: usize, v: f64| {
+        let bytes = if two { v.to_le_bytes().to_vec() } else { (v as f32).to_le_bytes().to_vec() };
+        put([at[0] + 4 * i, at[1] + 8 * i], &bytes);
+    };
+    for (i, v) in [qfac, sx, sy, sz].into_iter().enumerate() {
+        float([76, 104], i, v);
+    }
+    float([112, 176], 0, 1.0); // no scaling
+    for i in 0..3 {
+        float([256, 352], i, quaternion[i]);
+        float([268, 376], i, origin[i]);
+        for (column, step) in [sx, sy, sz].into_iter().enumerate() {
+            float([280 + 16 * i, 400 + 32 * i], column, columns[column][i] * step);
+        }
+        float([280 + 16 * i, 400 + 32 * i], 3, origin[i]);
+    }
+    put([70, 12], &datatype.to_le_bytes());
+    put([72, 14], &bits.to_le_bytes());
+    put([123, 500], &[2]); // mm
+    for at in [[252, 344], [254, 348]] {
+        put(at, &[1]); // qform and sform are scanner coordinates
+    }
+    for (i, n) in [3, nx, ny, nz, 1, 1, 1, 1].into_iter().enumerate() {
+        let bytes = (n as i64).to_le_bytes();
+        put([40 + 2 * i, 16 + 8 * i], if two { &bytes } else { &bytes[..2] });
+    }
+    if two {
+        put([0, 0], &540i32.to_le_bytes());
+        put([0, 4], b"n+2\0\r\n\x1a\n");
+        put([0, 168], &length.to_le_bytes());
+    } else {
+        put([0, 0], &348i32.to_le_bytes());
+        put([344, 0], b"n+1\0");
+        put([108, 0], &(length as f32).to_le_bytes());
+    }
+    header
 }
 
 /// Inverse of [`rotation`], with the third column turned where the axes are left-handed.
