@@ -7,6 +7,7 @@ use lungai_models::DeviceError;
 use lungai_models::frozen::FrozenError;
 use lungai_pipeline::PipelineError;
 use serde_json::{Value, json};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// A failure as scripts and people see it.
@@ -53,7 +54,7 @@ impl Failure {
     /// Prints itself where it belongs and gives the exit code.
     pub fn print(&self, as_json: bool) -> ExitCode {
         if as_json {
-            println!("{}", self.json());
+            _ = writeln!(std::io::stdout(), "{}", self.json());
         } else {
             eprintln!("error: {} [{}]", self.message, self.rule);
         }
