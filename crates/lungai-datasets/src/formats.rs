@@ -119,8 +119,9 @@ pub fn read_labels(path: &Path) -> Result<LabelMap, DatasetError> {
 }
 
 /// Writes HU as 16-bit integers, compressed, in the format that the name's extension stands for. A file of
-/// that name is replaced as a whole or not at all. NIfTI files are of version 1, which keeps positions as 32-bit floats;
-/// [`write_nifti2`] keeps them exactly.
+/// that name is replaced as a whole or not at all; of a header with voxels in a file beside it (`.mhd`, `.nhdr`) first the
+/// voxels, then the header. NIfTI files are of version 1, which keeps positions as 32-bit floats, unless an axis is too
+/// long for it; [`write_nifti2`] keeps them exactly.
 ///
 /// # Errors
 /// [`DatasetError`]

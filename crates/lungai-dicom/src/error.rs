@@ -15,8 +15,14 @@ pub enum DicomError {
     NoCtSeries { files: usize, mostly: String },
     #[error("more than {limit} files in one input")]
     TooManyFiles { limit: usize },
+    #[error("more than {limit} frames and archive entries in one input")]
+    TooManyFrames { limit: usize },
     #[error("folders are nested deeper than {limit}")]
     FoldersTooDeep { limit: usize },
+    #[error(
+        "slices of {rows} x {columns} pixels; a DICOM image has at most 65535 rows and columns, and 2^28 pixels are read back"
+    )]
+    SliceTooLarge { rows: usize, columns: usize },
     #[error("the output folder is not empty; a series needs a folder of its own")]
     FolderNotEmpty,
 
@@ -90,6 +96,8 @@ pub enum DicomError {
     #[error("the compressed pixel data of frame {frame} are damaged or of an unsupported kind")]
     DamagedPixels { frame: u32 },
 
+    #[error("RescaleType is not HU: the values stand for something else than CT numbers")]
+    NotHounsfield,
     #[error("both a Modality LUT and RescaleSlope or RescaleIntercept; which one is meant is not said")]
     AmbiguousRescale,
     #[error("Modality LUT: {reason}")]
@@ -102,6 +110,8 @@ pub enum DicomError {
     NonAxial { plane: String, degrees: f64 },
     #[error("{stacks} stacks and time points of frames in one series; only one stack makes a volume")]
     SeveralStacks { stacks: usize },
+    #[error("slices of one series differ in {name}; a volume is of one patient, one study and one frame of reference")]
+    MixedSeries { name: String },
     #[error("slices of different size: {first:?} and {other:?} (rows, columns)")]
     MixedSizes { first: [u32; 2], other: [u32; 2] },
     #[error("slices of different pixel spacing: {first:?} and {other:?} mm (rows, columns)")]

@@ -5,13 +5,16 @@ use crate::pixels::Rescale;
 use crate::plain::Plain;
 use crate::structure::Structure;
 use crate::worker::contained;
+use dicom_core::dictionary::DataDictionary;
 use dicom_core::{Tag, VR};
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
 use dicom_object::InMemDicomObject;
+use dicom_object::mem::InMemElement;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use lungai_ct::Acquisition;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// One file's attributes; a type 2 or absent one is `None` or empty.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,9 +30,9 @@ pub struct Header {
     pub layout: Layout,
     /// PixelPaddingValue and PixelPaddingRangeLimit in HU.
     padding_hu: [Option<i16>; 2],
-    /// Instead of slope and intercept. Stays in the decoding process.
+    /// Instead of slope and intercept; a broken one only matters to who wants HU. Stays in the decoding process.
     #[serde(skip)]
-    pub lut: Option<ModalityLut>,
+    pub lut: Option<Result<ModalityLut, DicomError>>,
     /// One per frame; none where a multi-frame file lacks per-frame groups.
     pub planes: Vec<Plane>,
     /// Where the pixels are, if no decoder is needed. Known to [`job`](crate::job) alone, which has the file.
@@ -57,7 +60,7 @@ impl Header {
 }
 
 /// How the pixels are stored. Zeros where the file has no image attributes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layout {
     pub frames: u32,
     pub rows: u32,
@@ -72,7 +75,7 @@ pub struct Layout {
 }
 
 /// Where one frame lies, and how its stored values become HU.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plane {
     /// ImagePositionPatient.
     pub position: Option<[f64; 3]>,
@@ -82,6 +85,8 @@ pub struct Plane {
     pub spacing: Option<[f64; 2]>,
     pub slope: Option<f64>,
     pub intercept: Option<f64>,
+    /// Whether RescaleType is HU, absent, or says that it says nothing (`US`, unspecified), as some scanners' CT does.
+    pub hounsfield: bool,
     /// StackID and TemporalPositionIndex of a multi-frame file: frames of one volume share them.
     pub stack: Option<String>,
 }
@@ -136,7 +141,7 @@ impl Header {
             view.int(tags::PIXEL_PADDING_VALUE, "PixelPaddingValue")?.map(as_pixel),
             view.int(tags::PIXEL_PADDING_RANGE_LIMIT, "PixelPaddingRangeLimit")?.map(as_pixel),
         ];
-        let lut = item(&object, tags::MODALITY_LUT_SEQUENCE).map(|item| modality_lut(item, as_pixel)).transpose()?;
+        let lut = item(&object, tags::MODALITY_LUT_SEQUENCE).map(|item| modality_lut(item, as_pixel));
         let planes = if layout.frames > 1 {
             let frames = items(&object, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);
             let whole = frames.len() == layout.frames as usize;
@@ -185,9 +190,10 @@ impl View<'_> {
             spacing: self.numbers(tags::PIXEL_SPACING, "PixelSpacing")?,
             slope: self.number(tags::RESCALE_SLOPE, "RescaleSlope")?,
             intercept: self.number(tags::RESCALE_INTERCEPT, "RescaleIntercept")?,
+            hounsfield: self.raw(tags::RESCALE_TYPE).is_none_or(|kind| matches!(&kind[..], "HU" | "US")),
             stack: self.frame.and_then(|frame| {
                 let content = item(frame, tags::FRAME_CONTENT_SEQUENCE)?;
-                let text = |tag| content.get(tag)?.to_str().ok().map(|text| text.trim().to_owned());
+                let text = |tag| content.get(tag).and_then(text_of).map(|text| text.trim().to_owned());
                 let stack = text(tags::STACK_ID).unwrap_or_default();
                 let time = text(tags::TEMPORAL_POSITION_INDEX).unwrap_or_default();
                 Some(format!("{stack:.16}/{time:.16}"))
@@ -221,7 +227,7 @@ impl View<'_> {
             let mut sequences = groups.iter().filter_map(|group| group.items()?.first());
             sequences.find_map(|group| group.get(tag))
         });
-        let value = in_groups.or_else(|| self.top.get(tag))?.to_str().ok()?;
+        let value = in_groups.or_else(|| self.top.get(tag)).and_then(text_of)?;
         let trimmed = value.trim_matches(|c: char| c == '\0' || c.is_whitespace());
         if trimmed.is_empty() { None } else { Some(trimmed.to_owned()) }
     }
@@ -257,7 +263,7 @@ impl View<'_> {
 /// writer gave them a signed VR.
 fn modality_lut(item: &InMemDicomObject, as_pixel: impl Fn(i64) -> i32) -> Result<ModalityLut, DicomError> {
     let bad = |reason: String| DicomError::ModalityLut { reason };
-    let kind = item.get(tags::MODALITY_LUT_TYPE).and_then(|e| e.to_str().ok()).unwrap_or_default();
+    let kind = item.get(tags::MODALITY_LUT_TYPE).and_then(text_of).unwrap_or_default();
     if kind.trim_matches(['\0', ' ']) != "HU" {
         return Err(bad("ModalityLUTType is not HU".into())); // free text: it could hold a name
     }
@@ -293,6 +299,22 @@ fn modality_lut(item: &InMemDicomObject, as_pixel: impl Fn(i64) -> i32) -> Resul
         return Err(bad(format!("{} entries where LUTDescriptor says {count}", entries.len())));
     }
     Ok(ModalityLut { first: as_pixel(first), entries })
+}
+
+/// A value as text, several separated by backslashes. Archives that did not know an attribute give it the VR UN: its bytes are
+/// then those of implicit VR little endian (PS3.5 6.2.2).
+fn text_of(element: &InMemElement) -> Option<String> {
+    if element.vr() != VR::UN {
+        return element.to_str().ok().map(Cow::into_owned);
+    }
+    let bytes = element.to_bytes().ok()?;
+    let words = bytes.as_chunks().0.iter();
+    let join = |numbers: Vec<String>| numbers.join("\\");
+    Some(match StandardDataDictionary.by_tag(element.header().tag).map(|entry| entry.vr.relaxed()) {
+        Some(VR::US) => join(words.map(|two| u16::from_le_bytes(*two).to_string()).collect()),
+        Some(VR::SS) => join(words.map(|two| i16::from_le_bytes(*two).to_string()).collect()),
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    })
 }
 
 fn items(object: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {

@@ -1,14 +1,16 @@
 //! What the decoding process does with one order: find the bytes, examine them, decode them.
 
 use crate::header::Header;
-use crate::pixels::Frames;
+use crate::pixels::{Frames, Rescale};
 use crate::plain::Plain;
 use crate::structure::{Structure, examine, examine_start, meta_start, read_growing};
 use crate::worker::{Allowance, Part, Reply, Want, contained};
 use crate::{DicomError, Limits};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where a DICOM file is.
@@ -94,9 +96,9 @@ impl Opened {
                     Kind::Archive => return Err(DicomError::NestedArchive),
                     Kind::Unknown => return Err(DicomError::NotDicom),
                     Kind::Dicom if want == Want::Header => {
-                        let length = bounded_length(&file, limits)?;
-                        if let Some(structure) = examine_start(&start, length as usize, limits) {
-                            return head(&structure, Some(length), limits, send);
+                        let metadata = bounded(&file, limits)?;
+                        if let Some(structure) = examine_start(&start, metadata.len() as usize, limits) {
+                            return head(&structure, Some(&metadata), limits, send);
                         }
                         whole(file, limits)?
                     }
@@ -170,7 +172,7 @@ impl Archive {
                 let entry = zip.by_index_raw(index).map_err(|_| DicomError::DamagedArchive)?;
                 unpacked = unpacked.saturating_add(entry.size());
                 if !entry.is_dir() {
-                    let name = entry.name().map_err(|_| DicomError::DamagedArchive)?.into_owned();
+                    let name = short(&entry.name().map_err(|_| DicomError::DamagedArchive)?);
                     entries.push(Entry { index, name });
                 }
             }
@@ -257,12 +259,17 @@ fn table<R: Read>(
             return Err(DicomError::TooManyFiles { limit: limits.files });
         }
         if entry.header().entry_type().is_file() {
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let name = short(&String::from_utf8_lossy(&entry.path_bytes()));
             entries.push(Entry { index: places.len(), name });
         }
         places.push((entry.raw_file_position(), entry.size()));
     }
     Ok(places)
+}
+
+/// Names only serve messages, and twenty thousand of them are kept.
+fn short(name: &str) -> String {
+    name.chars().take(256).collect()
 }
 
 fn place(places: &[(u64, u64)], index: usize, limit: u64) -> Result<(u64, u64), DicomError> {
@@ -279,15 +286,15 @@ fn too_large(unpacked: u64, packed: u64, limits: &Limits) -> DicomError {
     }
 }
 
-/// Replies with the header, and with where the pixels are in a file of `length` bytes if they can be read as they are.
+/// Replies with the header, and with where the pixels are in the `file` if they can be read as they are.
 fn head(
     structure: &Structure,
-    length: Option<u64>,
+    file: Option<&Metadata>,
     limits: &Limits,
     mut send: impl FnMut(Part),
 ) -> Result<(), DicomError> {
     let mut header = Header::parse(structure)?;
-    header.plain = length.and_then(|length| Plain::find(structure, &header, length, limits));
+    header.plain = file.and_then(|file| Plain::find(structure, &header, file, limits));
     send(Part::Head(Reply::File { header: Box::new(header), frame_bytes: 0 }));
     Ok(())
 }
@@ -306,7 +313,7 @@ fn dicom(file: &[u8], want: Want, limits: &Limits, mut send: impl FnMut(Part)) -
     for frame in 0..layout.frames {
         if want == Want::Hu {
             let plane = header.planes.get(frame as usize).ok_or_else(no_planes)?;
-            send(Part::Hu(&frames.hu(frame, plane, header.lut.as_ref())?));
+            send(Part::Hu(&frames.hu(frame, &Rescale::of(plane, header.lut.as_ref())?)?));
         } else {
             send(Part::Stored(&frames.stored(frame)?));
         }
@@ -367,18 +374,25 @@ fn is_tar_gz(start: &[u8]) -> bool {
     is_tar(&head)
 }
 
-/// A device or a pipe could keep us waiting for ever.
+/// A device or a pipe could keep us waiting for ever, even one that takes a file's place at this moment.
 pub fn regular(path: &Path) -> Result<File, DicomError> {
-    if std::fs::metadata(path)?.is_file() { Ok(File::open(path)?) } else { Err(DicomError::NotAFile) }
+    if std::fs::metadata(path)?.is_file() {
+        let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+    }
+    Err(DicomError::NotAFile)
 }
 
-fn bounded_length(file: &File, limits: &Limits) -> Result<u64, DicomError> {
-    let (bytes, limit) = (file.metadata()?.len(), limits.file_bytes);
-    if bytes > limit { Err(DicomError::FileTooLarge { bytes, limit }) } else { Ok(bytes) }
+fn bounded(file: &File, limits: &Limits) -> Result<Metadata, DicomError> {
+    let (metadata, limit) = (file.metadata()?, limits.file_bytes);
+    let bytes = metadata.len();
+    if bytes > limit { Err(DicomError::FileTooLarge { bytes, limit }) } else { Ok(metadata) }
 }
 
 fn whole(mut file: File, limits: &Limits) -> Result<Vec<u8>, DicomError> {
-    let bytes = bounded_length(&file, limits)?;
+    let bytes = bounded(&file, limits)?.len();
     file.rewind()?;
     let mut data = Vec::with_capacity(bytes as usize);
     file.take(limits.file_bytes).read_to_end(&mut data)?;

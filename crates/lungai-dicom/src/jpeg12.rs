@@ -60,7 +60,7 @@ impl Decoder {
         let &[precision, _, _, _, _, 1, _, _, table] = segment else { return None };
         self.precision = u32::from(precision);
         self.table = usize::from(table);
-        matches!(precision, 8 | 12).then_some(())
+        (precision == 12).then_some(())
     }
 
     fn quantisation_tables(&mut self, mut segment: &[u8]) -> Option<()> {

@@ -3,7 +3,8 @@
 //! Everything that was not written by us is hostile until examined: files are parsed and decoded in a
 //! process of their own ([`worker`]) after a bounded walk over their structure, and geometry is taken
 //! only from positions and orientations that form a regular grid of axial slices. This crate refuses to
-//! guess: a series that breaks a rule is refused by that rule's name. It never decodes in the calling process.
+//! guess: a series that breaks a rule is refused by that rule's name. No parser and no decoder of others runs in the
+//! calling process, which itself only copies and rescales 16-bit pixels that are not compressed.
 
 mod digest;
 mod error;

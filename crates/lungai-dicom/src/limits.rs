@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Files in a folder, and entries in an archive. Default 20,000.
     pub files: usize,
+    /// Frames of all files of one input, and entries of all its archives, together: what is kept in memory of each before any
+    /// pixel is read. Default 200,000.
+    pub frames: usize,
     /// Levels of folders below the input. Default 16.
     pub folder_depth: usize,
     /// Bytes of one file, packed or unpacked. Default 512 MiB.
@@ -27,7 +30,7 @@ pub struct Limits {
     /// Voxels of all series of one input together; the smallest series are refused first. Default 2^31 (4 GiB of HU).
     pub input_voxels: u64,
     /// Seconds of CPU time that one file may take, and one more per MiB of it; wall time is bounded by five times
-    /// that. Default 4.
+    /// that. Default 4. Copying uncompressed pixels is not counted.
     pub file_seconds: u64,
     /// Memory that decoding one file may take is 64 MiB and eight times the file's size, and never more than this.
     /// Default 4 GiB.
@@ -57,6 +60,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             files: 20_000,
+            frames: 200_000,
             folder_depth: 16,
             file_bytes: 512 << 20,
             archive_bytes: 8 << 30,

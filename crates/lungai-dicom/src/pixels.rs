@@ -16,7 +16,7 @@ const ENCAPSULATED_NATIVE: &str = "1.2.840.10008.1.2.1.98";
 const RLE: &str = "1.2.840.10008.1.2.5";
 /// Most that decoding takes per sample, with codec and output. Resident at 2,048 x 2,048: JPEG lossless 10, JPEG 2000 7,
 /// JPEG-LS and RLE 6; the rest is room for what is reserved and not used.
-const DECODER_BYTES: u64 = 16;
+const DECODER_BYTES: u64 = 12;
 
 /// The frames of one file, checked against the declared layout.
 pub struct Frames<'a> {
@@ -36,14 +36,19 @@ pub enum Rescale<'a> {
 
 impl<'a> Rescale<'a> {
     /// # Errors
-    /// [`DicomError::MissingTag`] without rescale attributes: CT demands them. [`DicomError::AmbiguousRescale`] with both kinds.
-    pub fn of(plane: &Plane, lut: Option<&'a ModalityLut>) -> Result<Self, DicomError> {
+    /// [`DicomError::MissingTag`] without rescale attributes: CT demands them. [`DicomError::AmbiguousRescale`] with both
+    /// kinds. [`DicomError::NotHounsfield`] where the outcome is of another kind, as iodine in a multi-energy CT.
+    pub fn of(plane: &Plane, lut: Option<&'a Result<ModalityLut, DicomError>>) -> Result<Self, DicomError> {
         if let Some(table) = lut {
+            let table = table.as_ref().map_err(Clone::clone)?;
             let linear = plane.slope.is_some() || plane.intercept.is_some();
             return if linear { Err(DicomError::AmbiguousRescale) } else { Ok(Self::Table(table)) };
         }
         let slope = plane.slope.ok_or_else(|| DicomError::missing("RescaleSlope"))?;
         let intercept = plane.intercept.ok_or_else(|| DicomError::missing("RescaleIntercept"))?;
+        if !plane.hounsfield {
+            return Err(DicomError::NotHounsfield);
+        }
         if slope == 0.0 {
             return Err(DicomError::bad("RescaleSlope"));
         }
@@ -153,9 +158,8 @@ impl<'a> Frames<'a> {
     /// HU of one frame.
     ///
     /// # Errors
-    /// As [`Frames::stored`] and [`Rescale::of`].
-    pub fn hu(&self, frame: u32, plane: &Plane, lut: Option<&ModalityLut>) -> Result<Vec<i16>, DicomError> {
-        let rescale = Rescale::of(plane, lut)?;
+    /// As [`Frames::stored`].
+    pub fn hu(&self, frame: u32, rescale: &Rescale) -> Result<Vec<i16>, DicomError> {
         match rescale.whole_offset() {
             Some(offset) => self.each(frame, |value| shifted(value, offset)),
             None => self.each(frame, |value| rescale.hu(value)),
@@ -291,9 +295,13 @@ fn each_value<T>(
             bytes.as_chunks().0.iter().map(|b| take(value(u32::from(u16::from_be_bytes(*b))))).collect()
         }
         16 => bytes.as_chunks().0.iter().map(|b| take(value(u32::from(u16::from_le_bytes(*b))))).collect(),
-        32 if signed || stored < 32 => {
+        32 => {
             let four = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
-            bytes.as_chunks().0.iter().map(|b| take(value(four(*b)))).collect()
+            let words = || bytes.as_chunks().0.iter().map(|b| four(*b));
+            if !signed && stored == 32 && words().any(|word| i32::try_from(word).is_err()) {
+                return Err(DicomError::PixelLayout { allocated, stored, high_bit });
+            }
+            words().map(|word| take(value(word))).collect()
         }
         _ => return Err(DicomError::PixelLayout { allocated, stored, high_bit }),
     })
@@ -390,10 +398,10 @@ fn stream_size(stream: &[u8]) -> Option<StreamSize> {
 /// as is a stream without its end marker.
 fn mend_tile_lengths(stream: &mut [u8]) {
     let whole = stream.ends_with(&[0xFF, 0xD9]) || stream.ends_with(&[0xFF, 0xD9, 0]);
-    let Some(end) = stream.windows(2).rposition(|two| two == [0xFF, 0xD9]) else { return };
     if !whole || !stream.starts_with(&J2K_START) {
         return;
     }
+    let Some(end) = stream.windows(2).rposition(|two| two == [0xFF, 0xD9]) else { return };
     // SOT and Lsot.
     let parts: Vec<usize> = (2..end).filter(|at| stream[*at..].starts_with(&[0xFF, 0x90, 0, 10])).collect();
     let ends = parts.iter().copied().skip(1).chain([end]);

@@ -11,6 +11,7 @@ use ndarray::Array3;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What one input held.
 #[derive(Debug)]
@@ -86,10 +87,11 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
         files.push((name, Source { path: path.to_owned(), entry: None }));
     }
     let alone = files.len() == 1 && files[0].1.path == path;
+    let kept = AtomicUsize::new(0);
     let mut set_aside = Vec::new();
     let mut images = Vec::new();
     let mut entries = Vec::new();
-    for (name, source, look) in look_at(files, limits) {
+    for (name, source, look) in look_at(files, limits, &kept)? {
         match look {
             Ok(Look::Image(header)) => images.push((name, source, header)),
             Ok(Look::Archive(names)) => {
@@ -104,7 +106,7 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
     if images.len() + set_aside.len() + entries.len() > limits.files {
         return Err(DicomError::TooManyFiles { limit: limits.files });
     }
-    for (name, source, look) in look_at(entries, limits) {
+    for (name, source, look) in look_at(entries, limits, &kept)? {
         match look {
             Ok(Look::Image(header)) => images.push((name, source, header)),
             Ok(Look::Archive(_)) => set_aside.push(SetAside { file: name, reason: DicomError::NestedArchive }),
@@ -247,7 +249,11 @@ enum Look {
     Archive(Vec<(usize, String)>),
 }
 
-fn look_at(files: Vec<(String, Source)>, limits: &Limits) -> Vec<(String, Source, Result<Look, DicomError>)> {
+/// A file's name, its place, and what it turned out to be.
+type Seen = (String, Source, Result<Look, DicomError>);
+
+/// `kept` counts what [`Limits::frames`] bounds.
+fn look_at(files: Vec<(String, Source)>, limits: &Limits, kept: &AtomicUsize) -> Result<Vec<Seen>, DicomError> {
     let jobs: Vec<&Source> = files.iter().map(|(_, source)| source).collect();
     let looks = run_all(
         jobs,
@@ -255,13 +261,24 @@ fn look_at(files: Vec<(String, Source)>, limits: &Limits) -> Vec<(String, Source
         limits,
         |source| (*source).clone(),
         |_, reply, _| {
+            let more = match &reply {
+                Reply::File { header, .. } => header.planes.len(),
+                Reply::Archive(entries) => entries.len(),
+            };
+            // What is beyond is dropped at once; the input as a whole is refused when all children are done.
+            if kept.fetch_add(more, Ordering::Relaxed).saturating_add(more) > limits.frames {
+                return Err(Failure::Refused(DicomError::TooManyFrames { limit: limits.frames }));
+            }
             Ok(match reply {
                 Reply::File { header, .. } => Look::Image(header),
                 Reply::Archive(entries) => Look::Archive(entries.into_iter().map(|e| (e.index, e.name)).collect()),
             })
         },
     );
-    files.into_iter().zip(looks).map(|((name, source), look)| (name, source, look)).collect()
+    if kept.load(Ordering::Relaxed) > limits.frames {
+        return Err(DicomError::TooManyFrames { limit: limits.frames });
+    }
+    Ok(files.into_iter().zip(looks).map(|((name, source), look)| (name, source, look)).collect())
 }
 
 /// A fault of ours or of the machine is not a property of one file.
@@ -308,9 +325,11 @@ fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits)
     // All are read before the first error is taken, so that it does not depend on the threads.
     read.collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()?;
     let source = |(file, _): &(usize, _)| images[*file].1.clone();
-    let done = run_all(coded, Want::Hu, limits, source, |(_, mut slabs), reply, pixels| {
-        if !matches!(reply, Reply::File { header, .. } if header.layout.frames as usize == slabs.len()) {
-            return Err(Failure::Fatal(DicomError::WorkerReply));
+    let done = run_all(coded, Want::Hu, limits, source, |(file, mut slabs), reply, pixels| {
+        let seen = &images[file].2;
+        let same = |header: &Header| header.layout == seen.layout && header.planes == seen.planes;
+        if !matches!(reply, Reply::File { header, .. } if same(&header) && slabs.len() == seen.planes.len()) {
+            return Err(Failure::Fatal(DicomError::Changed)); // it has sent frames that nobody reads
         }
         slabs.sort_by_key(|(frame, _)| *frame);
         for (_, slab) in &mut slabs {

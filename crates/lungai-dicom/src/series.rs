@@ -25,6 +25,15 @@ const SAME_POSITION_MM: f64 = 0.01;
 /// The stack may lean by at most this share of a pixel from its first to its last slice.
 const LEAN_PIXELS: f64 = 0.5;
 
+/// What all slices of a volume share.
+fn identity(header: &Header) -> [(&'static str, &Option<String>); 3] {
+    [
+        ("PatientID", &header.patient_id),
+        ("StudyInstanceUID", &header.study_uid),
+        ("FrameOfReferenceUID", &header.frame_of_reference_uid),
+    ]
+}
+
 /// One frame of one file of a series.
 pub struct Slice<'a> {
     /// Number of the file, as the caller counts.
@@ -114,6 +123,11 @@ pub fn plan<'a>(files: &[(usize, &'a Header)]) -> Result<Plan<'a>, DicomError> {
     let first_axes = axes(first.plane)?;
     let first_spacing = pixel_spacing(first.plane)?;
     for slice in &slices {
+        // An anonymiser's one UID for all must not make one chest of two patients.
+        let pairs = identity(slice.header).into_iter().zip(identity(first.header));
+        if let Some(((name, _), _)) = pairs.into_iter().find(|(a, b)| a != b) {
+            return Err(DicomError::MixedSeries { name: name.to_owned() });
+        }
         let other = [slice.header.layout.rows, slice.header.layout.columns];
         if other != [rows, columns] {
             return Err(DicomError::MixedSizes { first: [rows, columns], other });
@@ -177,7 +191,7 @@ fn check_gaps(heights: &[f64]) -> Result<f64, DicomError> {
     let whole = gaps.iter().zip(&steps).all(|(gap, n)| (gap / (n * min_mm) - 1.0).abs() <= GAP_TOLERANCE);
     let single = steps.iter().filter(|n| **n == 1.0).count();
     if whole && 2 * single >= gaps.len() {
-        let missing = steps.iter().map(|n| *n as usize - 1).sum();
+        let missing = (steps.iter().sum::<f64>() as usize).saturating_sub(steps.len());
         return Err(DicomError::MissingSlices { missing, min_mm, max_mm });
     }
     Err(DicomError::UnevenGaps { min_mm, max_mm })

@@ -67,7 +67,7 @@ const ITEM_END: (u16, u16) = (0xFFFE, 0xE00D);
 const SEQUENCE_END: (u16, u16) = (0xFFFE, 0xE0DD);
 
 /// Attributes that [`Header`](crate::header::Header) looks at.
-const KEPT: [Tag; 37] = [
+const KEPT: [Tag; 38] = [
     tags::SPECIFIC_CHARACTER_SET,
     tags::IMAGE_TYPE,
     tags::SOP_CLASS_UID,
@@ -102,6 +102,7 @@ const KEPT: [Tag; 37] = [
     tags::PIXEL_PADDING_RANGE_LIMIT,
     tags::RESCALE_INTERCEPT,
     tags::RESCALE_SLOPE,
+    tags::RESCALE_TYPE,
     tags::MODALITY_LUT_SEQUENCE,
     tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE,
     tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
@@ -140,8 +141,8 @@ pub fn examine<'a>(file: &'a [u8], limits: &Limits) -> Result<Structure<'a>, Dic
     Ok(Structure { transfer_syntax, data_syntax, header, pixels, data, data_at: (!deflated).then_some(meta_end) })
 }
 
-/// [`examine`] by the first bytes of a file of `length` bytes; `None` where they do not suffice. They do where the pixels
-/// are uncompressed and come last: most of the file need not be read to know its header.
+/// [`examine`] by the first bytes of a file of `length` bytes; `None` where they do not suffice. They do where all that
+/// comes before uncompressed pixels is among them.
 pub fn examine_start<'a>(start: &'a [u8], length: usize, limits: &Limits) -> Option<Structure<'a>> {
     let (meta_end, transfer_syntax) = file_meta(start, meta_start(start)?, limits).ok()?;
     if transfer_syntax == DEFLATED_LE {

@@ -180,7 +180,7 @@ impl Allowance {
         let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec as u64;
         let time = soft(Resource::Cpu, used.saturating_add(limits.seconds(input)).saturating_add(1));
         let memory = soft(Resource::Data, self.held.saturating_add(limits.memory(input)));
-        time.and(memory).map_err(|_| DicomError::WorkerReply)
+        time.and(memory).map_err(|_| DicomError::WorkerStart { kind: "its limits cannot be set".to_owned() })
     }
 
     /// An archive's table stays for the archive's other files.
@@ -404,7 +404,7 @@ pub(crate) fn run_all<J: Send, T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..limits.workers.clamp(1, jobs.len().max(1)) {
+        for _ in 0..limits.workers.max(1).min(jobs.len()) {
             scope.spawn(serve_jobs);
         }
     });

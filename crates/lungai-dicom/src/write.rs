@@ -1,5 +1,6 @@
 //! A volume as a CT series on disk: CT Image Storage (PS3.3 A.3), explicit VR little endian, one file per slice.
 
+use crate::Limits;
 use crate::series::check_axial_plane;
 use crate::{DicomError, structure::EXPLICIT_LE};
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
@@ -83,9 +84,8 @@ pub fn write_series(
         return Err(DicomError::FolderNotEmpty);
     }
     let [z, y, x] = volume.geometry().size();
-    if y > 0xFFFF || x > 0xFFFF {
-        let (rows, columns) = (y.min(u32::MAX as usize) as u32, x.min(u32::MAX as usize) as u32);
-        return Err(DicomError::TooManyPixels { rows, columns, frames: 1, limit: 0xFFFF * 0xFFFF });
+    if y > 0xFFFF || x > 0xFFFF || (y * x) as u64 > Limits::default().file_pixels {
+        return Err(DicomError::SliceTooLarge { rows: y, columns: x });
     }
     let common = common(volume, acquisition, series);
     (0..z).into_par_iter().try_for_each(|slice| {

@@ -223,6 +223,35 @@ fn slices_of_one_series_are_alike() {
     check_refused(&orientation, "mixed-orientation");
 }
 
+#[verifies("FR-001")]
+#[test]
+fn a_volume_is_of_one_patient_one_study_and_one_frame_of_reference() {
+    for (tag, vr, name) in [
+        (tags::PATIENT_ID, VR::LO, "PatientID"),
+        (tags::STUDY_INSTANCE_UID, VR::UI, "StudyInstanceUID"),
+        (tags::FRAME_OF_REFERENCE_UID, VR::UI, "FrameOfReferenceUID"),
+    ] {
+        // One UID for all series, as a careless anonymiser writes; the upper half is another's.
+        let mixed = series(|number, object| {
+            if number >= 3 {
+                set(object, tag, vr, "1.2.3.4");
+            }
+        });
+        assert_eq!(check_refused(&mixed, "mixed-series"), DicomError::MixedSeries { name: name.into() });
+    }
+}
+
+#[verifies("FR-001")]
+#[test]
+fn values_of_another_kind_are_not_taken_for_hounsfield_units() {
+    let iodine = series(|_, object| set(object, tags::RESCALE_TYPE, VR::LO, "MGML"));
+    check_refused(&iodine, "not-hounsfield");
+    for kind in ["HU", "US", ""] {
+        let ct = series(|_, object| set(object, tags::RESCALE_TYPE, VR::LO, kind));
+        assert!(read(ct.path()).is_ok(), "{kind}");
+    }
+}
+
 #[verifies("FR-001", "FR-002")]
 #[test]
 fn stacks_that_are_no_upright_grid_are_refused() {
@@ -404,6 +433,7 @@ fn limits_bound_the_input_as_a_whole() {
     let folder = series(|_, _| {});
     let rule = |limits: Limits| read_within(folder.path(), &limits).unwrap_err().rule();
     assert_eq!(rule(Limits { files: 5, ..Limits::default() }), "too-many-files");
+    assert_eq!(rule(Limits { frames: 5, ..Limits::default() }), "too-many-frames");
     assert_eq!(rule(Limits { series_voxels: 6 * 49 - 1, ..Limits::default() }), "series-too-large");
     assert_eq!(rule(Limits { input_voxels: 6 * 49 - 1, ..Limits::default() }), "input-too-large");
     assert_eq!(rule(Limits { file_pixels: 48, ..Limits::default() }), "too-many-pixels");

@@ -2,7 +2,7 @@
 //!
 //! White noise is a hash of the voxel's place, so that neither order nor threads matter. A kernel filters it within the
 //! slice by a difference of Gaussians, as the phantom's scanners do: the ramp filter of back-projection leaves little slow
-//! noise, its apodisation little fast noise. With frequency `f` in cycles per mm the power is that of
+//! noise, its apodisation little fast noise. With frequency `f` in cycles per mm the amplitude is that of
 //! `exp(-2 (pi f n)^2) - c exp(-2 (pi f 2.5 n)^2)`, where `n` is 0.75, 0.5 or 0.3 mm and `c` 0.6, 0.7 or 0.8 for a soft, standard
 //! or sharp kernel; it peaks near `0.12 / n`.
 
