@@ -1,6 +1,7 @@
 //! Building the workspace's programs, and what that needs.
 
 use anyhow::{Context, bail};
+use std::io::Write as _;
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -127,7 +128,7 @@ pub fn doctor() -> anyhow::Result<ExitCode> {
     let missing = missing();
     for (names, what, package) in NEEDED {
         let state = if missing.iter().any(|(m, _)| m == what) { "MISSING" } else { "ok" };
-        println!("{state:8} {what}  [{}; package {package}]", names.join(", "));
+        _ = writeln!(std::io::stdout(), "{state:8} {what}  [{}; package {package}]", names.join(", "));
     }
     for (program, what) in [
         ("cargo-nextest", "parallel test runner; without it `cargo xtask test` runs the test programs itself"),
@@ -135,16 +136,21 @@ pub fn doctor() -> anyhow::Result<ExitCode> {
         ("python3", "peers for comparison (optional)"),
         ("nvidia-smi", "NVIDIA driver (optional; training and inference fall back to the CPU)"),
     ] {
-        println!("{:8} {program}: {what}", if found(program) { "ok" } else { "absent" });
+        _ = writeln!(std::io::stdout(), "{:8} {program}: {what}", if found(program) { "ok" } else { "absent" });
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{:8} {threads} threads", "ok");
+    _ = writeln!(std::io::stdout(), "{:8} {threads} threads", "ok");
     match std::env::var_os("LUNGAI_REFERENCE_DATA") {
-        Some(path) if Path::new(&path).is_dir() => println!("{:8} reference data: tests on real scans run", "ok"),
-        _ => println!(
-            "{:8} LUNGAI_REFERENCE_DATA: tests on real scans record that they were not evidenced here",
-            "absent"
-        ),
+        Some(path) if Path::new(&path).is_dir() => {
+            _ = writeln!(std::io::stdout(), "{:8} reference data: tests on real scans run", "ok")
+        }
+        _ => {
+            _ = writeln!(
+                std::io::stdout(),
+                "{:8} LUNGAI_REFERENCE_DATA: tests on real scans record that they were not evidenced here",
+                "absent"
+            )
+        }
     }
     Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -4,6 +4,7 @@ use crate::build::{cargo, command, found, needed, root};
 use crate::junit;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use std::io::Write as _;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
@@ -75,7 +76,7 @@ const LICENCES: &[&str] = &[
 pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let has = |flag: &str| arguments.iter().any(|word| word == flag);
     if has("--help") || has("-h") {
-        println!("{HELP}");
+        _ = writeln!(std::io::stdout(), "{HELP}");
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(unknown) = arguments.iter().find(|word| !["--quick", "--json"].iter().any(|known| word == known)) {
@@ -85,13 +86,13 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     needed()?;
     if !has("--quick") {
         step("format", cargo().args(["fmt", "--all", "--check"]))?;
-        println!("== layers");
+        _ = writeln!(std::io::stdout(), "== layers");
         layers()?;
-        println!("== licences and bans");
+        _ = writeln!(std::io::stdout(), "== licences and bans");
         policy()?;
         step("lints", cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     }
-    println!("== programs");
+    _ = writeln!(std::io::stdout(), "== programs");
     crate::build::programs()?;
     let results = root().join("target/evidence");
     let traces = results.join("trace");
@@ -100,13 +101,13 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     }
     fs::create_dir_all(&traces)?;
     let report = results.join("junit.xml");
-    println!("== tests");
+    _ = writeln!(std::io::stdout(), "== tests");
     let good = run_tests(&report, &traces)?;
     if !has("--quick") {
         step("doc tests", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
     ensure!(good, "tests failed; see above and {}", report.display());
-    println!("== traces");
+    _ = writeln!(std::io::stdout(), "== traces");
     let status = command("lungai-evidence")
         .current_dir(root())
         .args(["status", "--junit"])
@@ -119,15 +120,19 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     // The plain closing line that any reader of this output understands.
     let (passed, failed) = counts(&report)?;
     if has("--json") {
-        println!("{}", serde_json::json!({ "ok": true, "passed": passed, "failed": failed, "junit": report }));
+        _ = writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::json!({ "ok": true, "passed": passed, "failed": failed, "junit": report })
+        );
     } else {
-        println!("\n{passed} passed, {failed} failed");
+        _ = writeln!(std::io::stdout(), "\n{passed} passed, {failed} failed");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
-    println!("== {name}");
+    _ = writeln!(std::io::stdout(), "== {name}");
     let status = command.status().with_context(|| name.to_owned())?;
     ensure!(status.success(), "{name} failed");
     Ok(())
@@ -139,7 +144,10 @@ fn run_tests(report: &PathBuf, traces: &PathBuf) -> anyhow::Result<bool> {
         fs::remove_file(report)?;
     }
     if !found("cargo-nextest") {
-        println!("cargo-nextest is not installed: running the test programs one after the other");
+        _ = writeln!(
+            std::io::stdout(),
+            "cargo-nextest is not installed: running the test programs one after the other"
+        );
         let totals =
             junit::run_tests(report, &[("LUNGAI_TRACE_DIR", traces), ("PROPTEST_RNG_SEED", Path::new("20260"))])?;
         return Ok(totals.failed == 0 && totals.passed > 0);

@@ -3,6 +3,7 @@
 use crate::build::{self, command, root};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use std::io::Write as _;
 use std::{
     ffi::OsString,
     fs,
@@ -42,7 +43,7 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             Some("--quick") => demo.quick = true,
             Some("--out") => demo.out = std::path::absolute(words.next().context("--out needs a folder")?)?,
             Some("--help" | "-h") => {
-                println!("{HELP}");
+                _ = writeln!(std::io::stdout(), "{HELP}");
                 return Ok(ExitCode::SUCCESS);
             }
             _ => {
@@ -276,15 +277,27 @@ impl Demo {
         let result = service.analyse(&folder.join("dicom"))?;
         service.stop()?;
         let found = result["nodules"].as_array().map(Vec::as_slice).unwrap_or_default();
-        println!("findings in the SYNTHETIC study {}:", folder.file_name().unwrap_or_default().to_string_lossy());
-        println!("  {:>3} {:>6} {:>7}  {:>11}  position (LPS, mm)           truth", "id", "score", "mm", "malignancy");
+        _ = writeln!(
+            std::io::stdout(),
+            "findings in the SYNTHETIC study {}:",
+            folder.file_name().unwrap_or_default().to_string_lossy()
+        );
+        _ = writeln!(
+            std::io::stdout(),
+            "  {:>3} {:>6} {:>7}  {:>11}  position (LPS, mm)           truth",
+            "id",
+            "score",
+            "mm",
+            "malignancy"
+        );
         let mut true_findings = 0;
         for finding in found {
             let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
             let at: [f64; 3] = std::array::from_fn(|i| number(&finding["position_lps_mm"][i]));
             let hit = nodules.iter().find(|n| n.holds(at));
             true_findings += usize::from(hit.is_some());
-            println!(
+            _ = writeln!(
+                std::io::stdout(),
                 "  {:>3} {:>6.3} {:>7.1}  {:>11.2}  ({:>7.1}, {:>7.1}, {:>7.1})  {}",
                 finding["id"],
                 number(&finding["score"]),
@@ -305,13 +318,16 @@ impl Demo {
     fn table(&self, took: Duration) {
         let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let (artifact, path) = (width(0), width(1));
-        println!("\nEverything below is SYNTHETIC: made from a digital phantom, no statement about patients.\n");
-        println!("{:artifact$}  {:path$}  headline figure", "artifact", "path");
-        println!("{}", "-".repeat(artifact + path + width(2) + 4));
+        _ = writeln!(
+            std::io::stdout(),
+            "\nEverything below is SYNTHETIC: made from a digital phantom, no statement about patients.\n"
+        );
+        _ = writeln!(std::io::stdout(), "{:artifact$}  {:path$}  headline figure", "artifact", "path");
+        _ = writeln!(std::io::stdout(), "{}", "-".repeat(artifact + path + width(2) + 4));
         for [a, p, figure] in &self.rows {
-            println!("{a:artifact$}  {p:path$}  {figure}");
+            _ = writeln!(std::io::stdout(), "{a:artifact$}  {p:path$}  {figure}");
         }
-        println!("\n{} min {} s", took.as_secs() / 60, took.as_secs() % 60);
+        _ = writeln!(std::io::stdout(), "\n{} min {} s", took.as_secs() / 60, took.as_secs() % 60);
     }
 }
 

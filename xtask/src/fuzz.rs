@@ -1,8 +1,9 @@
 //! `cargo xtask fuzz`: the mutation test of the DICOM reader with other numbers than the test run's.
 
 use crate::build;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -24,15 +25,22 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             "--mutants" => "LUNGAI_MUTANTS",
             "--seed" => "LUNGAI_FUZZ_SEED",
             "--help" | "-h" => {
-                println!("{HELP}");
+                _ = writeln!(std::io::stdout(), "{HELP}");
                 return Ok(ExitCode::SUCCESS);
             }
-            _ => bail!("unknown argument `{word}`\n\n{HELP}"),
+            _ => return Ok(usage(&format!("unknown argument `{word}`"))),
         };
         let number = words.next().and_then(|value| value.parse::<u32>().ok());
-        let number = number.with_context(|| format!("{word} needs a whole number below 2^32"))?;
+        let Some(number) = number.filter(|n| *n > 0 || &*word == "--seed") else {
+            return Ok(usage(&format!("{word} needs a whole number from 1 (a seed: from 0) to 2^32 - 1")));
+        };
         command.env(variable, number.to_string());
     }
     let status = command.status().context("cargo cannot be started")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn usage(message: &str) -> ExitCode {
+    eprintln!("error: {message}\n\n{HELP}");
+    ExitCode::from(2)
 }

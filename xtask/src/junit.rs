@@ -3,6 +3,7 @@
 use crate::build::cargo;
 use anyhow::{Context, bail};
 use serde_json::Value;
+use std::io::Write as _;
 use std::{
     fmt::Write,
     fs,
@@ -42,7 +43,7 @@ pub fn run_tests(report: &Path, environment: &[(&str, &Path)]) -> anyhow::Result
         let mut cases = Vec::new();
         for line in BufReader::new(child.stdout.take().context("piped")?).lines() {
             let line = line?;
-            println!("{line}");
+            _ = writeln!(std::io::stdout(), "{line}");
             cases.extend(parse(&line));
         }
         let ended_well = child.wait()?.success();

@@ -15,6 +15,7 @@ mod workloads;
 use anyhow::Context;
 use clap::Parser;
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,7 +35,7 @@ Examples:
 )]
 struct Arguments {
     /// A workload of --list, or `all`.
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present = "list", value_parser = names(), hide_possible_values = true)]
     name: Option<String>,
     /// Print the workloads with their peers.
     #[arg(long)]
@@ -59,6 +60,10 @@ struct Arguments {
     contest: bool,
 }
 
+fn names() -> clap::builder::PossibleValuesParser {
+    workloads::ALL.iter().map(|workload| workload.name).chain(["all"]).collect::<Vec<_>>().into()
+}
+
 fn main() -> ExitCode {
     // Before anything else: this program also serves as the process that decodes DICOM.
     lungai_dicom::worker::init();
@@ -67,7 +72,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             if arguments.json {
-                println!("{}", json!({ "ok": false, "rule": "bench", "message": format!("{error:#}") }));
+                _ = writeln!(
+                    std::io::stdout(),
+                    "{}",
+                    json!({ "ok": false, "rule": "bench", "message": format!("{error:#}") })
+                );
             } else {
                 eprintln!("error: {error:#}");
             }
@@ -82,10 +91,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if arguments.json {
             let rows: Vec<Value> =
                 rows.map(|(name, about, peers)| json!({ "name": name, "about": about, "peers": peers })).collect();
-            println!("{}", json!({ "ok": true, "benchmarks": rows }));
+            _ = writeln!(std::io::stdout(), "{}", json!({ "ok": true, "benchmarks": rows }));
         } else {
             for (name, about, peers) in rows {
-                println!("{name:18} {about}\n{:18} against {}", "", peers.join(", "));
+                _ = writeln!(std::io::stdout(), "{name:18} {about}\n{:18} against {}", "", peers.join(", "));
             }
         }
         return Ok(ExitCode::SUCCESS);
@@ -110,15 +119,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for workload in chosen {
         let report = race::run(workload, &settings)?;
         if !arguments.json {
-            println!("{}", report.table());
+            _ = writeln!(std::io::stdout(), "{}", report.table());
         }
         reports.push(report);
     }
     if arguments.json {
         let all: Vec<Value> = reports.iter().map(race::Report::json).collect();
         match &all[..] {
-            [one] if name != "all" => println!("{one}"),
-            _ => println!("{}", json!({ "ok": true, "benchmarks": all })),
+            [one] if name != "all" => _ = writeln!(std::io::stdout(), "{one}"),
+            _ => _ = writeln!(std::io::stdout(), "{}", json!({ "ok": true, "benchmarks": all })),
         }
     }
     // Speed varies with the machine; what must not vary is the answer.

@@ -97,12 +97,14 @@ pub fn quality_text(quality: &Value) -> String {
         line(
             &mut text,
             format!(
-                "    {:<7} {:<24} {:>10.2} {} (limit {:.2})",
+                "    {:<7} {:<18} {:.2} {}, {} {:.2}: {}",
                 word("verdict"),
                 word("rule"),
                 number("value"),
                 word("unit"),
+                if number("value") > number("limit") { "at most" } else { "at least" },
                 number("limit"),
+                quality::meaning(&word("rule")),
             ),
         );
     }
@@ -143,8 +145,15 @@ pub fn convert(arguments: &Convert) -> Result<Report, Failure> {
     if arguments.nifti2 && !name.ends_with(".nii") && !name.ends_with(".nii.gz") {
         return Err(Failure::usage("--nifti2 needs an output whose name ends in .nii or .nii.gz"));
     }
+    let ends_with_slash = name.ends_with(['/', '\\']);
+    // A folder may be named by a UID.
+    let suffix = output.extension().is_some_and(|end| end.to_string_lossy().starts_with(char::is_alphabetic));
+    if suffix && !ends_with_slash && !is_image_name(output) && !output.is_dir() {
+        return Err(Failure::usage(
+            "the output's name ends in none of .nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr; for a folder of DICOM files end it with /",
+        ));
+    }
     let scan = series::choose(&arguments.input, arguments.choice.series.as_deref())?;
-    let ends_with_slash = output.as_os_str().to_string_lossy().ends_with(['/', '\\']);
     if arguments.nifti2 {
         write_nifti2(output, &scan.volume)?;
     } else if !ends_with_slash && is_image_name(output) {
@@ -157,12 +166,14 @@ pub fn convert(arguments: &Convert) -> Result<Report, Failure> {
     Ok(Report { json, text: format!("{}\n", output.display()) })
 }
 
-/// A converted series is a new series of the same study: its files are not those of the scanner.
+/// A converted series is a new series of a new study: an archive would find other dates, names and numbers in its own copy of
+/// the scanner's study. All converted series of one study share theirs.
 fn tags(scan: &Scan) -> SeriesTags {
     let made = |what: &str| derived_uid(&format!("converted/{what}/{}", scan.series_uid));
+    let of_study = |uid: &String| derived_uid(&format!("converted/study/{uid}"));
     SeriesTags {
         patient_id: scan.patient_id.clone().unwrap_or_else(|| "UNKNOWN".into()),
-        study_uid: scan.study_uid.clone().unwrap_or_else(|| made("study")),
+        study_uid: scan.study_uid.as_ref().map_or_else(|| made("study"), of_study),
         series_uid: made("series"),
         frame_of_reference_uid: scan.frame_of_reference_uid.clone().unwrap_or_else(|| made("frame")),
         // What the source does not say stays empty.
@@ -172,6 +183,9 @@ fn tags(scan: &Scan) -> SeriesTags {
         synthetic: false,
     }
 }
+
+/// Rules of the quality gate whose rejection means that a lung mask would be made up.
+const NO_LUNGS: [&str; 2] = ["not-a-chest", "hu-range"];
 
 /// Left and right lung.
 pub fn lungs(arguments: &Lungs) -> Result<Report, Failure> {
@@ -186,10 +200,21 @@ pub fn lungs(arguments: &Lungs) -> Result<Report, Failure> {
         None => lungai_imaging::lungs::segment(&scan.volume),
     };
     let seconds = start.elapsed().as_secs_f64();
+    // Thick slices still have lungs; what is no chest, or no HU, has none.
+    let quality = QualityJson::from(&quality::assess(&scan, &labels));
+    if let Some(finding) = quality.findings.iter().find(|f| f.verdict == "reject" && NO_LUNGS.contains(&&*f.rule)) {
+        let message = format!("no lungs to be found, {}: {}", finding.rule, quality::meaning(&finding.rule));
+        return Err(Failure::rejected(message, json!({ "quality": quality })));
+    }
+    if quality.verdict != "accept" {
+        eprint!("{}", quality_text(&json!(quality)));
+    }
     write_labels(&arguments.out, &labels)?;
     let (left_ml, right_ml) = (labels.volume_ml(Lung::Left as u8), labels.volume_ml(Lung::Right as u8));
     Ok(Report {
         json: json!({
+            "series_uid": scan.series_uid,
+            "quality": quality.verdict,
             "left_ml": left_ml,
             "right_ml": right_ml,
             "seconds": seconds,

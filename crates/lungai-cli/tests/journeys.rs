@@ -118,6 +118,11 @@ fn an_abdomen_is_answered_with_reject_and_never_with_a_failure() {
     let series = info(&path);
     assert_eq!(series["quality"]["verdict"], "reject", "{series}");
     assert!(!rejecting_rules(&series).is_empty());
+    let mask = tempfile::tempdir().unwrap();
+    let out = mask.path().join("lungs.nii.gz");
+    let (code, answer) = lungai(&[&"ct", &"lungs", &path, &"--out", &out]);
+    assert_eq!((code, answer["rule"].as_str()), (3, Some("quality-rejected")), "{answer}");
+    assert!(!out.exists());
 }
 
 #[verifies("FR-002")]

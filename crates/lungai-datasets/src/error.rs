@@ -89,6 +89,16 @@ pub enum DatasetError {
         /// Its value.
         value: f64,
     },
+    /// A voxel's value is beyond what HU can be.
+    #[error("{file}: voxel {index_xyz:?} (x, y, z as stored) is {value}; HU lie between -32768 and 32767")]
+    NotHounsfield {
+        /// Name of the file.
+        file: String,
+        /// First such voxel.
+        index_xyz: [usize; 3],
+        /// Its value.
+        value: f64,
+    },
     /// A label map may hold whole numbers from 0 to 255 only.
     #[error("{file}: voxel {index_xyz:?} (x, y, z as stored) is {value}; labels are whole numbers from 0 to 255")]
     NotALabel {
@@ -161,6 +171,7 @@ impl DatasetError {
             Self::NoOrientation { .. } => "no-orientation",
             Self::Geometry { .. } => "bad-geometry",
             Self::NotFinite { .. } => "not-a-number",
+            Self::NotHounsfield { .. } => "hu-overflow",
             Self::NotALabel { .. } => "not-a-label",
             Self::UnknownExtension { .. } => "unknown-extension",
             Self::Config { .. } => "bad-configuration",

@@ -77,20 +77,27 @@ fn read_stored(path: &Path) -> Result<Stored, DatasetError> {
     }
 }
 
-/// Reads a research image as HU, rounded to the nearest whole number (ties to even, as NumPy does) and
-/// saturated to 16 bits; also the format's short name (`metaimage`, `nifti`, `nrrd`).
+/// Reads a research image as HU, rounded to the nearest whole number (ties to even, as NumPy does);
+/// also the format's short name (`metaimage`, `nifti`, `nrrd`).
 ///
 /// The array's axes are those of the file that run nearest to left-right, front-back and foot-head;
 /// rows and columns keep their stored order, slices ascend towards the head. Nothing is resampled.
 ///
 /// # Errors
-/// [`DatasetError`]; a value that is not finite is refused.
+/// [`DatasetError`]; a value that is not finite or beyond 16 bits is refused: no HU is.
 pub fn read_volume(path: &Path) -> Result<(Volume, &'static str), DatasetError> {
     let stored = read_stored(path)?;
-    let (hu, geometry) = stored.convert(
-        |v| v.is_finite().then(|| v.round_ties_even() as i16), // `as` saturates
-        |file, index_xyz, value| DatasetError::NotFinite { file, index_xyz, value },
-    )?;
+    let hu = |v: f64| {
+        let whole = v.round_ties_even();
+        (f64::from(i16::MIN)..=f64::from(i16::MAX)).contains(&whole).then_some(whole as i16)
+    };
+    let (hu, geometry) = stored.convert(hu, |file, index_xyz, value| {
+        if value.is_finite() {
+            DatasetError::NotHounsfield { file, index_xyz, value }
+        } else {
+            DatasetError::NotFinite { file, index_xyz, value }
+        }
+    })?;
     Ok((Volume::new(hu, geometry).expect("array and grid come from one header"), stored.header.format))
 }
 

@@ -3,7 +3,7 @@
 use crate::formats::Format;
 use crate::{DatasetError, hu_sha256, read_volume};
 use lungai_ct::Scan;
-use lungai_dicom::{Refused, SetAside};
+use lungai_dicom::{DicomError, Refused, SetAside};
 use lungai_trace::implements;
 use std::path::Path;
 
@@ -22,11 +22,14 @@ pub struct Opened {
 /// named by its voxels' hash, as [`Scan::series_uid`] says.
 ///
 /// # Errors
-/// [`DatasetError`]; a DICOM folder of which some series are sound is no error.
+/// [`DatasetError`]; an image of one slice is refused as a DICOM series of one is; a DICOM folder of which some series are sound is no error.
 #[implements("FR-001")]
 pub fn open(path: &Path) -> Result<Opened, DatasetError> {
     if !path.is_dir() && Format::of(path)?.is_some() {
         let (volume, format) = read_volume(path)?;
+        if volume.geometry().size()[0] < 2 {
+            return Err(DicomError::SingleSlice.into());
+        }
         let hash = hu_sha256(&volume);
         let scan = Scan::of_image(&format!("sha256:{}", &hash[..16]), format, volume);
         return Ok(Opened { scans: vec![scan], refused: Vec::new(), set_aside: Vec::new() });

@@ -153,12 +153,12 @@ fn floats(values: &[f32]) -> Vec<u8> {
 
 #[verifies("FR-001")]
 #[test]
-fn nifti_is_scaled_rounded_saturated_and_turned_to_lps() {
+fn nifti_is_scaled_rounded_and_turned_to_lps() {
     let folder = tempfile::tempdir().unwrap();
-    let scaled = nifti(&[(112, &2f32.to_le_bytes()), (116, &(-1000f32).to_le_bytes())], &floats(&[100.2, 40000.0]));
+    let scaled = nifti(&[(112, &2f32.to_le_bytes()), (116, &(-1000f32).to_le_bytes())], &floats(&[100.2, 16883.5]));
     let (volume, format) = read_volume(&write(folder.path(), "a.nii", &[&scaled])).unwrap();
     assert_eq!(format, "nifti");
-    assert_eq!(volume.as_slice(), [-800, 32767]); // 2 x 100.2 - 1000 = -799.6; 79000 saturates
+    assert_eq!(volume.as_slice(), [-800, 32767]); // 2 x 100.2 - 1000 = -799.6
     assert_eq!(volume.geometry().origin(), WorldPoint([-10.0, -20.0, 0.0]));
     assert_eq!(volume.geometry().direction(), [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]]);
     let image = read_image(&write(folder.path(), "b.nii", &[&nifti(&[], &floats(&[0.25, 127.5]))])).unwrap();
@@ -198,6 +198,11 @@ fn each_malformed_file_gives_one_clear_error() {
     check_refused(&at("x.nii", &[&short]), "truncated-file", "4 bytes of voxels where the header declares 8");
     check_refused(&at("x.nii", &[&short[..200]]), "malformed-file", "shorter");
     check_refused(&at("x.nii", &[&nifti(&[], &floats(&[1.0, f32::NAN]))]), "not-a-number", "[1, 0, 0]");
+    check_refused(
+        &at("x.nii", &[&nifti(&[], &floats(&[1.0, 32768.0]))]),
+        "hu-overflow",
+        "[1, 0, 0] (x, y, z as stored) is 32768",
+    );
     check_refused(&at("x.nii", &[&nifti(&[(252, &[0, 0])], &floats(&[1.0; 2]))]), "no-orientation", "left and right");
     check_refused(&at("x.nii", &[&nifti(&[(70, &[128, 0])], &floats(&[1.0; 2]))]), "unsupported-file", "datatype 128");
     check_refused(

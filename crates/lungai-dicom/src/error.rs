@@ -11,6 +11,8 @@ pub enum DicomError {
     // The input as a whole.
     #[error("the operating system could not read or write the file: {kind}")]
     Io { kind: String },
+    #[error("no files")]
+    Empty,
     #[error("none of {files} files holds a slice of an axial CT series (most frequent reason: {mostly})")]
     NoCtSeries { files: usize, mostly: String },
     #[error("more than {limit} files in one input")]
@@ -29,13 +31,13 @@ pub enum DicomError {
     // One file's container.
     #[error("the file changed while it was read; read it again once it is complete")]
     Changed,
-    #[error("not a DICOM file: no file meta information, so that its transfer syntax is not known")]
+    #[error("neither a DICOM file with its meta information, nor a zip, tar or tar.gz of such files")]
     NotDicom,
     #[error("not a regular file")]
     NotAFile,
     #[error("{bytes} bytes; at most {limit} are read from one file")]
     FileTooLarge { bytes: u64, limit: u64 },
-    #[error("the archive is damaged or of an unsupported kind")]
+    #[error("the archive is damaged or of an unsupported kind; zip, tar and tar.gz are read")]
     DamagedArchive,
     #[error("an archive within an archive is not opened")]
     NestedArchive,
@@ -122,7 +124,9 @@ pub enum DicomError {
     DuplicateSlices { count: usize, at_mm: f64 },
     #[error("{missing} slices are missing: gaps of {max_mm:.3} mm in a series of {min_mm:.3} mm steps")]
     MissingSlices { missing: usize, min_mm: f64, max_mm: f64 },
-    #[error("slice gaps range from {min_mm:.3} to {max_mm:.3} mm; a volume needs equal gaps")]
+    #[error(
+        "slice gaps range from {min_mm:.3} to {max_mm:.3} mm; a volume needs equal gaps, and no slice 0.5 mm off its place"
+    )]
     UnevenGaps { min_mm: f64, max_mm: f64 },
     #[error("the stack leans by {degrees:.2} degrees against its slices (tilted gantry)")]
     GantryTilt { degrees: f64 },

@@ -123,6 +123,9 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
             Err(reason) => set_aside.push(SetAside { file: name.clone(), reason }),
         }
     }
+    if looked_at == 0 {
+        return Err(DicomError::Empty);
+    }
     let mut refused = Vec::new();
     let mut plans = Vec::new();
     for (series_uid, mut slices) in by_series {
@@ -174,7 +177,7 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
         for file in &set_aside {
             *rules.entry(file.reason.rule()).or_default() += 1;
         }
-        let mostly = rules.into_iter().max_by_key(|(_, count)| *count).map_or("no files".to_owned(), |(rule, _)| rule);
+        let mostly = rules.into_iter().max_by_key(|(_, count)| *count).map(|(rule, _)| rule).unwrap_or_default();
         DicomError::NoCtSeries { files: looked_at, mostly }
     }))
 }

@@ -18,6 +18,9 @@ const CT_CLASSES: [&str; 3] =
 const AXIAL_DEGREES: f64 = 30.0;
 /// Gap to mean gap: positions are often written with one decimal, which is 8 % of a 0.625 mm gap. A missing slice is 50 % and more.
 const GAP_TOLERANCE: f64 = 0.1;
+/// Furthest that a slice may lie from its place in the regular grid: small beside the smallest nodule of interest. Gaps that
+/// each differ little may add up to more.
+const STRAY_MM: f64 = 0.5;
 /// Largest difference of one direction cosine within a series.
 const COSINE_TOLERANCE: f64 = 1e-3;
 /// Slices closer than this share their position.
@@ -184,13 +187,15 @@ fn check_gaps(heights: &[f64]) -> Result<f64, DicomError> {
     let mean = (heights[heights.len() - 1] - heights[0]) / gaps.len() as f64;
     let min_mm = gaps.iter().copied().fold(f64::INFINITY, f64::min);
     let max_mm = gaps.iter().copied().fold(0.0, f64::max);
-    if gaps.iter().all(|gap| (gap / mean - 1.0).abs() <= GAP_TOLERANCE) {
+    let in_place =
+        heights.iter().enumerate().all(|(k, height)| (height - heights[0] - k as f64 * mean).abs() <= STRAY_MM);
+    if in_place && gaps.iter().all(|gap| (gap / mean - 1.0).abs() <= GAP_TOLERANCE) {
         return Ok((mean * 1e9).round() / 1e9);
     }
     let steps: Vec<f64> = gaps.iter().map(|gap| (gap / min_mm).round()).collect();
-    let whole = gaps.iter().zip(&steps).all(|(gap, n)| (gap / (n * min_mm) - 1.0).abs() <= GAP_TOLERANCE);
+    let whole = gaps.iter().zip(&steps).all(|(gap, n)| (gap / min_mm - n).abs() <= GAP_TOLERANCE);
     let single = steps.iter().filter(|n| **n == 1.0).count();
-    if whole && 2 * single >= gaps.len() {
+    if whole && single < gaps.len() && 2 * single >= gaps.len() {
         let missing = (steps.iter().sum::<f64>() as usize).saturating_sub(steps.len());
         return Err(DicomError::MissingSlices { missing, min_mm, max_mm });
     }

@@ -123,7 +123,7 @@ fn common(volume: &Volume, acquisition: &Acquisition, series: &SeriesTags) -> In
         put(o, tag, VR::DA, &series.date);
     }
     for tag in [tags::STUDY_TIME, tags::CONTENT_TIME] {
-        put(o, tag, VR::TM, "000000");
+        put(o, tag, VR::TM, ""); // type 2: empty where not known
     }
     put(o, tags::ACCESSION_NUMBER, VR::SH, "");
     put(o, tags::MODALITY, VR::CS, "CT");
@@ -161,7 +161,7 @@ fn common(volume: &Volume, acquisition: &Acquisition, series: &SeriesTags) -> In
     put(o, tags::PATIENT_POSITION, VR::CS, if series.synthetic { "HFS" } else { "" });
     put(o, tags::STUDY_INSTANCE_UID, VR::UI, &series.study_uid);
     put(o, tags::SERIES_INSTANCE_UID, VR::UI, &series.series_uid);
-    put(o, tags::STUDY_ID, VR::SH, "1");
+    put(o, tags::STUDY_ID, VR::SH, "");
     put(o, tags::SERIES_NUMBER, VR::IS, "1");
     put(o, tags::ACQUISITION_NUMBER, VR::IS, "1");
     put(o, tags::IMAGE_ORIENTATION_PATIENT, VR::DS, &decimals(&[x, y].concat()));

@@ -177,11 +177,33 @@ fn gaps_must_be_equal() {
     });
     assert_eq!(check_refused(&uneven, "uneven-gaps"), DicomError::UnevenGaps { min_mm: 0.75, max_mm: 1.75 });
 
+    // Gaps that alternate are uneven; nothing is missing where no gap is twice another.
+    let jitter = series(|number, object| {
+        let shift = if number % 2 == 1 { 0.3 } else { 0.0 };
+        place(object, [-180.5, -170.1, number as f64 + shift]);
+    });
+    check_refused(&jitter, "uneven-gaps");
+
     // Positions with one decimal: gaps of 1.2 and 1.3 mm.
     let rounded = series(|number, object| {
         place(object, [-180.5, -170.1, (STEP_MM * number as f64 * 10.0).floor() / 10.0]);
     });
     assert!((read(rounded.path()).unwrap().scans[0].volume.geometry().spacing().zyx_mm()[0] - 1.24).abs() < 1e-9);
+}
+
+/// 40 gaps of 1 mm and 40 of 1.1 mm: each within a tenth of their mean, but the middle slice would lie 2 mm off.
+#[verifies("FR-001", "R-001")]
+#[test]
+fn small_differences_between_gaps_must_not_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    write_series(&ramp([81, 2, 2]), &acquisition(), &SeriesTags::synthetic(PATIENT, "scan"), folder.path()).unwrap();
+    for number in 0..81 {
+        let path = slice(folder.path(), number + 1);
+        let mut object = open_file(&path).unwrap();
+        place(&mut object, [-180.5, -170.1, number as f64 + 0.1 * (number as f64 - 40.0).max(0.0)]);
+        object.write_to_file(&path).unwrap();
+    }
+    check_refused(&folder, "uneven-gaps");
 }
 
 fn gap(error: &DicomError) -> f64 {
@@ -339,7 +361,7 @@ fn an_input_without_ct_says_what_it_holds() {
     let error = check_refused(&folder, "no-ct-series");
     assert_eq!(error, DicomError::NoCtSeries { files: 7, mostly: "not-ct".to_owned() });
     let empty = tempfile::tempdir().unwrap();
-    check_refused(&empty, "no-ct-series");
+    check_refused(&empty, "empty");
 }
 
 #[verifies("FR-001")]

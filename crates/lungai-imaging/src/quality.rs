@@ -57,6 +57,34 @@ pub struct QualityFinding {
     pub verdict: Verdict,
 }
 
+/// What it means for a scan to break `rule`, in a sentence; empty for an unknown rule.
+pub fn meaning(rule: &str) -> &'static str {
+    match rule {
+        "not-ct" => "the header says another modality",
+        "slice-distance" => "small nodules may lie between slices",
+        "slice-thickness" => "small nodules are blurred by thick slices",
+        "in-plane-spacing" => "pixels are large for small nodules",
+        "tilt" => "slices lean against the patient's long axis",
+        "duplicate-slices" => "neighbouring slices are equal: positions behind them are wrong",
+        "missing-slices" => "two neighbours differ as if slices between them were left out",
+        "not-a-chest" => "too little lung for a chest CT",
+        "lung-volume" => "little lung: part of it may be missing or collapsed",
+        "lung-base-missing" => "the lowest slice still shows lung: the scan does not reach its base",
+        "lung-apex-missing" => "the highest slice still shows lung: the scan does not reach its apex",
+        "field-of-view" => "lung is cut off at the sides of the image",
+        "padding" => "voxels that were not measured touch the body",
+        "hu-range" => "values are not those of a chest in HU: is the rescale missing?",
+        "tissue-over-lung" => "lung and soft tissue differ too little for HU, or the lung is not aerated",
+        "contrast-agent" => "contrast agent in heart and vessels",
+        "noise" => "soft tissue is noisier than a low-dose scan",
+        "noise-in-air" => "air is noisier than in a low-dose scan",
+        "kernel" => "a sharp kernel for lung or bone: edges and noise are enhanced",
+        "motion" => "slices are shifted or doubled as by breathing or heartbeat",
+        "metal" => "metal, whose streaks may hide or feign nodules",
+        _ => "",
+    }
+}
+
 /// A value that a rule looks at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
