@@ -42,6 +42,11 @@ const COLUMNS: [&str; 10] = [
 /// # Errors
 /// [`DatasetError::Config`] names the line: unknown or missing column, a value out of range, an id twice.
 pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, DatasetError> {
+    Ok(parse_lines(path, text)?.into_iter().map(|(_, nodule)| nodule).collect())
+}
+
+/// [`parse`], each nodule with its line.
+pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, ReferenceNodule)>, DatasetError> {
     let refuse = |line: u64, reason: String| DatasetError::Config { file: name(path), line: line as usize, reason };
     let csv = |error: csv::Error| {
         let line = error.position().map_or(1, csv::Position::line);
@@ -87,7 +92,7 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
         if !ids.insert(row.id.clone()) {
             return Err(refuse(line, format!("id `{}` occurs twice", row.id)));
         }
-        nodules.push(ReferenceNodule {
+        let nodule = ReferenceNodule {
             id: row.id,
             position: WorldPoint([row.x_lps_mm, row.y_lps_mm, row.z_lps_mm]),
             diameter_mm: row.diameter_mm,
@@ -96,7 +101,8 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
             malignant: row.malignant,
             spiculation: row.spiculation,
             excluded: row.excluded,
-        });
+        };
+        nodules.push((line as usize, nodule));
     }
     Ok(nodules)
 }
