@@ -2,6 +2,7 @@
 
 use crate::DatasetError;
 use crate::error::name;
+use crate::table::line_at;
 use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -47,9 +48,10 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
 
 /// [`parse`], each nodule with its line.
 pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, ReferenceNodule)>, DatasetError> {
-    let refuse = |line: u64, reason: String| DatasetError::Config { file: name(path), line: line as usize, reason };
+    let refuse = |line: usize, reason: String| DatasetError::Config { file: name(path), line, reason };
+    let text = std::str::from_utf8(text).map_err(|_| refuse(1, "not a table in UTF-8".into()))?;
     let csv = |error: csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line);
+        let line = error.position().map_or(1, |at| line_at(text, at));
         let reason = match error.kind() {
             csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -59,7 +61,7 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
         };
         refuse(line, reason)
     };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(csv)?.clone();
     if let Some(missing) = COLUMNS.iter().find(|column| !headers.iter().any(|h| h == **column)) {
         return Err(refuse(1, format!("column `{missing}` is missing")));
@@ -68,7 +70,7 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
     let mut nodules = Vec::new();
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(csv)? {
-        let line = record.position().map_or(1, csv::Position::line);
+        let line = record.position().map_or(1, |at| line_at(text, at));
         let row: Row = record.deserialize(Some(&headers)).map_err(csv)?;
         let in_range = [row.x_lps_mm, row.y_lps_mm, row.z_lps_mm].iter().all(|v| v.is_finite());
         if !in_range {
@@ -102,7 +104,7 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
             spiculation: row.spiculation,
             excluded: row.excluded,
         };
-        nodules.push((line as usize, nodule));
+        nodules.push((line, nodule));
     }
     Ok(nodules)
 }

@@ -167,7 +167,7 @@ impl Manifest {
         Self {
             name: config.name.clone(),
             version: config.version.clone(),
-            synthetic: false,
+            synthetic: config.synthetic,
             licence: config.licence.clone(),
             recipe_sha256: None,
             centres,

@@ -206,10 +206,11 @@ mod tests {
             let error = rule.assign(&all, &first, Path::new("splits.csv")).unwrap_err();
             assert_eq!((error.rule().as_str(), error.to_string().as_str()), ("duplicated-patient", expected));
         };
+        assert_eq!(first["north-0"].split, Split::Tune);
         check(
             SplitRule { held_out_centres: vec!["north".into()], ..rule() },
             BTreeMap::new(),
-            "splits.csv, line 2: a patient of centre north is frozen to train, but the centre is held out now; give the \
+            "splits.csv, line 2: a patient of centre north is frozen to tune, but the centre is held out now; give the \
              set another version in another folder",
         );
         check(

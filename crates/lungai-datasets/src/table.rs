@@ -82,7 +82,7 @@ type Parsed = (Vec<String>, Vec<(usize, Vec<String>)>);
 fn separated(path: &Path, text: &str, delimiter: u8) -> Result<Parsed, DatasetError> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).delimiter(delimiter).from_reader(text.as_bytes());
     let refuse = |error: csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line) as usize;
+        let line = error.position().map_or(1, |at| line_at(text, at));
         let reason = match error.kind() {
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                 format!("{len} cells where the header has {expected_len}")
@@ -94,11 +94,34 @@ fn separated(path: &Path, text: &str, delimiter: u8) -> Result<Parsed, DatasetEr
     let columns = reader.headers().map_err(refuse)?.iter().map(str::to_owned).collect();
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
+    // Lines are counted once over the whole table, not from its beginning for each row.
+    let (mut line, mut counted) = (1, 0);
     while reader.read_record(&mut record).map_err(refuse)? {
-        let line = record.position().map_or(1, csv::Position::line) as usize;
+        let start = record.position().map_or(counted, |at| row_start(text, at));
+        line += newlines(&text[counted..start]);
+        counted = start;
         rows.push((line, record.iter().map(str::to_owned).collect()));
     }
     Ok((columns, rows))
+}
+
+/// The line of a row, counted from 1.
+pub(crate) fn line_at(text: &str, at: &csv::Position) -> usize {
+    1 + newlines(&text[..row_start(text, at)])
+}
+
+/// The csv reader places a row behind the CR of the row before, and its line number one too low then.
+fn row_start(text: &str, at: &csv::Position) -> usize {
+    let bytes = text.as_bytes();
+    let mut start = (at.byte() as usize).min(bytes.len());
+    while bytes.get(start).is_some_and(|b| matches!(b, b'\r' | b'\n')) {
+        start += 1;
+    }
+    start
+}
+
+fn newlines(text: &str) -> usize {
+    text.bytes().filter(|b| *b == b'\n').count()
 }
 
 fn spaced(path: &Path, text: &str) -> Result<Parsed, DatasetError> {
@@ -165,6 +188,19 @@ mod tests {
             let row = table.rows().next().unwrap();
             assert_eq!((row.text("seriesuid"), row.number("coordX").unwrap(), row.text("class")), ("a", 1.5, ""));
         }
+    }
+
+    #[test]
+    fn lines_count_as_an_editor_counts_them_whatever_ends_them() {
+        for text in [
+            "seriesuid,coordX\r\na,1\r\n\r\nb,2\r\n",
+            "seriesuid,coordX\na,1\n\nb,2",
+            "seriesuid coordX\r\na 1\r\n\r\nb 2",
+        ] {
+            assert_eq!(parse(text).unwrap().rows().map(|row| row.line).collect::<Vec<_>>(), [2, 4], "{text:?}");
+        }
+        let error = parse("seriesuid,coordX\r\na,1\r\nb\r\n").unwrap_err();
+        assert_eq!(error.to_string(), "t.csv, line 3: 1 cells where the header has 2");
     }
 
     #[test]

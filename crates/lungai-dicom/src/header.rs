@@ -157,7 +157,7 @@ impl Header {
             frame_of_reference_uid: view.text(tags::FRAME_OF_REFERENCE_UID),
             patient_id: view.text(tags::PATIENT_ID),
             localizer: image_type.split('\\').any(|word| word.trim() == "LOCALIZER"),
-            marks: Marks::of(&object),
+            marks: structure.marks.clone(),
             padding_hu,
             lut,
             planes,

@@ -5,7 +5,6 @@ use crate::read::{Look, list, look_at};
 use crate::{DicomError, Limits};
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
-use dicom_object::InMemDicomObject;
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -66,38 +65,33 @@ pub(crate) struct Marks {
     private: bool,
     burned_in: Option<bool>,
     removed: Option<bool>,
-    /// Codes of DeidentificationMethodCodeSequence, at most 16 of digits only.
-    methods: Vec<String>,
+    method: bool,
     age_years: Option<f64>,
 }
 
 impl Marks {
-    pub(crate) fn of(object: &InMemDicomObject) -> Self {
-        let text = |tag| object.get(tag).and_then(|e| e.to_str().ok()).map(|t| t.trim_matches(['\0', ' ']).to_owned());
-        let holds = |tag| {
-            object.get(tag).is_some_and(|element| match element.items() {
-                Some(items) => !items.is_empty(),
-                None => text(tag).is_some_and(|text| !text.is_empty()),
-            })
-        };
-        let yes_no = |tag| match text(tag).as_deref() {
-            Some("YES") => Some(true),
-            Some("NO") => Some(false),
+    /// Takes note of a top-level element by the bytes of its value, in whatever encoding: the few words that are looked at
+    /// are ASCII in all of them. Attributes that were emptied, or filled with spaces, hold nothing.
+    pub(crate) fn see(&mut self, tag: Tag, value: &[u8]) {
+        if !value.iter().any(|b| !matches!(b, 0 | b' ')) {
+            return;
+        }
+        let text = std::str::from_utf8(value).unwrap_or_default().trim_matches(['\0', ' ']);
+        let yes_no = match text {
+            "YES" => Some(true),
+            "NO" => Some(false),
             _ => None,
         };
-        let bits = IDENTIFYING.iter().enumerate().map(|(i, (tag, _))| u64::from(holds(*tag)) << i);
-        let codes = object.get(tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE).and_then(|e| e.items()).unwrap_or_default();
-        let code = |item: &InMemDicomObject| {
-            let text = item.get(tags::CODE_VALUE)?.to_str().ok()?.trim_matches(['\0', ' ']).to_owned();
-            (!text.is_empty() && text.len() <= 16 && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
-        };
-        Self {
-            present: bits.fold(0, |all, bit| all | bit),
-            private: object.iter().any(|element| element.header().tag.group() % 2 == 1),
-            burned_in: yes_no(tags::BURNED_IN_ANNOTATION),
-            removed: yes_no(tags::PATIENT_IDENTITY_REMOVED),
-            methods: codes.iter().filter_map(code).take(16).collect(),
-            age_years: text(tags::PATIENT_AGE).and_then(|text| age(&text)),
+        match tag {
+            tags::BURNED_IN_ANNOTATION => self.burned_in = yes_no,
+            tags::PATIENT_IDENTITY_REMOVED => self.removed = yes_no,
+            tags::DEIDENTIFICATION_METHOD | tags::DEIDENTIFICATION_METHOD_CODE_SEQUENCE => self.method = true,
+            tags::PATIENT_AGE => self.age_years = age(text),
+            _ => (),
+        }
+        self.private |= tag.group() % 2 == 1;
+        if let Some(i) = IDENTIFYING.iter().position(|(known, _)| *known == tag) {
+            self.present |= 1 << i;
         }
     }
 }
@@ -151,8 +145,8 @@ pub struct Identity {
     pub burned_in_annotation: YesNo,
     /// PatientIdentityRemoved.
     pub identity_removed: YesNo,
-    /// Files per code of DeidentificationMethodCodeSequence (PS3.16, CID 7050; 113100 is the Basic Profile).
-    pub method_codes: BTreeMap<String, usize>,
+    /// Files that state how they were de-identified (DeidentificationMethod or its code sequence).
+    pub method_stated: usize,
 }
 
 impl Identity {
@@ -166,25 +160,22 @@ impl Identity {
         self.with_private_attributes += usize::from(marks.private);
         self.burned_in_annotation.add(marks.burned_in);
         self.identity_removed.add(marks.removed);
-        for code in &marks.methods {
-            *self.method_codes.entry(code.clone()).or_default() += 1;
-        }
+        self.method_stated += usize::from(marks.method);
     }
 
     /// Adds what another input says.
     pub fn merge(&mut self, other: &Self) {
-        let add = |into: &mut BTreeMap<String, usize>, from: &BTreeMap<String, usize>| {
-            from.iter().for_each(|(key, n)| *into.entry(key.clone()).or_default() += n);
-        };
         let sum = |a: &mut YesNo, b: &YesNo| {
             *a = YesNo { yes: a.yes + b.yes, no: a.no + b.no, unstated: a.unstated + b.unstated };
         };
         self.files += other.files;
-        add(&mut self.with_value, &other.with_value);
+        for (keyword, files) in &other.with_value {
+            *self.with_value.entry(keyword.clone()).or_default() += files;
+        }
         self.with_private_attributes += other.with_private_attributes;
         sum(&mut self.burned_in_annotation, &other.burned_in_annotation);
         sum(&mut self.identity_removed, &other.identity_removed);
-        add(&mut self.method_codes, &other.method_codes);
+        self.method_stated += other.method_stated;
     }
 }
 
@@ -198,7 +189,7 @@ pub struct Identities {
 }
 
 /// Looks at the headers of every DICOM file below `path` (as [`read`](crate::read()) finds them, archives included) for
-/// identifying attributes. No pixel is decoded: what is burned into the image is only known as far as the header says so.
+/// identifying attributes, at the top level and before the pixels. No pixel is decoded: what is burned into the image is only known as far as the header says so.
 ///
 /// # Errors
 /// [`DicomError`] where the input as a whole cannot be read; files that are no DICOM are passed over.
@@ -239,23 +230,22 @@ impl Identities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dicom_core::{DataElement, VR};
     use lungai_trace::verifies;
 
     #[verifies("SR-003")]
     #[test]
     fn attributes_are_counted_and_their_values_stay_inside() {
-        let mut object = InMemDicomObject::new_empty();
-        for (tag, vr, value) in [
-            (tags::PATIENT_NAME, VR::PN, "Doe^Jane"),
-            (tags::PATIENT_BIRTH_DATE, VR::DA, ""),
-            (tags::BURNED_IN_ANNOTATION, VR::CS, "NO"),
-            (tags::PATIENT_AGE, VR::AS, "018M"),
-            (Tag(0x0009, 0x0010), VR::LO, "MAKER"),
+        let mut marks = Marks::default();
+        for (tag, value) in [
+            (tags::PATIENT_NAME, "Doe^Jane"),
+            (tags::PATIENT_BIRTH_DATE, ""),
+            (tags::PATIENT_ADDRESS, "  "),
+            (tags::BURNED_IN_ANNOTATION, "NO"),
+            (tags::PATIENT_AGE, "018M"),
+            (Tag(0x0009, 0x0010), "MAKER "),
         ] {
-            object.put(DataElement::new(tag, vr, value));
+            marks.see(tag, value.as_bytes());
         }
-        let marks = Marks::of(&object);
         assert!(!serde_json::to_string(&marks).unwrap().contains("Doe"));
         let mut identities = Identities::default();
         identities.add("1.2", &marks);

@@ -20,6 +20,8 @@ pub struct ImportConfig {
     pub version: String,
     /// Licence or terms of use, an SPDX name where there is one.
     pub licence: String,
+    /// Whether the images were computed. Everything derived from the set then says so.
+    pub synthetic: bool,
     /// Whether cases and patients keep their names.
     pub identifiers: Identifiers,
     /// How series are told to be of one patient.

@@ -159,7 +159,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Truth, DatasetError> {
     let mut truth = Truth::default();
     for entry in std::fs::read_dir(folder).map_err(DatasetError::io(folder))? {
         let path = entry.map_err(DatasetError::io(folder))?.path();
-        if !path.extension().is_some_and(|e| e == "csv") || name(&path).starts_with('.') {
+        if path.extension().is_none_or(|e| e != "csv") || name(&path).starts_with('.') {
             continue;
         }
         let bytes = std::fs::read(&path).map_err(DatasetError::io(&path))?;

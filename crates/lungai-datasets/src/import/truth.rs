@@ -71,3 +71,40 @@ pub(crate) fn place(marked: &[Marked], grid: &Geometry, in_voxels: bool) -> Resu
     }
     Ok(placed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_ct::Spacing;
+
+    fn marked(at: [f64; 3]) -> Marked {
+        let nodule = ReferenceNodule {
+            id: String::new(),
+            position: WorldPoint(at),
+            diameter_mm: 6.0,
+            volume_mm3: None,
+            kind: None,
+            malignant: None,
+            spiculation: None,
+            excluded: false,
+        };
+        Marked { nodule, file: "t.csv".into(), line: 7 }
+    }
+
+    #[test]
+    fn a_position_in_another_frame_is_refused_with_the_frame_that_would_fit() {
+        // 300 slices of 1 mm from -300 mm, 400 x 400 pixels of 0.5 mm, right and in front of the origin.
+        let spacing = Spacing::new([1.0, 0.5, 0.5]).unwrap();
+        let grid =
+            Geometry::new([300, 400, 400], spacing, WorldPoint([-210.0, -220.0, -300.0]), Geometry::AXIAL).unwrap();
+        let check = |at, hint: &str| {
+            let error = place(&[marked(at)], &grid, false).unwrap_err().to_string();
+            assert!(error.starts_with("t.csv, line 7: the nodule at (") && error.ends_with(hint), "{error}");
+        };
+        check([100.0, 100.0, -50.0], "; with x and y negated it lies inside: is the table in RAS?");
+        check([350.0, 20.0, 120.0], "; as voxel numbers x, y, z it lies inside: is the table in voxels?");
+        check([900.0, 900.0, 900.0], "lies outside of its scan");
+        let placed = place(&[marked([350.0, 20.0, 120.0])], &grid, true).unwrap();
+        assert_eq!((placed[0].position, placed[0].id.as_str()), (WorldPoint([-35.0, -210.0, -180.0]), "1"));
+    }
+}
