@@ -11,6 +11,10 @@ pub mod recipe;
 mod rules;
 mod splits;
 
+mod croissant;
+mod patches;
+mod plan;
+
 mod open;
 
 mod formats;
@@ -25,6 +29,7 @@ mod yaml;
 
 pub use align::align_labels;
 pub use annotations::nodules_csv;
+pub use croissant::croissant;
 pub use error::{DatasetError, Fault};
 pub use formats::{
     FloatImage, MAX_VOXELS, is_image_name, read_image, read_labels, read_volume, write_labels, write_volume,
@@ -34,6 +39,8 @@ pub use lock::{Lock, is_locked, verify, write as write_lock};
 pub use lungai_dicom::hu_sha256;
 pub use manifest::{Case, Manifest, Part, Provenance, Split};
 pub use open::{Opened, open};
+pub use patches::{FillProgress, PatchStore, StoreGrid, StoredCase};
+pub use plan::{Budget, Fingerprint, HuStatistics, PerAxis, Plan, Sizes, plan};
 pub use rules::{Counts, Excluded, Flow, Inclusion, QualityRule, Unknown};
 pub use splits::SplitRule;
 pub use yaml::read_yaml;
