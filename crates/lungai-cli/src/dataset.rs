@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 /// From a recipe to DICOM series with truth.
 pub fn make(arguments: &Make) -> Result<Report, Failure> {
     let recipe = Recipe::load(&arguments.recipe)?;
+    let bar = Bar::new("making");
     let manifest = make_set(&recipe, &arguments.out, &|step| {
         let how = if step.reused { "kept" } else { "made" };
-        eprintln!("[{}/{}] {} {how}", step.done, step.total, step.case);
+        bar.at(step.done, step.total, &format!("{} {how}", step.case));
     })?;
+    bar.finish();
     Ok(report(&manifest, "made"))
 }
 
@@ -74,8 +76,8 @@ pub fn check(arguments: &Check) -> Result<Report, Failure> {
         let (mut at, total) = (0, manifest.all_cases().len());
         let bar = Bar::new("checking");
         manifest.check(&mut |case| {
-            bar.at(at, total, &case.id);
             at += 1;
+            bar.at(at, total, &case.id);
         })?;
         bar.finish();
     }

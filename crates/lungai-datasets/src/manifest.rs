@@ -38,7 +38,8 @@ impl Split {
 }
 
 /// A data set as its `manifest.yaml` describes it. Loading checks every rule that needs no image:
-/// no patient in two splits, no test centre in training or tuning, all paths inside the manifest's folder.
+/// no patient in two splits, no test centre in training or tuning, no voxels under two patients, all paths inside the
+/// manifest's folder or the one that it names for images.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -114,7 +115,7 @@ pub struct Case {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// Relative to the manifest, inside its folder.
+    /// Relative to the manifest and inside its folder; a series' path likewise of [`Manifest::images`] where there is one.
     pub path: PathBuf,
     /// SHA-256 in hex, see [`Case`].
     pub sha256: String,

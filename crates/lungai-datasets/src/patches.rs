@@ -117,18 +117,18 @@ impl PatchStore {
     /// [`DatasetError`] of the first case that cannot be read; those before it are kept.
     pub fn fill(&self, cases: &[&Case], progress: &mut dyn FnMut(FillProgress)) -> Result<(), DatasetError> {
         for (at, case) in cases.iter().enumerate() {
-            let reused = self.put(case)?;
+            let (_, reused) = self.put(case)?;
             progress(FillProgress { case: case.id.clone(), reused, done: at + 1, total: cases.len() });
         }
         Ok(())
     }
 
-    /// Whether it was there.
-    fn put(&self, case: &Case) -> Result<bool, DatasetError> {
+    /// The stored case, and whether it was there.
+    fn put(&self, case: &Case) -> Result<(StoredCase, bool), DatasetError> {
         let key = self.key(case);
         let path = self.path(&key);
-        if StoredCase::open(&path, &key).is_ok() {
-            return Ok(true);
+        if let Ok(stored) = StoredCase::open(&path, &key) {
+            return Ok((stored, true));
         }
         let scan = case.load_scan()?;
         let lungs = case.lungs.is_some().then(|| case.load_lungs(scan.volume.geometry())).transpose()?;
@@ -140,8 +140,8 @@ impl PatchStore {
                 (resample(&scan.volume, &target), lungs.map(|lungs| resample_labels(&lungs, &target)))
             }
         };
-        write(&path, key, &volume, lungs.as_ref())?;
-        Ok(false)
+        write(&path, &key, &volume, lungs.as_ref())?;
+        Ok((StoredCase::open(&path, &key)?, false))
     }
 
     /// A stored case; stores it first where it is not there.
@@ -149,13 +149,11 @@ impl PatchStore {
     /// # Errors
     /// [`DatasetError`]
     pub fn get(&self, case: &Case) -> Result<StoredCase, DatasetError> {
-        self.put(case)?;
-        let key = self.key(case);
-        StoredCase::open(&self.path(&key), &key)
+        Ok(self.put(case)?.0)
     }
 }
 
-fn write(path: &Path, key: String, volume: &Volume, lungs: Option<&LabelMap>) -> Result<(), DatasetError> {
+fn write(path: &Path, key: &str, volume: &Volume, lungs: Option<&LabelMap>) -> Result<(), DatasetError> {
     let grid = volume.geometry();
     let voxels: &[u8] = bytemuck::cast_slice(volume.as_slice());
     let labels = lungs.map_or(&[][..], LabelMap::as_slice);
@@ -163,7 +161,7 @@ fn write(path: &Path, key: String, volume: &Volume, lungs: Option<&LabelMap>) ->
     hasher.update(voxels);
     hasher.update(labels);
     let head = Head {
-        key,
+        key: key.to_owned(),
         size: grid.size(),
         spacing: grid.spacing().zyx_mm(),
         origin: grid.origin().0,
@@ -273,20 +271,27 @@ impl StoredCase {
 
 /// A copy of part of an array, row by row.
 fn window<T: Copy>(from: ArrayView3<'_, T>, start: [isize; 3], size: [usize; 3], outside: T) -> Array3<T> {
-    let mut patch = Array3::from_elem(size, outside);
-    let limits = from.dim();
-    let limits = [limits.0, limits.1, limits.2];
+    let limits = [from.dim().0, from.dim().1, from.dim().2];
     // Where the patch overlaps the array, in voxels of the patch.
-    let first: [usize; 3] = std::array::from_fn(|i| (-start[i]).max(0) as usize);
-    let end: [usize; 3] = std::array::from_fn(|i| (limits[i] as isize - start[i]).clamp(0, size[i] as isize) as usize);
-    if (0..3).any(|i| first[i] >= end[i]) {
-        return patch;
+    let first: [usize; 3] = std::array::from_fn(|i| (-start[i]).clamp(0, size[i] as isize) as usize);
+    let end: [usize; 3] =
+        std::array::from_fn(|i| (limits[i] as isize - start[i]).clamp(first[i] as isize, size[i] as isize) as usize);
+    let mut patch = Vec::with_capacity(size.iter().product());
+    for z in 0..size[0] {
+        for y in 0..size[1] {
+            let inside = (first[0]..end[0]).contains(&z) && (first[1]..end[1]).contains(&y) && first[2] < end[2];
+            if !inside {
+                patch.resize(patch.len() + size[2], outside);
+                continue;
+            }
+            let at = |i: usize, v: usize| (start[i] + v as isize) as usize;
+            let row = from.slice(ndarray::s![at(0, z), at(1, y), at(2, first[2])..at(2, end[2] - 1) + 1]);
+            patch.resize(patch.len() + first[2], outside);
+            patch.extend_from_slice(row.as_slice().expect("rows of the map lie in one piece"));
+            patch.resize(patch.len() + size[2] - end[2], outside);
+        }
     }
-    let part = |i: usize| (start[i] + first[i] as isize) as usize..(start[i] + end[i] as isize) as usize;
-    patch
-        .slice_mut(ndarray::s![first[0]..end[0], first[1]..end[1], first[2]..end[2]])
-        .assign(&from.slice(ndarray::s![part(0), part(1), part(2)]));
-    patch
+    Array3::from_shape_vec(size, patch).expect("as many voxels as the patch has")
 }
 
 #[cfg(test)]

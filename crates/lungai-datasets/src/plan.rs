@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// HU are counted one by one; what lies outside is taken for the end.
 const HU_RANGE: (i16, i16) = (-1024, 3071);
-/// A spacing is anisotropic where its largest is more than this many times its smallest (nnU-Net: 3).
+/// A spacing is anisotropic where its largest is more than this many times the next (nnU-Net: 3).
 const ANISOTROPY: f64 = 3.0;
 
 /// Voxels that a plan has to spend.
@@ -265,13 +265,13 @@ fn sizes(fingerprint: &Fingerprint, budget: Budget) -> Sizes {
     let others: Vec<f64> = (0..3).filter(|i| *i != coarsest).map(|i| median[i]).collect();
     let finest_size =
         (0..3).filter(|i| *i != coarsest).map(|i| fingerprint.size.median[i]).fold(f64::INFINITY, f64::min);
+    let next_mm = others.iter().copied().fold(0.0, f64::max);
     // nnU-Net: an axis with much larger spacing and much fewer voxels than the others.
     let anisotropic =
-        fingerprint.anisotropy > ANISOTROPY && fingerprint.size.median[coarsest] * ANISOTROPY < finest_size;
+        median[coarsest] > ANISOTROPY * next_mm && fingerprint.size.median[coarsest] * ANISOTROPY < finest_size;
     if anisotropic {
         // The thinner cases decide, but never below what the other axes have.
-        let floor = others.iter().copied().fold(0.0, f64::max);
-        spacing_mm[coarsest] = fingerprint.spacing_mm.percentile_10[coarsest].max(floor);
+        spacing_mm[coarsest] = fingerprint.spacing_mm.percentile_10[coarsest].max(next_mm);
     }
     let median_size: [usize; 3] =
         std::array::from_fn(|i| (fingerprint.size.median[i] * median[i] / spacing_mm[i]).round().max(1.0) as usize);
@@ -292,29 +292,20 @@ fn sizes(fingerprint: &Fingerprint, budget: Budget) -> Sizes {
     }
 }
 
-/// As nnU-Net: a cube in mm, no larger than the median case, its longest edges shortened by one step at a time until a batch fits.
+/// As nnU-Net: a cube in mm of 256^3 voxels, no larger than the median case; then, until a batch fits, the axis that sees the
+/// most of the median case gives up one step.
 fn patch(spacing_mm: [f64; 3], median_size: [usize; 3], budget: Budget) -> [usize; 3] {
+    const FIRST_EDGE: f64 = 256.0;
     let step = budget.divisor;
-    let up = |n: usize| n.div_ceil(step) * step;
+    let mean_mm = spacing_mm.iter().product::<f64>().cbrt();
+    let mut patch: [usize; 3] = std::array::from_fn(|i| {
+        let edge = (FIRST_EDGE * mean_mm / spacing_mm[i]).round() as usize;
+        edge.clamp(1, median_size[i]).div_ceil(step) * step
+    });
     let limit = budget.batch_voxels / budget.batch_at_least;
-    // The edge of the cube whose volume is the limit's.
-    let edge_mm = (limit as f64 * spacing_mm.iter().product::<f64>()).cbrt();
-    let mut patch: [usize; 3] =
-        std::array::from_fn(|i| up(((edge_mm / spacing_mm[i]).round() as usize).clamp(1, median_size[i])));
-    // What an axis cannot use, the others may: grow towards the median case, the relatively smallest first.
-    while let Some(axis) = (0..3)
-        .filter(|i| patch[*i] < up(median_size[*i]))
-        .filter(|i| patch.iter().product::<usize>() / patch[*i] * (patch[*i] + step) <= limit)
-        .min_by_key(|i| (patch[*i] as f64 * spacing_mm[*i] * 1000.0) as u64)
-    {
-        patch[axis] += step;
-    }
     while patch.iter().product::<usize>() > limit {
-        let Some(axis) =
-            (0..3).filter(|i| patch[*i] > step).max_by_key(|i| (patch[*i] as f64 * spacing_mm[*i] * 1000.0) as u64)
-        else {
-            break;
-        };
+        let seen = |i: &usize| patch[*i] as f64 / median_size[*i] as f64;
+        let Some(axis) = (0..3).filter(|i| patch[*i] > step).max_by(|a, b| seen(a).total_cmp(&seen(b))) else { break };
         patch[axis] -= step;
     }
     patch
@@ -346,7 +337,7 @@ mod tests {
 
     #[test]
     fn an_isotropic_set_keeps_its_median_spacing_and_gets_a_cube() {
-        let found = sizes(&fingerprint(axes([1.0, 1.0, 1.0], [0.6; 3]), [300.0, 350.0, 350.0]), BUDGET);
+        let found = sizes(&fingerprint(axes([1.0, 1.0, 1.0], [0.6; 3]), [350.0, 350.0, 350.0]), BUDGET);
         assert_eq!((found.spacing_mm, found.patch, found.batch), ([1.0; 3], [128; 3], 2));
     }
 
@@ -357,7 +348,12 @@ mod tests {
         assert_eq!(found.spacing_mm, [2.5, 0.7, 0.7]);
         assert_eq!(found.median_size, [120, 512, 512]);
         let [z, y, x] = found.patch;
-        assert!(z * y * x <= 128 * 128 * 128 && y > z && [z, y, x].iter().all(|n| n % 16 == 0), "{:?}", found.patch);
+        // Every axis sees about the same share of the median case.
+        assert!(
+            z * y * x <= 128 * 128 * 128 && y > 3 * z && y == x && [z, y, x].iter().all(|n| n % 16 == 0),
+            "{:?}",
+            found.patch
+        );
         // Many coarse slices are no anisotropic set by nnU-Net's second condition.
         let tall = sizes(&fingerprint(axes([5.0, 0.7, 0.7], [2.5, 0.6, 0.6]), [400.0, 512.0, 512.0]), BUDGET);
         assert_eq!(tall.spacing_mm, [5.0, 0.7, 0.7]);
@@ -365,10 +361,9 @@ mod tests {
 
     #[test]
     fn a_short_axis_gives_its_share_to_the_others() {
+        // 48 is 40 rounded up to a multiple of 16, and the first to be shortened: it sees all of the case.
         let found = sizes(&fingerprint(axes([1.0; 3], [1.0; 3]), [40.0, 400.0, 400.0]), BUDGET);
-        let [z, y, x] = found.patch;
-        assert_eq!(z, 48); // 40 rounded up to a multiple of 16
-        assert!(y >= 192 && x >= 192 && z * y * x <= 128 * 128 * 128, "{:?}", found.patch);
+        assert_eq!(found.patch, [32, 256, 256]);
     }
 
     #[test]

@@ -102,12 +102,11 @@ impl Inclusion {
             }
         }
         let quality = facts.quality.as_deref();
-        let refused = match self.quality {
-            QualityRule::Any => false,
-            QualityRule::NotRejected => quality == Some("reject"),
-            QualityRule::Accepted => quality != Some("accept"),
-        };
-        refused.then(|| ("quality".into(), format!("{:?}", self.quality).to_lowercase()))
+        match self.quality {
+            QualityRule::NotRejected if quality == Some("reject") => Some(("quality".into(), "not rejected".into())),
+            QualityRule::Accepted if quality != Some("accept") => Some(("quality".into(), "accepted".into())),
+            _ => None,
+        }
     }
 }
 

@@ -558,3 +558,30 @@ fn the_published_tables_of_luna16_import() {
     assert_eq!(cases[1].patient, "LIDC-IDRI-0332");
     assert_eq!((cases[1].patient.as_str(), cases[1].split), (cases[2].patient.as_str(), cases[2].split));
 }
+
+#[test]
+fn a_configuration_that_cannot_be_followed_is_refused_by_line() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/import-lidc.yaml");
+    let text = std::fs::read_to_string(shipped).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let check = |from: &str, to: &str, expected: &str| {
+        assert!(text.contains(from), "no `{from}`");
+        let path = folder.path().join("import.yaml");
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let line = 1 + text.lines().position(|line| line.contains(from)).unwrap();
+        let error = ImportConfig::load(&path).unwrap_err().to_string();
+        assert_eq!(error, format!("import.yaml, line {line}: {expected}"));
+    };
+    check("lidc-idri, split of version 1", "short", "splits: the key needs at least 16 characters");
+    check("tune_share: 0.1", "tune_share: 1.5", "splits: tune_share 1.5 must be within 0..=0.5");
+    check("finding_diameter_mm: 10.0", "finding_diameter_mm: -1", "finding_diameter_mm -1 must be positive");
+    check(
+        "benign_malignant: [2.5, 3.5]",
+        "benign_malignant: [3.5, 2.5]",
+        "consensus: benign_malignant [3.5, 2.5] must ascend within 1..=5",
+    );
+    // A section that the importer would never look at.
+    let (luna, lidc) = (Luna::new(), config("lidc", &[]));
+    let error = luna.run(&lidc, false).0.unwrap_err().to_string();
+    assert_eq!(error, "configuration, line 1: importing luna16 has no use for the section `consensus`");
+}

@@ -54,7 +54,8 @@ pub struct ImportConfig {
 pub enum Identifiers {
     /// As they are: for public sets, whose names are pseudonyms already.
     Keep,
-    /// The first 16 hex digits of a hash keyed with the splits' key, so that nothing written says who it is.
+    /// The first 16 hex digits of a hash keyed with the splits' key. Paths of images stay as they are and may hold names;
+    /// copied images lie under their case's pseudonym. What DICOM files say inside is not changed, only counted.
     KeyedHash,
 }
 
