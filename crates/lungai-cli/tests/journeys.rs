@@ -8,6 +8,7 @@ use lungai_datasets::{read_labels, read_volume, write_volume};
 use lungai_dicom::{SeriesTags, write_series};
 use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene, render};
 use lungai_trace::verifies;
+use ndarray::Array3;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
