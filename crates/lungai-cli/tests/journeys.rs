@@ -8,6 +8,7 @@ use lungai_datasets::{read_labels, read_volume, write_volume};
 use lungai_dicom::{SeriesTags, write_series};
 use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene, render};
 use lungai_trace::verifies;
+use ndarray::Array3;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -346,4 +347,63 @@ fn a_data_set_is_made_checked_and_its_damage_found() {
     let (exit, json) = lungai(&[&"dataset", &"make", &recipe, &"--out", &set]);
     assert_eq!((exit, json["rule"].as_str()), (1, Some("bad-configuration")), "{json}");
     assert!(json["message"].as_str().unwrap().contains("did you mean `licence`?"), "{json}");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_set_of_others_is_imported_locked_planned_stored_and_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
+    let grid = Geometry::new([40, 64, 64], spacing, WorldPoint([-32.0, -32.0, -40.0]), Geometry::AXIAL).unwrap();
+    for (i, file) in ["subset0/a", "subset1/b", "subset9/c"].iter().enumerate() {
+        let image = path("luna").join(format!("{file}.mhd"));
+        std::fs::create_dir_all(image.parent().unwrap()).unwrap();
+        let hu = Array3::from_elem((40, 64, 64), i as i16 - 800);
+        write_volume(&image, &Volume::new(hu, grid.clone()).unwrap()).unwrap();
+    }
+    let table = |text: &str| std::fs::write(path("annotations.csv"), text).unwrap();
+    let header = "seriesuid,coordX,coordY,coordZ,diameter_mm";
+    std::fs::write(path("patients.csv"), "PatientID,SeriesInstanceUID\nP1,a\nP2,b\nP3,c\n").unwrap();
+    let config = include_str!("../../../datasets/import-luna16.yaml").replace("tune_share: 0.1", "tune_share: 0.0");
+    std::fs::write(path("import.yaml"), config).unwrap();
+    let set = path("set");
+    let import = || {
+        let flags = ["--config", "--images", "--annotations", "--patients", "--out"];
+        let paths = ["import.yaml", "luna", "annotations.csv", "patients.csv", "set"].map(path);
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"dataset", &"import", &"luna16"];
+        flags.iter().zip(&paths).for_each(|(flag, path)| arguments.extend([flag as &dyn AsRef<_>, path]));
+        lungai(&arguments)
+    };
+    table(&format!("{header}\na,1,2,3,0.6\n"));
+    let (exit, json) = import();
+    assert_eq!((exit, json["rule"].as_str()), (1, Some("wrong-unit")), "{json}");
+    assert!(!set.join("manifest.yaml").exists());
+    table(&format!("{header}\na,1,2,3,6\nc,0,0,0,8\n"));
+    let (exit, json) = import();
+    assert_eq!((exit, &json["cases"]), (0, &serde_json::json!({ "train": 2, "tune": 0, "test": 1 })), "{json}");
+    assert_eq!((json["flow"]["nodules"].as_u64(), json["flow"]["found"]["series"].as_u64()), (Some(2), Some(3)));
+
+    let (exit, json) = lungai(&[&"dataset", &"check", &set]);
+    assert_eq!((exit, &json["locked"]), (0, &Value::Bool(true)), "{json}");
+    // Only training cases are planned on: one nodule of two.
+    let (exit, json) = lungai(&[&"dataset", &"plan", &set]);
+    assert_eq!((exit, json["plan"]["fingerprint"]["nodules"].as_u64()), (0, Some(1)), "{json}");
+    assert_eq!(json["plan"]["sizes"]["patch"].as_array().unwrap().len(), 3);
+    let store = || lungai(&[&"dataset", &"store", &set, &"--out", &path("cache"), &"--spacing", &"1.5"]);
+    assert_eq!((store().1["new"].as_u64(), store().1["new"].as_u64()), (Some(3), Some(0)));
+    let about =
+        [&"dataset" as &dyn AsRef<_>, &"croissant", &set, &"--url", &"https://example.org", &"--date", &"2026-01-31"];
+    assert_eq!(lungai(&about).1["croissant"]["name"], "luna16");
+
+    let image = path("luna/subset1/b.zraw");
+    let mut bytes = std::fs::read(&image).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&image, bytes).unwrap();
+    let (exit, json) = lungai(&[&"dataset", &"check", &set, &"--lock-only"]);
+    assert_eq!((exit, json["rule"].as_str()), (4, Some("changed-file")), "{json}");
+    assert_eq!(json["differences"].as_array().unwrap().len(), 1);
+    // What was changed on purpose is locked anew.
+    assert_eq!(lungai(&[&"dataset", &"lock", &set]).0, 0);
+    assert_eq!(lungai(&[&"dataset", &"check", &set, &"--lock-only"]).0, 0);
 }

@@ -5,6 +5,7 @@
 //! are bounded; and only the attributes that we use reach the library, so that oddities of all others do no harm.
 //! DICOM PS3.5 chapter 7 (elements, sequences), A.4 (encapsulated pixels), PS3.10 7.1 (file).
 
+use crate::identity::Marks;
 use crate::{DicomError, Limits};
 use dicom_core::dictionary::{DataDictionary, VirtualVr};
 use dicom_core::{Tag, VR};
@@ -25,6 +26,8 @@ pub struct Structure<'a> {
     pub data_at: Option<usize>,
     /// The elements of `data` that [`KEPT`] names, encoded as they were.
     pub header: Vec<u8>,
+    /// What the elements before the pixels say about a person.
+    pub marks: Marks,
     /// The pixel data within `data`.
     pub pixels: Pixels,
 }
@@ -137,8 +140,10 @@ pub fn examine<'a>(file: &'a [u8], limits: &Limits) -> Result<Structure<'a>, Dic
     } else {
         (Cow::Borrowed(&file[meta_end..]), transfer_syntax.clone())
     };
-    let (header, pixels) = Walk::over(&data, 0, limits).data_set(encoding(&data_syntax))?;
-    Ok(Structure { transfer_syntax, data_syntax, header, pixels, data, data_at: (!deflated).then_some(meta_end) })
+    let mut marks = Marks::default();
+    let (header, pixels) = Walk::over(&data, 0, limits).data_set(encoding(&data_syntax), &mut marks)?;
+    let data_at = (!deflated).then_some(meta_end);
+    Ok(Structure { transfer_syntax, data_syntax, header, marks, pixels, data, data_at })
 }
 
 /// [`examine`] by the first bytes of a file of `length` bytes; `None` where they do not suffice. They do where all that
@@ -149,11 +154,11 @@ pub fn examine_start<'a>(start: &'a [u8], length: usize, limits: &Limits) -> Opt
         return None;
     }
     let data = &start[meta_end..];
-    let walk = Walk { length: length.checked_sub(meta_end)?, ..Walk::over(data, 0, limits) };
-    let (header, pixels) = { walk }.data_set(encoding(&transfer_syntax)).ok()?;
-    let data_syntax = transfer_syntax.clone();
-    let structure =
-        Structure { transfer_syntax, data_syntax, header, pixels, data: Cow::Borrowed(data), data_at: Some(meta_end) };
+    let mut walk = Walk { length: length.checked_sub(meta_end)?, ..Walk::over(data, 0, limits) };
+    let mut marks = Marks::default();
+    let (header, pixels) = walk.data_set(encoding(&transfer_syntax), &mut marks).ok()?;
+    let (data_syntax, data, data_at) = (transfer_syntax.clone(), Cow::Borrowed(data), Some(meta_end));
+    let structure = Structure { transfer_syntax, data_syntax, header, marks, pixels, data, data_at };
     matches!(structure.pixels, Pixels::Native { .. }).then_some(structure)
 }
 
@@ -250,7 +255,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Top level, up to and with the pixel data; what follows them is never read.
-    fn data_set(&mut self, encoding: Encoding) -> Result<(Vec<u8>, Pixels), DicomError> {
+    fn data_set(&mut self, encoding: Encoding, marks: &mut Marks) -> Result<(Vec<u8>, Pixels), DicomError> {
         let mut header = Vec::new();
         let mut extended = Vec::new();
         while self.at < self.length {
@@ -268,6 +273,9 @@ impl<'a> Walk<'a> {
             }
             self.value(&element, encoding, self.length, 1)?;
             let tag = Tag(element.tag.0, element.tag.1);
+            // A sequence of undefined length without items is its delimiter alone.
+            let empty = element.length == UNDEFINED && self.at - value == 8;
+            marks.see(tag, if empty { &[] } else { self.seen(value..self.at)? });
             if element.tag == EXTENDED_OFFSETS {
                 // Compressed pixels are little endian always.
                 extended = self.seen(value..self.at)?.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
