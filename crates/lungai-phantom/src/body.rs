@@ -1,6 +1,9 @@
 //! A scene made ready to be seen: smooth shapes sampled once on a coarse grid, thin ones as lists of tubes.
 
+use crate::beam::Beam;
+use crate::breath::Breath;
 use crate::chest::smoothstep;
+use crate::oblique;
 use crate::raster;
 use crate::scanner::Scanner;
 use crate::scene::Scene;
@@ -30,11 +33,12 @@ pub fn render(scene: &Scene, scanner: &Scanner, seed: u64) -> Rendered {
     Body::of(scene).render(scanner, seed)
 }
 
-/// As [`render`], on another axial grid. On a window of the scanner's own grid the voxels equal those of the whole.
-/// For many windows of one scene keep a [`Body`].
+/// As [`render`], on another grid of any orientation: the kernel blurs in its plane, the slice profile averages along its
+/// normal. On a window of the scanner's own grid the voxels equal those of the whole. For many windows of one scene keep a
+/// [`Body`].
 ///
 /// # Panics
-/// If [`Scanner::check`] refuses the scanner, or if the grid's axes are not [`Geometry::AXIAL`].
+/// If [`Scanner::check`] refuses the scanner, or if the grid's pixels are not square.
 pub fn render_window(scene: &Scene, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Rendered {
     Body::of(scene).render_window(scanner, geometry, seed)
 }
@@ -45,13 +49,16 @@ pub struct Body {
     pub(crate) field: Field,
     pub(crate) trees: Trees,
     pub(crate) bones: Vec<BonePart>,
+    pub(crate) beam: Beam,
 }
 
 impl Body {
     /// Samples the scene's smooth shapes and grows its trees.
     pub fn of(scene: &Scene) -> Self {
         let (field, trees) = rayon::join(|| Field::of(scene), || scene.trees());
-        Self { scene: scene.clone(), field, trees, bones: bones(&scene.chest) }
+        let bones = bones(&scene.chest);
+        let beam = Beam::of(&scene.chest, &field, &bones);
+        Self { scene: scene.clone(), field, trees, bones, beam }
     }
 
     /// As the function [`render`].
@@ -64,30 +71,44 @@ impl Body {
         if let Err(error) = scanner.check() {
             panic!("unchecked scanner: {error}");
         }
-        assert_eq!(geometry.direction(), Geometry::AXIAL, "the phantom is rendered on axial grids");
-        let (hu, labels) = raster::render(self, scanner, geometry, seed);
+        let [_, sy, sx] = geometry.spacing().zyx_mm();
+        assert!((sy / sx - 1.0).abs() < 1e-6, "a scanner's pixels are square, not {sy} by {sx} mm");
+        let axial = geometry.direction() == Geometry::AXIAL;
+        let (hu, labels) = (if axial { raster::render } else { oblique::render })(self, scanner, geometry, seed);
         Rendered {
             volume: Volume::new(hu, geometry.clone()).expect("the raster has the grid's size"),
             lungs: LabelMap::new(labels, geometry.clone()).expect("the raster has the grid's size"),
-            nodules: self.nodules_on(geometry),
+            nodules: self.scene.reference(scanner, geometry, seed),
         }
     }
 
-    /// The nodules on a grid, `1`, `2`, ... in the order of the scene, each clipped to the lung; 0 elsewhere.
+    /// The nodules on a grid, `1`, `2`, ... in the order of the scene, each clipped to the lung; 0 elsewhere. The patient
+    /// holds their breath.
     pub fn nodule_labels(&self, geometry: &Geometry) -> LabelMap {
         let labels = raster::nodule_labels(self, geometry);
         LabelMap::new(labels, geometry.clone()).expect("the raster has the grid's size")
     }
+}
 
-    fn nodules_on(&self, geometry: &Geometry) -> Vec<ReferenceNodule> {
+impl Scene {
+    /// The reference standard of a scan without rendering it: nodules whose centre the grid holds, and the mimics, where
+    /// this scanner sees them.
+    ///
+    /// - `seed`: that of the scan, see [`render`]
+    pub fn reference(&self, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Vec<ReferenceNodule> {
         let size = geometry.size();
         let within = |position: WorldPoint| {
             let VoxelPoint(at) = geometry.to_voxel(position);
             (0..3).all(|axis| at[axis] >= -0.5 && at[axis] < size[axis] as f64 - 0.5)
         };
-        let nodules = self.scene.nodules.iter().map(|nodule| nodule.reference());
-        let mimics = (1..).zip(&self.scene.mimics).map(|(i, mimic)| mimic.reference(format!("m{i}")));
-        nodules.chain(mimics).filter(|nodule| within(nodule.position)).collect()
+        let breath = Breath::new(scanner, &self.chest, seed);
+        let nodules = self.nodules.iter().map(|nodule| nodule.reference());
+        let mimics = (1..).zip(&self.mimics).map(|(i, mimic)| mimic.reference(format!("m{i}")));
+        let seen = |nodule: ReferenceNodule| {
+            let position = WorldPoint(breath.seen(nodule.position.0));
+            ReferenceNodule { position, ..nodule }
+        };
+        nodules.chain(mimics).map(seen).filter(|nodule| within(nodule.position)).collect()
     }
 }
 
