@@ -242,7 +242,7 @@ impl Nodule {
 
     /// Volume and centroid of the part in the lung: a star-shaped body's are integrals over the directions,
     /// `V = sum r^3/3 dw` and `V c = sum r^4/4 u dw`.
-    fn measure(&mut self, chest: &Chest) {
+    pub(crate) fn measure(&mut self, chest: &Chest) {
         let clipped = self.place == Place::Juxtapleural;
         let weight = 4.0 * PI / DIRECTIONS.len() as f64;
         let (mut volume, mut moment) = (0.0, [0.0; 3]);

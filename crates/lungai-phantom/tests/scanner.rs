@@ -3,7 +3,7 @@
 //! Truth: the protocol's own figures and the formulas that the fields' documentation names.
 
 use lungai_ct::{Geometry, NoduleKind, Spacing, Volume, VoxelIndex, WorldPoint};
-use lungai_phantom::{Artefacts, Body, CaseMix, Difficulty, Kernel, Nodule, Place, Scanner, Scene, Traits};
+use lungai_phantom::{Artefacts, Body, CaseMix, Difficulty, Kernel, Nodule, Place, Pose, Scanner, Scene, Traits};
 
 const HEART: [f64; 3] = [20.0, -20.0, -40.0];
 
@@ -319,4 +319,64 @@ fn breathing_doubles_the_diaphragm_and_the_reference_moves_along() {
     };
     let (a, b) = (half_tones(&still), half_tones(&moving));
     assert!(b > a * 13 / 10, "{a} half-tones at rest, {b} breathing");
+}
+
+#[test]
+fn a_patient_who_lies_differently_is_the_same_patient() {
+    let scene = Scene::draw(&CaseMix { nodules_mean: 8.0, ..CaseMix::preset(Difficulty::Standard) }, 3);
+    let body = Body::of(&scene);
+    let scanner = Scanner {
+        matrix: 110,
+        pixel_spacing_mm: 3.4,
+        slice_spacing_mm: 4.0,
+        slice_thickness_mm: 4.0,
+        ..quiet(&Scanner::screening())
+    };
+    let at_rest = body.render(&scanner, 1);
+    let same = body.render_posed(&scanner, &Pose::NONE, 1);
+    assert!(same == at_rest, "no movement, no difference");
+
+    let pose = Pose { shift_mm: [5.0, -3.0, 4.0], turn_deg: [2.0, -3.0, 4.0] };
+    let posed = body.render_posed(&scanner, &pose, 1);
+    assert_eq!(posed.volume.geometry(), at_rest.volume.geometry());
+    for label in [1, 2] {
+        let ratio = posed.lungs.volume_ml(label) / at_rest.lungs.volume_ml(label);
+        assert!((ratio - 1.0).abs() < 0.01, "lung {label}: {ratio}");
+    }
+    // Where a large nodule is stated, it is seen: the image agrees with the one at rest at the same point of the patient.
+    let (mut n, mut error) = (0.0, 0.0);
+    for ((z, y, x), hu) in at_rest.volume.hu().indexed_iter().step_by(7) {
+        let p = at_rest.volume.geometry().centre_of(VoxelIndex([z, y, x])).0;
+        if let Some(at) = posed.volume.geometry().voxel_at(WorldPoint(pose.seen(p))) {
+            n += 1.0;
+            error += f64::from((posed.volume.hu()[at.0] - hu).abs());
+        }
+    }
+    assert!(error / n < 60.0, "mean difference {} HU on voxels up to 3 mm apart", error / n);
+    let other = body.render_posed(&scanner, &Pose { shift_mm: [-5.0, 3.0, -4.0], turn_deg: [0.0; 3] }, 1);
+    let truth = |scan: &lungai_phantom::Rendered| scan.nodules[0].position;
+    let moved = truth(&other).distance_mm(truth(&at_rest));
+    assert!((moved - 50f64.sqrt()).abs() < 1e-9, "{moved}");
+}
+
+/// Volume by what a nodule adds to the image: the scan minus the scan without it, over the nodule's contrast.
+#[test]
+fn a_measured_doubling_time_is_the_true_one() {
+    let first = still_life(Some((BALL, 4.0)));
+    let scanner = quiet(&Scanner::screening());
+    let grid = grid(BALL.map(|v| v - 14.0), [23, 41, 41], [1.25, 0.7, 0.7]);
+    let empty = Body::of(&still_life(None)).render_window(&scanner, &grid, 0).volume;
+    let lung = f64::from(empty.hu()[[11, 20, 20]]);
+    let volume = |scene: &Scene| {
+        let with = Body::of(scene).render_window(&scanner, &grid, 0).volume;
+        let added: f64 = with.as_slice().iter().zip(empty.as_slice()).map(|(a, b)| f64::from(a - b)).sum();
+        added / (40.0 - lung) * grid.spacing().voxel_mm3()
+    };
+    let v1 = volume(&first);
+    assert!((v1 / first.nodules[0].volume_mm3 - 1.0).abs() < 0.01, "{v1} mm3");
+    for (days, doubling) in [(90.0, 90.0), (200.0, 100.0), (365.0, 180.0)] {
+        let v2 = volume(&first.grown(days, |_| doubling).expect("room"));
+        let measured = days * 2f64.ln() / (v2 / v1).ln();
+        assert!((measured / doubling - 1.0).abs() < 0.01, "{measured} days instead of {doubling}");
+    }
 }
