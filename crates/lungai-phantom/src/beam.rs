@@ -3,7 +3,6 @@
 //! Paths are water-equivalent lengths in the axial plane, tabulated for some angles; nothing is projected and
 //! reconstructed, so that shading has the shape of its cause without the streaks of a sampled sinogram.
 
-use crate::body::{BODY, Field, LEFT, RIGHT};
 use crate::chest::{Chest, SPINE_Y};
 use crate::skeleton::BonePart;
 use crate::vector::{V3, add, norm, scale, sub};
@@ -23,8 +22,8 @@ const ANGLES: usize = 12;
 /// Width of a ray in mm.
 const BIN: f64 = 8.0;
 const BINS: usize = 72;
-/// Rows of the body are integrated this far apart in mm.
-const ROW: f64 = 6.0;
+/// Side in mm of the squares over which the body is integrated.
+const CELL: f64 = 8.0;
 /// Water-equivalent path in mm through the middle of the nominal chest at the height of the heart, averaged as noise
 /// averages it: the factor of the noise is 1 there.
 const NOMINAL_MM: f64 = 205.0;
@@ -44,7 +43,7 @@ pub struct Beam {
 }
 
 impl Beam {
-    pub fn of(chest: &Chest, field: &Field, bones: &[BonePart]) -> Self {
+    pub fn of(chest: &Chest, bones: &[BonePart]) -> Self {
         let [half_x, half_y] = chest.torso_mm();
         let [low, high] = chest.lung_extent_z();
         let origin = [-1.1 * half_x - STEP, -half_y - STEP, low - 40.0];
@@ -54,7 +53,7 @@ impl Beam {
         let mut nodes = vec![Node::default(); size[0] * size[1] * size[2]];
         nodes.par_chunks_mut(size[0] * size[1]).enumerate().for_each(|(plane, nodes)| {
             let z = origin[2] + plane as f64 * STEP;
-            let paths = Paths::through(field, &dense, z, [origin[1], end[1]]);
+            let paths = Paths::through(chest, &dense, z);
             for (i, node) in nodes.iter_mut().enumerate() {
                 let [ix, iy] = [i % size[0], i / size[0]];
                 *node = paths.node(origin[0] + ix as f64 * STEP, origin[1] + iy as f64 * STEP);
@@ -115,23 +114,20 @@ fn dense_points(chest: &Chest, bones: &[BonePart]) -> Vec<Dense> {
 struct Paths(Vec<[f64; BINS]>);
 
 impl Paths {
-    fn through(field: &Field, dense: &[Dense], z: f64, [from, to]: [f64; 2]) -> Self {
+    fn through(chest: &Chest, dense: &[Dense], z: f64) -> Self {
         let mut paths = Self(vec![[0.0; BINS]; ANGLES]);
-        let [x0, dx] = field.row_grid().map(f64::from);
-        let mut row = Vec::new();
-        let mut y = from;
-        while y < to {
-            field.row(y, z, &mut row);
-            for (i, node) in row.iter().enumerate() {
-                let body = (0.5 + node[BODY] / 3.0).clamp(0.0, 1.0);
-                let lung = (0.5 + node[RIGHT].max(node[LEFT]) / 3.0).clamp(0.0, 1.0);
-                // Soft tissue 1.03, lung with its vessels 0.2.
-                let water = f64::from(body * (1.03 - 0.83 * lung));
-                if water > 0.0 {
-                    paths.add(x0 + i as f64 * dx, y, water * dx * ROW / BIN);
+        let [half_x, half_y] = chest.torso_mm();
+        let [nx, ny] = [1.1 * half_x, 1.1 * half_y + CELL].map(|half| (half / CELL).ceil() as i32);
+        for iy in -ny..=ny {
+            for ix in -nx..=nx {
+                let p = [f64::from(ix) * CELL, f64::from(iy) * CELL, z];
+                let body = (0.5 + chest.body(p) / CELL).clamp(0.0, 1.0);
+                if body > 0.0 {
+                    let lung = (0.5 + chest.lung(p) / CELL).clamp(0.0, 1.0);
+                    // Soft tissue 1.03, lung with its vessels 0.2.
+                    paths.add(p[0], p[1], body * (1.03 - 0.83 * lung) * CELL * CELL / BIN);
                 }
             }
-            y += ROW;
         }
         for (p, mm3) in dense {
             // Spread over the two nearest planes.

@@ -57,7 +57,7 @@ impl Body {
     pub fn of(scene: &Scene) -> Self {
         let (field, trees) = rayon::join(|| Field::of(scene), || scene.trees());
         let bones = bones(&scene.chest);
-        let beam = Beam::of(&scene.chest, &field, &bones);
+        let beam = Beam::of(&scene.chest, &bones);
         Self { scene: scene.clone(), field, trees, bones, beam }
     }
 

@@ -13,15 +13,15 @@ use rayon::prelude::*;
 /// Slices that share a fine axial block.
 const SLAB: usize = 8;
 
-/// As [`raster::render`], on any grid of square pixels. Lung labels are those of the nearest point of the fine grid, at
-/// most 0.6 mm away.
+/// As [`raster::render`], on any grid of square pixels. Lung labels are those of the nearest point of the fine grid.
 pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> (Array3<i16>, Array3<u8>) {
     let [nz, ny, nx] = geometry.size();
     let shape = scanner.kernel.shape();
     let pixel = geometry.spacing().zyx_mm()[2];
     // Box and linear interpolation of the fine grid blur by step^2 / 4 along each axis, which must leave something to the
-    // kernel and the slice profile.
-    let step = (0.75 * pixel).min(0.8 * shape.fwhm_mm).min(scanner.slice_thickness_mm / 1.8).clamp(0.3, 1.2);
+    // kernel (or to the pixel, where that is wider) and to the slice profile.
+    let spread = (shape.fwhm_mm / 2.355).max(pixel / 12f64.sqrt());
+    let step = (0.75 * pixel).min(1.9 * spread).min(scanner.slice_thickness_mm / 1.8).clamp(0.3, 2.0);
     let optics = Optics::new(shape, scanner.slice_thickness_mm, geometry.spacing().zyx_mm(), Some(0.25 * step * step));
     let breath = Breath::new(scanner, &body.scene.chest, seed);
     let exposure = Exposure::new(&body.beam, scanner, geometry, [0.0; 3], seed);
