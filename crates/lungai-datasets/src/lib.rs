@@ -7,6 +7,7 @@
 mod manifest;
 pub mod recipe;
 
+mod on_demand;
 mod open;
 
 mod formats;

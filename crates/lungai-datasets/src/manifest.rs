@@ -2,6 +2,7 @@
 
 use crate::error::name;
 use crate::hash::{hex, sha256};
+use crate::on_demand::{self, Rendering};
 use crate::recipe::Header;
 use crate::{DatasetError, align_labels, annotations, hu_sha256, open, read_labels, yaml};
 use lungai_ct::{Geometry, LabelMap, ReferenceNodule, Scan};
@@ -67,7 +68,8 @@ pub struct Case {
     pub centre: String,
     /// What the case is for.
     pub split: Split,
-    /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container.
+    /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container. For a scan that is
+    /// rendered on demand the file that says how, and its checksum.
     pub series: Part,
     /// Lung label map (1 right, 2 left), if there is one; the checksum is that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +266,9 @@ impl Case {
     /// # Errors
     /// [`DatasetError::Checksum`] where the voxels are not the manifest's; else why the series cannot be read.
     pub fn load_scan(&self) -> Result<Scan, DatasetError> {
+        if let Some(rendering) = self.rendering(&self.series, "series")? {
+            return rendering.scan(&self.id, &self.series.sha256);
+        }
         let opened = open(&self.resolve(&self.series)?)?;
         let declared = self.series.sha256.clone();
         let mut found = String::new();
@@ -286,9 +291,15 @@ impl Case {
     /// [`DatasetError::NoTruth`] where the manifest names none.
     pub fn load_lungs(&self, grid: &Geometry) -> Result<LabelMap, DatasetError> {
         let part = self.lungs.as_ref().ok_or_else(|| DatasetError::NoTruth { case: self.id.clone(), part: "lungs" })?;
-        let path = self.resolve(part)?;
-        self.read_checked(part, &path, "lungs")?;
-        align_labels(&read_labels(&path)?, grid).ok_or_else(|| DatasetError::Case {
+        let labels = match self.rendering(part, "lungs")? {
+            Some(rendering) => rendering.lungs(&self.id, &part.sha256)?,
+            None => {
+                let path = self.resolve(part)?;
+                self.read_checked(part, &path, "lungs")?;
+                read_labels(&path)?
+            }
+        };
+        align_labels(&labels, grid).ok_or_else(|| DatasetError::Case {
             case: self.id.clone(),
             reason: "the lung mask's grid is not that of the scan".into(),
         })
@@ -303,6 +314,15 @@ impl Case {
         let part = self.nodules.as_ref().ok_or_else(no_truth)?;
         let path = self.resolve(part)?;
         annotations::parse(&path, &self.read_checked(part, &path, "nodules")?)
+    }
+
+    /// What a part is rendered from, if it is not stored.
+    fn rendering(&self, part: &Part, what: &'static str) -> Result<Option<Rendering>, DatasetError> {
+        if part.path.file_name().is_none_or(|name| name != on_demand::FILE) {
+            return Ok(None);
+        }
+        let path = self.resolve(part)?;
+        Rendering::parse(&self.id, &path, &self.read_checked(part, &path, what)?).map(Some)
     }
 
     fn read_checked(&self, part: &Part, path: &Path, what: &'static str) -> Result<Vec<u8>, DatasetError> {
