@@ -12,6 +12,9 @@
 mod body;
 mod case_mix;
 mod chest;
+mod disease;
+mod field;
+mod labels;
 mod mimic;
 mod nodule;
 mod noise;
@@ -19,16 +22,21 @@ mod raster;
 mod scanner;
 mod scene;
 mod skeleton;
+mod texture;
+mod traits;
 mod trees;
 mod vector;
 
 pub use body::{Body, Rendered, render, render_window};
 pub use case_mix::{CaseMix, Difficulty, KindShares, MimicMeans};
 pub use chest::{Chest, Wave};
+pub use disease::Disease;
+pub use labels::{Airway, Masks, Vessel};
 pub use mimic::{Ellipsoid, Mimic, MimicKind, Strand};
-pub use nodule::{Core, Lobe, Nodule, Place, Spike, Traits};
+pub use nodule::{Core, Lobulation, Nodule, Place, Spike};
 pub use scanner::{Kernel, Scanner};
 pub use scene::Scene;
+pub use traits::Traits;
 
 /// A configuration that describes no patient or no scanner.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
