@@ -153,41 +153,42 @@ impl Nodule {
     /// `false` where the lung leaves no room for it.
     pub(crate) fn fit(&mut self, chest: &Chest) -> bool {
         let wanted = sphere_mm3(self.traits.diameter_mm);
-        // The pleura as it is rendered.
-        let reach = 2.0 * self.radius_bounds()[1];
-        let lung = (self.place == Place::Juxtapleural).then(|| {
-            let [low, high] = [-reach, reach].map(|by| self.seed_point.map(|v| v + by));
-            Field::over(chest, 0, 0.0, low, high)
-        });
-        let mut near = false;
         for _ in 0..6 {
-            self.measure(lung.as_ref());
+            self.measure(chest);
             let ratio = wanted / self.volume_mm3.max(1e-9);
-            near = (ratio - 1.0).abs() < 0.005;
-            if near {
+            if (ratio - 1.0).abs() < 0.005 {
                 break;
             }
             self.radius_mm = (self.radius_mm * ratio.cbrt().clamp(0.7, 1.4)).min(0.9 * self.traits.diameter_mm);
         }
-        self.measure(lung.as_ref());
-        if !near && (wanted / self.volume_mm3 - 1.0).abs() > 0.05 {
-            return false;
-        }
-        // What was reached is what is true.
+        self.measure(chest);
+        self.settle(chest);
+        (wanted / self.volume_mm3 - 1.0).abs() < 0.05
+    }
+
+    /// Notes what follows from volume and position. What was reached is what is true.
+    pub(crate) fn settle(&mut self, chest: &Chest) {
         self.traits.diameter_mm = (6.0 * self.volume_mm3 / PI).cbrt();
-        self.axes_mm = self.axial_axes(lung.as_ref());
+        self.axes_mm = self.axial_axes(self.pleura(chest).as_ref());
         self.lobe = chest.lobe_at(self.position);
-        true
+    }
+
+    /// The lung as it is rendered, for a nodule that it cuts.
+    fn pleura(&self, chest: &Chest) -> Option<Field> {
+        let reach = self.radius_bounds()[1];
+        let [low, high] = [-reach, reach].map(|by| self.seed_point.map(|v| v + by));
+        (self.place == Place::Juxtapleural).then(|| Field::over(chest, 0, 0.0, low, high))
     }
 
     /// Volume and centroid of the part in the lung: a star-shaped body's are integrals over the directions,
     /// `V = sum r^3/3 dw` and `V c = sum r^4/4 u dw`.
-    fn measure(&mut self, lung: Option<&Field>) {
+    pub(crate) fn measure(&mut self, chest: &Chest) {
+        let lung = self.pleura(chest);
         let weight = 4.0 * PI / DIRECTIONS.len() as f64;
         let (mut volume, mut moment) = (0.0, [0.0; 3]);
         for u in DIRECTIONS.iter().copied() {
             let mut r = self.radius_towards(u);
-            if let Some(lung) = lung {
+            if let Some(lung) = &lung {
                 r = r.min(self.to_pleura(lung, u, r));
             }
             volume += weight * r.powi(3) / 3.0;
@@ -343,20 +344,38 @@ mod lobe_name {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Difficulty, Scene};
+    use crate::{CaseMix, Difficulty, Scene};
     use rand::{SeedableRng, rngs::StdRng};
 
-    #[test]
-    fn the_integral_of_a_smooth_ball_is_the_balls_volume() {
-        let chest = Scene::draw(&CaseMix::preset(Difficulty::Easy), 1).chest;
+    /// A smooth ball of 10 mm.
+    fn ball() -> (Nodule, Chest) {
+        let mix = CaseMix::preset(Difficulty::Easy);
         let mut rng = StdRng::seed_from_u64(1);
-        let drawn = traits(1).remove(0);
+        let drawn = Traits::draw(&mix, false, &mut rng);
         let mut ball = Nodule::shape("n1".into(), drawn, Place::Intraparenchymal, [1.0, 2.0, 3.0], 0.0, &mut rng);
         ball.lobes.clear();
         ball.spikes.clear();
         ball.radius_mm = 5.0;
+        (ball, Scene::draw(&mix, 1).chest)
+    }
+
+    #[test]
+    fn the_integral_of_a_smooth_ball_is_the_balls_volume() {
+        let (mut ball, chest) = ball();
         ball.measure(&chest);
         assert!((ball.volume_mm3 - 523.6).abs() < 0.1);
         assert!(crate::vector::distance(ball.position, [1.0, 2.0, 3.0]) < 1e-3);
+    }
+
+    #[test]
+    fn a_ball_is_as_long_as_wide_and_a_spike_in_its_plane_makes_it_longer() {
+        let (mut ball, chest) = ball();
+        ball.measure(&chest);
+        ball.settle(&chest);
+        assert!(ball.axes_mm.iter().all(|mm| (mm - 10.0).abs() < 0.02), "{:?}", ball.axes_mm);
+        ball.spikes.push(Spike { direction: [1.0, 0.0, 0.0], half_angle: 0.3, length: 0.6 });
+        ball.settle(&chest);
+        // 5 mm on one side, 5 mm and a spike of 3 mm on the other.
+        assert!((ball.axes_mm[0] - 13.0).abs() < 0.05 && (ball.axes_mm[1] - 10.0).abs() < 0.05, "{:?}", ball.axes_mm);
     }
 }
