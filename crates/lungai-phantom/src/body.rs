@@ -1,14 +1,16 @@
 //! A scene made ready to be seen: what is grown from a seed is grown once.
 
+use crate::beam::Beam;
+use crate::breath::Breath;
 use crate::disease::{Hole, holes};
 use crate::field::Field;
-use crate::labels::{self, Masks};
-use crate::raster::{self, Grid};
+use crate::labels::{self, Maps, Masks};
 use crate::scanner::Scanner;
 use crate::scene::Scene;
 use crate::skeleton::{BonePart, bones};
 use crate::trees::Trees;
 use crate::vector::{V3, hash};
+use crate::{oblique, raster};
 use lungai_ct::{Geometry, LabelMap, ReferenceNodule, Volume, VoxelPoint, WorldPoint};
 use ndarray::Array3;
 
@@ -41,11 +43,12 @@ pub fn render(scene: &Scene, scanner: &Scanner, seed: u64) -> Rendered {
     Body::of(scene).render(scanner, seed)
 }
 
-/// As [`render`], on another axial grid. On a window of the scanner's own grid the voxels equal those of the whole.
-/// For many windows of one scene keep a [`Body`].
+/// As [`render`], on another grid of any orientation: the kernel blurs in its plane, the slice profile averages along its
+/// normal. On a window of the scanner's own grid the voxels equal those of the whole. For many windows of one scene keep a
+/// [`Body`].
 ///
 /// # Panics
-/// If [`Scanner::check`] refuses the scanner, or if the grid's axes are not [`Geometry::AXIAL`].
+/// If [`Scanner::check`] refuses the scanner, or if the grid's pixels are not square.
 pub fn render_window(scene: &Scene, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Rendered {
     Body::of(scene).render_window(scanner, geometry, seed)
 }
@@ -56,6 +59,7 @@ pub struct Body {
     pub(crate) trees: Trees,
     pub(crate) bones: Vec<BonePart>,
     pub(crate) holes: Vec<Hole>,
+    pub(crate) beam: Beam,
     /// Where the repeating texture of this patient starts, in mm.
     pub(crate) texture_start: V3,
 }
@@ -63,10 +67,12 @@ pub struct Body {
 impl Body {
     /// Grows what the scene holds as a seed.
     pub fn of(scene: &Scene) -> Self {
-        let holes = || holes(&scene.chest, scene.disease.emphysema, hash(scene.tree_seed, 1));
-        let (trees, holes) = rayon::join(|| scene.trees(), holes);
+        let chest = &scene.chest;
+        let bones = bones(chest);
+        let holes = || holes(chest, scene.disease.emphysema, hash(scene.tree_seed, 1));
+        let (beam, (trees, holes)) = rayon::join(|| Beam::of(chest, &bones), || rayon::join(|| scene.trees(), holes));
         let texture_start = std::array::from_fn(|axis| (hash(scene.seed, 80 + axis as u64) % 5120) as f64 * 0.01);
-        Self { scene: scene.clone(), trees, bones: bones(&scene.chest), holes, texture_start }
+        Self { scene: scene.clone(), trees, bones, holes, beam, texture_start }
     }
 
     /// As the function [`render`].
@@ -79,7 +85,7 @@ impl Body {
         self.render_with(scanner, geometry, seed, Masks::NONE)
     }
 
-    /// As [`render_window`], with the masks that are wanted.
+    /// As the function [`render_window`], with the masks that are wanted.
     ///
     /// # Panics
     /// As [`render_window`].
@@ -87,36 +93,35 @@ impl Body {
         if let Err(error) = scanner.check() {
             panic!("unchecked scanner: {error}");
         }
-        assert_eq!(geometry.direction(), Geometry::AXIAL, "the phantom is rendered on axial grids");
-        let hu = raster::render(self, scanner, geometry, seed);
-        // On the scanner's own grid, so that a window falls on the same places to the last bit.
-        let grid = Grid::of(geometry, Some(&scanner.geometry(&self.scene)));
-        let field = self.field_on(&grid, geometry);
-        let slices = geometry.size()[0];
+        let [_, sy, sx] = geometry.spacing().zyx_mm();
+        assert!((sy / sx - 1.0).abs() < 1e-6, "a scanner's pixels are square, not {sy} by {sx} mm");
+        let breath = Breath::new(scanner, &self.scene.chest, seed);
+        let (hu, maps) = if geometry.direction() == Geometry::AXIAL {
+            let whole = scanner.geometry(&self.scene);
+            let maps = labels::maps(self, &breath, geometry, Some(&whole), masks);
+            (raster::render(self, scanner, geometry, seed), maps)
+        } else {
+            (oblique::render(self, scanner, geometry, seed), oblique::maps(self, &breath, geometry, masks))
+        };
         let map = |labels: Array3<u8>| LabelMap::new(labels, geometry.clone()).expect("the raster has the grid's size");
-        let lobes = labels::lobes(self, &field, &grid, slices);
+        let Maps { lobes, airways, vessels, nodules } = maps;
         Rendered {
             volume: Volume::new(hu, geometry.clone()).expect("the raster has the grid's size"),
             lungs: map(labels::lungs(&lobes)),
             lobes: masks.lobes.then(|| map(lobes)),
-            airways: masks.airways.then(|| map(labels::airways(self, &grid, slices))),
-            vessels: masks.vessels.then(|| map(labels::vessels(self, &grid, slices))),
-            nodule_labels: masks.nodules.then(|| map(labels::nodules(self, &field, &grid, slices))),
-            nodules: self.nodules_on(geometry),
+            airways: airways.map(map),
+            vessels: vessels.map(map),
+            nodule_labels: nodules.map(map),
+            nodules: self.scene.reference(scanner, geometry, seed),
         }
     }
 
-    /// The nodules on a grid, `1`, `2`, ... in the order of the scene, each clipped to the lung; 0 elsewhere.
+    /// The nodules on an axial grid, `1`, `2`, ... in the order of the scene, each clipped to the lung; 0 elsewhere. The
+    /// patient holds their breath.
     pub fn nodule_labels(&self, geometry: &Geometry) -> LabelMap {
-        let grid = Grid::of(geometry, None);
-        let field = self.field_on(&grid, geometry);
-        let labels = labels::nodules(self, &field, &grid, geometry.size()[0]);
-        LabelMap::new(labels, geometry.clone()).expect("the raster has the grid's size")
-    }
-
-    fn field_on(&self, grid: &Grid, geometry: &Geometry) -> Field {
-        let [nz, ny, nx] = geometry.size();
-        self.field([grid.x(0), grid.y(0), grid.z(0)], [grid.x(nx - 1), grid.y(ny - 1), grid.z(nz as i64 - 1)])
+        let masks = Masks { nodules: true, ..Masks::NONE };
+        let maps = labels::maps(self, &Breath::HELD, geometry, None, masks);
+        LabelMap::new(maps.nodules.expect("asked for"), geometry.clone()).expect("the raster has the grid's size")
     }
 
     /// The smooth shapes from `low` to `high`.
@@ -124,15 +129,26 @@ impl Body {
         let Scene { chest, seed, disease, .. } = &self.scene;
         Field::over(chest, *seed, disease.fibrosis, low, high)
     }
+}
 
-    fn nodules_on(&self, geometry: &Geometry) -> Vec<ReferenceNodule> {
+impl Scene {
+    /// The reference standard of a scan without rendering it: nodules whose centre the grid holds, and the mimics, where
+    /// this scanner sees them.
+    ///
+    /// - `seed`: that of the scan, see [`render`]
+    pub fn reference(&self, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Vec<ReferenceNodule> {
         let size = geometry.size();
         let within = |position: WorldPoint| {
             let VoxelPoint(at) = geometry.to_voxel(position);
             (0..3).all(|axis| at[axis] >= -0.5 && at[axis] < size[axis] as f64 - 0.5)
         };
-        let nodules = self.scene.nodules.iter().map(|nodule| nodule.reference());
-        let mimics = (1..).zip(&self.scene.mimics).map(|(i, mimic)| mimic.reference(format!("m{i}")));
-        nodules.chain(mimics).filter(|nodule| within(nodule.position)).collect()
+        let breath = Breath::new(scanner, &self.chest, seed);
+        let nodules = self.nodules.iter().map(|nodule| nodule.reference());
+        let mimics = (1..).zip(&self.mimics).map(|(i, mimic)| mimic.reference(format!("m{i}")));
+        let seen = |nodule: ReferenceNodule| {
+            let position = WorldPoint(breath.seen(nodule.position.0));
+            ReferenceNodule { position, ..nodule }
+        };
+        nodules.chain(mimics).map(seen).filter(|nodule| within(nodule.position)).collect()
     }
 }

@@ -4,18 +4,18 @@
 //! Every value depends on its place alone, never on the slab or thread that computes it.
 
 use crate::body::Body;
-use crate::chest::{APEX_Z, smoothstep};
+use crate::breath::Breath;
 use crate::disease::{HOLE_HU, Hole};
+use crate::exposure::Exposure;
 use crate::field::{BODY, FIBROSIS, Field, HORIZONTAL, LEFT, Node, OBLIQUE, RIGHT, SOFT, TEXTURE};
 use crate::mimic::Ellipsoid;
 use crate::nodule::{Nodule, Place};
-use crate::noise::Noise;
-use crate::scanner::Scanner;
+use crate::scanner::{KernelShape, Scanner};
 use crate::skeleton::{BonePart, RIB_SQUASH, SHELL_MM, spine};
 use crate::texture::{CELL_MM, GRAIN, SEPTA, TileRow};
 use crate::trees::{Tube, wall_mm};
 use crate::vector::{V3, add, dot, scale, sub};
-use lungai_ct::{AIR_HU, Geometry, NoduleKind};
+use lungai_ct::{Geometry, NoduleKind};
 use ndarray::Array3;
 use rayon::prelude::*;
 
@@ -29,91 +29,83 @@ const BLOOD: f32 = 42.0;
 const WALL: f32 = 20.0;
 const LUMEN: f32 = -985.0;
 
-/// HU on `geometry`.
+/// HU on an axial `geometry`.
 pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Array3<i16> {
+    let optics = Optics::new(scanner.kernel.shape(), scanner.slice_thickness_mm, geometry.spacing().zyx_mm(), None);
+    let breath = Breath::new(scanner, &body.scene.chest, seed);
+    let whole = scanner.geometry(&body.scene);
+    let exposure = Exposure::new(&body.beam, scanner, geometry, whole.origin().0, seed);
+    scan(body, &optics, &breath, geometry, Some(&whole), |iz, clean, out| exposure.develop(iz, clean, out))
+}
+
+/// As [`render`], but before any blur, noise or shading: every voxel is the mean over itself.
+pub fn paint(body: &Body, breath: &Breath, geometry: &Geometry) -> Array3<f32> {
+    let spacing = geometry.spacing().zyx_mm();
+    let optics = Optics::new(KernelShape::NONE, spacing[0], spacing, None);
+    scan(body, &optics, breath, geometry, None, |_, clean, out: &mut [f32]| out.copy_from_slice(clean))
+}
+
+/// Paints and blurs slab after slab; `develop` turns slice number and HU into what is kept.
+fn scan<T: Copy + Default + Send>(
+    body: &Body,
+    optics: &Optics,
+    breath: &Breath,
+    geometry: &Geometry,
+    whole: Option<&Geometry>,
+    develop: impl Fn(usize, &[f32], &mut [T]) + Sync,
+) -> Array3<T> {
     let [nz, ny, nx] = geometry.size();
-    let [sz, sy, sx] = geometry.spacing().zyx_mm();
-    let [x0, y0, z0] = geometry.origin().0;
-    let mut hu = Array3::<i16>::zeros((nz, ny, nx));
-    let optics = Optics::new(scanner, [sz, sy, sx]);
-    let noise = Noise::new(scanner, sx, sz, seed);
+    let sz = geometry.spacing().zyx_mm()[0];
+    let mut kept = Array3::<T>::from_elem((nz, ny, nx), T::default());
     let margin = optics.margin();
-    let corner = scanner.geometry(&body.scene);
-    let own = Grid::of(geometry, Some(&corner));
+    let own = Grid::of(geometry, whole);
     let grid = own.painted(margin, optics.step_mm);
-    // Counted from the scan's own corner, so that a window of it falls on whole numbers.
-    let corner = corner.origin().0;
-    let lattice =
-        [(z0 - corner[2]) / sz, (y0 - corner[1]) / sy, (x0 - corner[0]) / sx].map(|steps| steps.round() as i64);
-    let painted = optics.sub_slices(0, nz.max(1));
     let height = |sub_slice: isize| own.z_at(optics.height(sub_slice) / sz);
-    let field = body.field(
-        [grid.x(0), grid.y(0), height(painted.start)],
-        [grid.x(grid.nx - 1), grid.y(grid.ny - 1), height(painted.end - 1)],
-    );
+    // What a span of painted slices can show of the resting patient.
+    let reach = |painted: &std::ops::Range<isize>| {
+        let breath = breath.reach_mm();
+        [height(painted.start) - breath, height(painted.end - 1) + breath]
+    };
+    let [low, high] = reach(&optics.sub_slices(0, nz.max(1)));
+    let field = body.field([grid.x(0), grid.y(0), low], [grid.x(grid.nx - 1), grid.y(grid.ny - 1), high]);
     let area = ny * nx;
-    let slabs = hu.as_slice_mut().expect("fresh array").par_chunks_mut(SLAB * area);
-    slabs.enumerate().for_each(|(slab, hu)| {
+    let slabs = kept.as_slice_mut().expect("fresh array").par_chunks_mut(SLAB * area);
+    slabs.enumerate().for_each(|(slab, kept)| {
         let first = slab * SLAB;
-        let count = hu.len() / area;
-        let mut sums = vec![0.0f32; hu.len()];
+        let count = kept.len() / area;
+        let mut sums = vec![0.0f32; kept.len()];
         let mut canvas = Canvas::new(&grid);
         let painted = optics.sub_slices(first, first + count);
-        let near = Slab::of(body, &grid, [height(painted.start), height(painted.end - 1)]);
+        let near = Slab::of(body, &grid, reach(&painted));
         for sub_slice in painted {
-            canvas.paint(body, &field, &near, &grid, height(sub_slice));
-            optics.blur(&mut canvas);
-            for iz in 0..count {
-                let weight = optics.weight(first + iz, sub_slice);
-                if weight == 0.0 {
-                    continue;
-                }
-                for iy in 0..ny {
-                    let from = &canvas.hu[(iy + margin) * grid.nx + margin..][..nx];
-                    let to = &mut sums[iz * area + iy * nx..][..nx];
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to += weight * from;
+            let (heights, n_heights) = breath.heights(height(sub_slice));
+            for height in &heights[..n_heights] {
+                canvas.paint(body, &field, &near, &grid, *height);
+                optics.blur(&mut canvas.hu, &mut canvas.scratch, canvas.columns);
+                for iz in 0..count {
+                    let weight = optics.weight(first + iz, sub_slice) / n_heights as f32;
+                    if weight == 0.0 {
+                        continue;
+                    }
+                    for iy in 0..ny {
+                        let from = &canvas.hu[(iy + margin) * grid.nx + margin..][..nx];
+                        let to = &mut sums[iz * area + iy * nx..][..nx];
+                        for (to, from) in to.iter_mut().zip(from) {
+                            *to += weight * from;
+                        }
                     }
                 }
             }
         }
-        let level = scanner.noise_at_centre_hu() as f32;
-        let bias = scanner.bias_hu as f32;
-        let pad = noise.margin();
-        let [half_x, half_y] = body.scene.chest.torso_mm().map(|mm| mm as f32);
         for iz in 0..count {
-            let z = z0 + (first + iz) as f64 * sz;
-            let at = [lattice[0] + (first + iz) as i64, lattice[1] - pad as i64, lattice[2] - pad as i64];
-            let columns = nx + 2 * pad;
-            let grain = if level > 0.0 { noise.slice(at, ny + 2 * pad, columns) } else { Vec::new() };
-            // Shoulders and abdomen take more photons than the chest between them.
-            let chest = &body.scene.chest;
-            let thick = 1.0
-                + 0.5 * smoothstep(APEX_Z - 40.0, APEX_Z + 15.0, z / chest.scale[2])
-                + 0.2 * smoothstep(-70.0, -120.0, z / chest.scale[2]);
-            let level = level * thick as f32;
-            for iy in 0..ny {
-                let y = (y0 + iy as f64 * sy) as f32;
-                for ix in 0..nx {
-                    let i = iz * area + iy * nx + ix;
-                    let mut value = sums[i] + bias;
-                    if level > 0.0 {
-                        let x = (x0 + ix as f64 * sx) as f32;
-                        let out = (x / half_x).powi(2) + (y / half_y).powi(2);
-                        // Rays near the skin are short.
-                        let share = (1.05 - 0.5 * out).max(0.4);
-                        value += level * share * grain[(iy + pad) * columns + ix + pad];
-                    }
-                    hu[i] = value.round().clamp(AIR_HU as f32, 3071.0) as i16;
-                }
-            }
+            develop(first + iz, &sums[iz * area..(iz + 1) * area], &mut kept[iz * area..(iz + 1) * area]);
         }
     });
-    hu
+    kept
 }
 
 /// Blur of kernel and slice profile on a given grid.
-struct Optics {
+pub struct Optics {
     /// Painted slices per slice.
     per_slice: usize,
     step_mm: f64,
@@ -125,30 +117,27 @@ struct Optics {
 }
 
 impl Optics {
-    fn new(scanner: &Scanner, [sz, _, sx]: [f64; 3]) -> Self {
-        let shape = scanner.kernel.shape();
-        // Painting averages over the pixel already: only the rest of the variance is blurred.
-        let sigma = |fwhm: f64| ((fwhm / 2.355).powi(2) - sx * sx / 12.0).max(0.0).sqrt() / sx;
+    /// - `painted`: variance in mm2 of the blur that painting did along each axis; `None` where it averaged over voxels
+    pub fn new(shape: KernelShape, thickness_mm: f64, [sz, _, sx]: [f64; 3], painted: Option<f64>) -> Self {
+        // Only the rest of the variance is blurred.
+        let in_plane = painted.unwrap_or(sx * sx / 12.0);
+        let sigma = |fwhm: f64| ((fwhm / 2.355).powi(2) - in_plane).max(0.0).sqrt() / sx;
         let wide = (shape.enhancement > 0.0).then(|| (gaussian(sigma(2.2 * shape.fwhm_mm)), shape.enhancement as f32));
-        let per_slice = (sz / LARGEST_STEP_MM).ceil().max(1.0) as usize;
+        let largest = if painted.is_some() { 0.5 * LARGEST_STEP_MM } else { LARGEST_STEP_MM };
+        let per_slice = (sz / largest).ceil().max(1.0) as usize;
         let step = sz / per_slice as f64;
-        let rest = ((scanner.slice_thickness_mm.powi(2) - step * step) / 12.0).max(0.0).sqrt();
-        let profile = if per_slice == 1 && rest < 0.15 * step {
-            vec![1.0]
-        } else {
-            // An even number of painted slices has the centre between two of them.
-            let sigma = rest.max(0.4 * step) / step;
-            let reach = (2.5 * sigma).ceil() as usize;
-            let count = 2 * reach + per_slice % 2;
-            let centre = 0.5 * (count as f64 - 1.0);
-            let weights: Vec<f64> = (0..count).map(|i| (-0.5 * ((i as f64 - centre) / sigma).powi(2)).exp()).collect();
-            let sum: f64 = weights.iter().sum();
-            weights.into_iter().map(|w| (w / sum) as f32).collect()
-        };
+        // How much of each painted slice lies within the slab; an even number of them has the slice's centre between two.
+        let half = (0.5 * thickness_mm / step).max(0.5);
+        let beyond = if per_slice % 2 == 1 { half - 0.5 } else { half };
+        let count = 2 * (beyond - 1e-9).ceil().max(0.0) as usize + per_slice % 2;
+        let centre = 0.5 * (count as f64 - 1.0);
+        let weights: Vec<f64> = (0..count).map(|i| (half + 0.5 - (i as f64 - centre).abs()).clamp(0.0, 1.0)).collect();
+        let sum: f64 = weights.iter().sum();
+        let profile = weights.into_iter().map(|w| (w / sum) as f32).collect();
         Self { per_slice, step_mm: step, narrow: gaussian(sigma(shape.fwhm_mm)), wide, profile }
     }
 
-    fn margin(&self) -> usize {
+    pub fn margin(&self) -> usize {
         self.wide.as_ref().map_or(0, |(taps, _)| taps.len() / 2).max(self.narrow.len() / 2)
     }
 
@@ -159,31 +148,30 @@ impl Optics {
         (centre2 - (self.profile.len() as isize - 1)) / 2
     }
 
-    fn sub_slices(&self, from: usize, to: usize) -> std::ops::Range<isize> {
+    pub fn sub_slices(&self, from: usize, to: usize) -> std::ops::Range<isize> {
         self.lowest(from)..self.lowest(to - 1) + self.profile.len() as isize
     }
 
     /// Height of a painted slice over the centre of slice 0 in mm.
-    fn height(&self, sub_slice: isize) -> f64 {
+    pub fn height(&self, sub_slice: isize) -> f64 {
         (sub_slice as f64 - 0.5 * (self.per_slice as f64 - 1.0)) * self.step_mm
     }
 
-    fn weight(&self, iz: usize, sub_slice: isize) -> f32 {
+    pub fn weight(&self, iz: usize, sub_slice: isize) -> f32 {
         let i = sub_slice - self.lowest(iz);
         if i < 0 { 0.0 } else { self.profile.get(i as usize).copied().unwrap_or(0.0) }
     }
 
-    fn blur(&self, canvas: &mut Canvas) {
-        let columns = canvas.columns;
+    pub fn blur(&self, image: &mut [f32], scratch: &mut [f32], columns: usize) {
         if let Some((taps, amount)) = &self.wide {
-            let mut soft = canvas.hu.clone();
-            blur(&mut soft, &mut canvas.scratch, columns, taps);
-            blur(&mut canvas.hu, &mut canvas.scratch, columns, &self.narrow);
-            for (value, soft) in canvas.hu.iter_mut().zip(&soft) {
+            let mut soft = image.to_vec();
+            blur(&mut soft, scratch, columns, taps);
+            blur(image, scratch, columns, &self.narrow);
+            for (value, soft) in image.iter_mut().zip(&soft) {
                 *value += amount * (*value - soft);
             }
         } else {
-            blur(&mut canvas.hu, &mut canvas.scratch, columns, &self.narrow);
+            blur(image, scratch, columns, &self.narrow);
         }
     }
 }

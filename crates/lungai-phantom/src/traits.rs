@@ -128,13 +128,15 @@ mod tests {
         right / pairs
     }
 
+    /// FR-005 asks for an AUC of 0.90: the ceiling must lie above it, and size alone below.
     #[test]
-    fn a_perfect_reader_reaches_an_auc_near_0_94_and_size_alone_does_not() {
-        let drawn = traits(2000);
-        let share = drawn.iter().filter(|t| t.malignant).count() as f64 / 2000.0;
+    fn a_perfect_reader_reaches_an_auc_of_0_93_to_0_96_and_size_alone_does_not() {
+        let drawn = traits(6000);
+        let share = drawn.iter().filter(|t| t.malignant).count() as f64 / drawn.len() as f64;
         let (oracle, size) = (auc(&drawn, |t| t.malignancy_probability), auc(&drawn, |t| t.diameter_mm));
+        println!("of {} nodules {share:.3} malignant; AUC: oracle {oracle:.4}, size alone {size:.4}", drawn.len());
         assert!((0.30..0.40).contains(&share), "{share} malignant");
-        assert!((0.92..0.97).contains(&oracle), "oracle AUC {oracle}");
+        assert!((0.93..0.96).contains(&oracle), "oracle AUC {oracle}");
         assert!((0.70..0.85).contains(&size), "size-only AUC {size}");
     }
 
@@ -151,10 +153,24 @@ mod tests {
     }
 
     #[test]
-    fn diameters_are_log_normal_within_their_range() {
-        let mut logs: Vec<f64> = traits(4000).iter().map(|t| t.diameter_mm.ln()).collect();
+    fn diameters_are_distributed_as_those_of_lidc() {
+        let mut drawn: Vec<f64> = traits(6000).iter().map(|t| t.diameter_mm).collect();
+        drawn.sort_by(f64::total_cmp);
+        assert!(drawn[0] >= 3.0 && drawn[5999] <= 30.0);
+        // Of the 1,186 annotations of LUNA16, which were drawn from LIDC-IDRI.
+        for (percent, mm) in [(5, 4.09), (25, 5.11), (50, 6.43), (75, 9.70), (95, 18.95)] {
+            let found = drawn[60 * percent];
+            assert!((found / mm - 1.0).abs() < 0.08, "{percent} %: {found:.2} instead of {mm} mm");
+        }
+    }
+
+    #[test]
+    fn without_an_offset_diameters_are_log_normal_within_their_range() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let preset = CaseMix::preset(Difficulty::Standard);
+        let mix = CaseMix { diameter_median_mm: 6.5, diameter_log_sd: 0.5, diameter_offset_mm: 0.0, ..preset };
+        let mut logs: Vec<f64> = (0..4000).map(|_| Traits::draw(&mix, false, &mut rng).diameter_mm.ln()).collect();
         logs.sort_by(f64::total_cmp);
-        assert!(logs[0] >= 3f64.ln() && logs[3999] <= 30f64.ln());
         // ln d ~ N(ln 6.5, 0.5) cut at 3 mm (-1.546 SD, 6.1 %) and 30 mm (0.1 %): quantile q of the cut law is quantile
         // 0.061 + 0.938 q of the whole: 0.2955 -> z -0.537, 0.530 -> 0.0753, 0.7645 -> 0.721.
         for (quantile, z) in [(1000, -0.537), (2000, 0.0753), (3000, 0.721)] {
