@@ -380,7 +380,11 @@ mod tests {
                 volume_mm3: None,
                 kind: Some(NoduleKind::Solid),
                 malignant: None,
+                malignancy_probability: None,
                 spiculation: None,
+                lobe: None,
+                long_axis_mm: None,
+                short_axis_mm: None,
                 excluded: false,
             }]);
             std::fs::write(folder.join(format!("{id}.csv")), &nodules).unwrap();

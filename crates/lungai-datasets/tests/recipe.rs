@@ -27,10 +27,11 @@ centres:
       slice_thickness_mm: 5.0, coverage_margin_mm: 10.0, centre_mm: [0.0, 0.0], kernel: standard, kernel_name: STANDARD,
       tube_kv: 120, exposure_mas: 100, noise_sd_hu: 20.0, bias_hu: 0.0 }
     case_mix: &mix { difficulty: easy, body_scale: [0.9, 0.95], nodules_mean: 4.0, nodules_max: 6, diameter_median_mm: 12.0,
-      diameter_log_sd: 0.3, diameter_range_mm: [6.0, 25.0],
+      diameter_log_sd: 0.3, diameter_offset_mm: 0.0, diameter_range_mm: [6.0, 25.0],
       kinds: { solid: 1.0, part_solid: 0.0, ground_glass: 0.0, calcified: 0.0 },
       juxtapleural_share: 0.2, juxtavascular_share: 0.2, upper_lobe_share: 0.5,
-      mimics: { bifurcation_bulges: 1.0, lymph_nodes: 0.0, scars: 0.0, plaques: 0.0, micronodules: 2.0 } }
+      emphysema_share: 0.0, fibrosis_share: 0.0,
+      mimics: { bifurcation_bulges: 1.0, lymph_nodes: 0.0, scars: 0.0, plaques: 0.0, micronodules: 2.0, mucus_plugs: 0.0 } }
   - name: far
     train: 0
     tune: 0

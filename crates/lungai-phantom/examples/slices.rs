@@ -1,6 +1,6 @@
 //! Renders one patient and writes PGM pictures of it: `slices OUT_FOLDER [seed] [full] [hard]`.
 
-use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene, render};
+use lungai_phantom::{Body, CaseMix, Difficulty, Masks, Scanner, Scene};
 use std::io::Write;
 use std::time::Instant;
 
@@ -15,7 +15,9 @@ fn main() -> std::io::Result<()> {
     let scene = Scene::draw(&CaseMix::preset(difficulty), seed);
     let drawn = start.elapsed();
     let start = Instant::now();
-    let rendered = render(&scene, &scanner, seed);
+    let body = Body::of(&scene);
+    println!("made ready in {:.2?}", start.elapsed());
+    let rendered = body.render_with(&scanner, &scanner.geometry(&scene), seed, Masks::ALL);
     let seconds = start.elapsed().as_secs_f64();
     let [nz, ny, nx] = rendered.volume.geometry().size();
     println!("{nz}x{ny}x{nx}: drawn in {drawn:.2?}, rendered in {seconds:.2} s");

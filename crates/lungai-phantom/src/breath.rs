@@ -25,6 +25,9 @@ pub struct Breath {
 }
 
 impl Breath {
+    /// No movement.
+    pub const HELD: Self = Self { amplitude_mm: 0.0, phase: 0.0, base: 0.0, still: 1.0 };
+
     pub fn new(scanner: &Scanner, chest: &Chest, seed: u64) -> Self {
         let [low, high] = chest.lung_extent_z();
         let phase = hash(seed, 0x6272_6561) as f64 / u64::MAX as f64 * TAU;
@@ -36,6 +39,11 @@ impl Breath {
     fn moved(&self, z: f64, lag: f64) -> f64 {
         let near_diaphragm = smoothstep(self.still, self.base, z);
         self.amplitude_mm * near_diaphragm * (TAU * (z + lag) / WAVE_MM + self.phase).sin()
+    }
+
+    /// Nothing moves farther than this.
+    pub fn reach_mm(&self) -> f64 {
+        self.amplitude_mm
     }
 
     /// Heights in the resting patient that the image shows at height `z`: one, or two half and half.

@@ -5,6 +5,7 @@
 //! Signed distances are positive inside; they are exact enough (a few per cent) near the surface only.
 
 use crate::vector::{V3, dot, to_segment};
+use lungai_ct::Lobe;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
@@ -192,22 +193,39 @@ impl Chest {
         [dome(-62.0, -70.0 + self.dome_shift_mm[0], -1.0), dome(66.0, -82.0 + self.dome_shift_mm[1], 1.0)]
     }
 
-    /// Distances to the oblique fissure (positive in front of it) and, in the right lung, to the horizontal fissure
-    /// (positive above); far away where there is none.
+    /// Distances to the oblique fissure (positive in front of it) and to the horizontal fissure (positive above), which
+    /// the right lung has in front of the oblique one.
     pub(crate) fn fissures_at(&self, q: V3) -> [f64; 2] {
         let right = q[0] < 0.0;
         let bow = 0.0016 * (q[0].abs() - 70.0).powi(2);
         // From the back at the height of the carina down to the front of the diaphragm.
         let tilt: f64 = if right { 0.78 } else { 0.72 };
         let oblique = (tilt.sin() * (q[2] - 6.0) - tilt.cos() * (q[1] - 22.0)) - bow;
-        let horizontal = if right && oblique > 0.0 { q[2] - 6.0 + 0.05 * q[1] + 0.6 * bow } else { 1e3 };
+        let horizontal = q[2] - 6.0 + 0.05 * q[1] + 0.6 * bow;
         [oblique * self.mean_scale(), horizontal * self.mean_scale()]
+    }
+
+    /// The lobe of a lung (0 right, 1 left) that holds `p`.
+    pub(crate) fn lobe(&self, side: usize, p: V3) -> Lobe {
+        let [oblique, horizontal] = self.fissures_at(self.warped(p));
+        match (side, oblique > 0.0, horizontal > 0.0) {
+            (0, true, true) => Lobe::RightUpper,
+            (0, true, false) => Lobe::RightMiddle,
+            (0, false, _) => Lobe::RightLower,
+            (_, true, _) => Lobe::LeftUpper,
+            (_, false, _) => Lobe::LeftLower,
+        }
+    }
+
+    /// The lobe of the nearer lung that holds `p`.
+    pub(crate) fn lobe_at(&self, p: V3) -> Lobe {
+        let [right, left] = self.lungs(p);
+        self.lobe(usize::from(left > right), p)
     }
 
     /// Whether a point in a lung belongs to an upper lobe (the left lingula included).
     pub(crate) fn in_upper_lobe(&self, p: V3) -> bool {
-        let [oblique, horizontal] = self.fissures_at(self.warped(p));
-        oblique > 0.0 && horizontal > 0.0
+        matches!(self.lobe_at(p), Lobe::RightUpper | Lobe::LeftUpper)
     }
 
     /// HU of everything in the torso that is neither lung, airway nor bone.

@@ -2,6 +2,7 @@
 
 use crate::body::{Body, Rendered};
 use crate::chest::Chest;
+use crate::labels::Masks;
 use crate::nodule::{Nodule, Place};
 use crate::scanner::Scanner;
 use crate::scene::Scene;
@@ -60,7 +61,7 @@ impl Nodule {
             if off.abs() < 1e-6 {
                 // What the pleura's sampled border leaves over is far below what any measurement could tell.
                 self.volume_mm3 = wanted_mm3;
-                self.traits.diameter_mm = (6.0 * wanted_mm3 / PI).cbrt();
+                self.settle(chest);
                 return true;
             }
             let at = radius.ln();
@@ -163,16 +164,29 @@ impl Body {
     /// # Panics
     /// If [`Scanner::check`] refuses the scanner.
     pub fn render_posed(&self, scanner: &Scanner, pose: &Pose, seed: u64) -> Rendered {
+        self.render_posed_with(scanner, pose, seed, Masks::NONE)
+    }
+
+    /// As [`Body::render_posed`], with the masks that are wanted.
+    ///
+    /// # Panics
+    /// If [`Scanner::check`] refuses the scanner.
+    pub fn render_posed_with(&self, scanner: &Scanner, pose: &Pose, seed: u64, masks: Masks) -> Rendered {
         let grid = scanner.geometry(&self.scene);
-        let Rendered { volume, lungs, nodules } = self.render_window(scanner, &pose.on_phantom(&grid), seed);
-        let seen = |nodule: ReferenceNodule| {
+        let seen = self.render_with(scanner, &pose.on_phantom(&grid), seed, masks);
+        let map = |map: LabelMap| LabelMap::new(map.labels().to_owned(), grid.clone()).expect("the same size");
+        let moved = |nodule: ReferenceNodule| {
             let position = WorldPoint(pose.seen(nodule.position.0));
             ReferenceNodule { position, ..nodule }
         };
         Rendered {
-            volume: Volume::new(volume.hu().to_owned(), grid.clone()).expect("the same size"),
-            lungs: LabelMap::new(lungs.labels().to_owned(), grid).expect("the same size"),
-            nodules: nodules.into_iter().map(seen).collect(),
+            volume: Volume::new(seen.volume.hu().to_owned(), grid.clone()).expect("the same size"),
+            lungs: map(seen.lungs),
+            lobes: seen.lobes.map(map),
+            airways: seen.airways.map(map),
+            vessels: seen.vessels.map(map),
+            nodule_labels: seen.nodule_labels.map(map),
+            nodules: seen.nodules.into_iter().map(moved).collect(),
         }
     }
 }

@@ -14,8 +14,11 @@ mod body;
 mod breath;
 mod case_mix;
 mod chest;
+mod disease;
 mod exposure;
+mod field;
 mod followup;
+mod labels;
 mod mimic;
 mod nodule;
 mod noise;
@@ -24,17 +27,22 @@ mod raster;
 mod scanner;
 mod scene;
 mod skeleton;
+mod texture;
+mod traits;
 mod trees;
 mod vector;
 
 pub use body::{Body, Rendered, render, render_window};
 pub use case_mix::{CaseMix, Difficulty, KindShares, MimicMeans};
 pub use chest::{Chest, Wave};
+pub use disease::Disease;
 pub use followup::Pose;
+pub use labels::{Airway, Masks, Vessel};
 pub use mimic::{Ellipsoid, Mimic, MimicKind, Strand};
-pub use nodule::{Core, Lobe, Nodule, Place, Spike, Traits};
+pub use nodule::{Core, Lobulation, Nodule, Place, Spike};
 pub use scanner::{Artefacts, Kernel, Scanner};
 pub use scene::Scene;
+pub use traits::Traits;
 
 /// A configuration that describes no patient or no scanner.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -4,6 +4,7 @@
 use crate::body::Body;
 use crate::breath::Breath;
 use crate::exposure::Exposure;
+use crate::labels::{self, Maps, Masks};
 use crate::raster::{self, Optics};
 use crate::scanner::Scanner;
 use lungai_ct::{Geometry, Spacing, VoxelIndex, VoxelPoint, WorldPoint};
@@ -13,8 +14,8 @@ use rayon::prelude::*;
 /// Slices that share a fine axial block.
 const SLAB: usize = 8;
 
-/// As [`raster::render`], on any grid of square pixels. Lung labels are those of the nearest point of the fine grid.
-pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> (Array3<i16>, Array3<u8>) {
+/// As [`raster::render`], on any grid of square pixels.
+pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Array3<i16> {
     let [nz, ny, nx] = geometry.size();
     let shape = scanner.kernel.shape();
     let pixel = geometry.spacing().zyx_mm()[2];
@@ -28,7 +29,6 @@ pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) ->
     let margin = optics.margin();
     let [rows, columns] = [ny + 2 * margin, nx + 2 * margin];
     let mut hu = Array3::<i16>::zeros((nz, ny, nx));
-    let mut labels = Array3::<u8>::zeros((nz, ny, nx));
     let [sz, ..] = geometry.spacing().zyx_mm();
     let mut first = 0;
     while first < nz {
@@ -43,7 +43,7 @@ pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) ->
             [(0, 0), (0, columns - 1), (rows - 1, 0), (rows - 1, columns - 1)].map(|(iy, ix)| place(s, iy, ix))
         });
         let fine = block(ends, step);
-        let (block_hu, block_labels) = raster::paint(body, &breath, &fine);
+        let block_hu = raster::paint(body, &breath, &fine);
         let slices: Vec<Vec<f32>> = painted
             .par_iter()
             .map(|sub_slice| {
@@ -57,11 +57,9 @@ pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) ->
             })
             .collect();
         let span = first..first + count;
-        let mut out = hu.slice_mut(ndarray::s![span.clone(), .., ..]);
-        let mut named = labels.slice_mut(ndarray::s![span, .., ..]);
+        let mut out = hu.slice_mut(ndarray::s![span, .., ..]);
         let out = out.axis_iter_mut(Axis(0)).into_par_iter();
-        let named = named.axis_iter_mut(Axis(0)).into_par_iter();
-        out.zip(named).enumerate().for_each(|(iz, (mut out, mut named))| {
+        out.enumerate().for_each(|(iz, mut out)| {
             let mut clean = vec![0.0f32; ny * nx];
             for (sub_slice, image) in painted.iter().zip(&slices) {
                 let weight = optics.weight(first + iz, *sub_slice);
@@ -73,14 +71,38 @@ pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) ->
                 }
             }
             exposure.develop(first + iz, &clean, out.as_slice_mut().expect("a whole slice"));
-            for ((iy, ix), label) in named.indexed_iter_mut() {
-                let at = fine.voxel_at(geometry.centre_of(VoxelIndex([first + iz, iy, ix])));
-                *label = at.map_or(0, |at| block_labels[at.0]);
-            }
         });
         first += count;
     }
-    (hu, labels)
+    hu
+}
+
+/// As [`labels::maps`]: each label is that of the nearest point of a fine axial grid.
+pub fn maps(body: &Body, breath: &Breath, geometry: &Geometry, masks: Masks) -> Maps {
+    let [nz, ny, nx] = geometry.size();
+    let finest = geometry.spacing().zyx_mm().into_iter().fold(f64::MAX, f64::min);
+    let step = (0.5 * finest).clamp(0.3, 1.5);
+    let mut all = Maps::blank(geometry.size(), masks);
+    let mut first = 0;
+    while first < nz {
+        let count = SLAB.min(nz - first);
+        let place = |iz: usize, iy: usize, ix: usize| geometry.centre_of(VoxelIndex([iz, iy, ix]));
+        let ends = [first, first + count - 1]
+            .into_iter()
+            .flat_map(|iz| [(0, 0), (0, nx - 1), (ny - 1, 0), (ny - 1, nx - 1)].map(|(iy, ix)| place(iz, iy, ix).0));
+        let fine = block(ends, step);
+        let near = labels::maps(body, breath, &fine, None, masks);
+        for (to, from) in all.each_mut().zip(near.each()) {
+            let mut to = to.slice_mut(ndarray::s![first..first + count, .., ..]);
+            to.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(iz, mut slice)| {
+                for ((iy, ix), label) in slice.indexed_iter_mut() {
+                    *label = fine.voxel_at(place(first + iz, iy, ix)).map_or(0, |at| from[at.0]);
+                }
+            });
+        }
+        first += count;
+    }
+    all
 }
 
 /// Axial grid round some points, on a lattice fixed to the patient, so that a window sees what the whole sees.

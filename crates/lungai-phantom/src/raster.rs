@@ -3,16 +3,19 @@
 //!
 //! Every value depends on its place alone, never on the slab or thread that computes it.
 
-use crate::body::{BODY, Body, HORIZONTAL, LEFT, Node, OBLIQUE, RIGHT, SOFT, TEXTURE};
+use crate::body::Body;
 use crate::breath::Breath;
+use crate::disease::{HOLE_HU, Hole};
 use crate::exposure::Exposure;
+use crate::field::{BODY, FIBROSIS, Field, HORIZONTAL, LEFT, Node, OBLIQUE, RIGHT, SOFT, TEXTURE};
 use crate::mimic::Ellipsoid;
 use crate::nodule::{Nodule, Place};
 use crate::scanner::{KernelShape, Scanner};
-use crate::skeleton::{RIB_SQUASH, SHELL_MM, spine};
+use crate::skeleton::{BonePart, RIB_SQUASH, SHELL_MM, spine};
+use crate::texture::{CELL_MM, GRAIN, SEPTA, TileRow};
 use crate::trees::{Tube, wall_mm};
-use crate::vector::{add, dot, scale, sub};
-use lungai_ct::{Geometry, Lung, NoduleKind};
+use crate::vector::{V3, add, dot, scale, sub};
+use lungai_ct::{Geometry, NoduleKind};
 use ndarray::Array3;
 use rayon::prelude::*;
 
@@ -26,20 +29,20 @@ const BLOOD: f32 = 42.0;
 const WALL: f32 = 20.0;
 const LUMEN: f32 = -985.0;
 
-/// HU and lung labels on an axial `geometry`.
-pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> (Array3<i16>, Array3<u8>) {
+/// HU on an axial `geometry`.
+pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Array3<i16> {
     let optics = Optics::new(scanner.kernel.shape(), scanner.slice_thickness_mm, geometry.spacing().zyx_mm(), None);
     let breath = Breath::new(scanner, &body.scene.chest, seed);
-    let corner = scanner.geometry(&body.scene).origin().0;
-    let exposure = Exposure::new(&body.beam, scanner, geometry, corner, seed);
-    scan(body, &optics, &breath, geometry, |iz, clean, out| exposure.develop(iz, clean, out))
+    let whole = scanner.geometry(&body.scene);
+    let exposure = Exposure::new(&body.beam, scanner, geometry, whole.origin().0, seed);
+    scan(body, &optics, &breath, geometry, Some(&whole), |iz, clean, out| exposure.develop(iz, clean, out))
 }
 
 /// As [`render`], but before any blur, noise or shading: every voxel is the mean over itself.
-pub fn paint(body: &Body, breath: &Breath, geometry: &Geometry) -> (Array3<f32>, Array3<u8>) {
+pub fn paint(body: &Body, breath: &Breath, geometry: &Geometry) -> Array3<f32> {
     let spacing = geometry.spacing().zyx_mm();
     let optics = Optics::new(KernelShape::NONE, spacing[0], spacing, None);
-    scan(body, &optics, breath, geometry, |_, clean, out: &mut [f32]| out.copy_from_slice(clean))
+    scan(body, &optics, breath, geometry, None, |_, clean, out: &mut [f32]| out.copy_from_slice(clean))
 }
 
 /// Paints and blurs slab after slab; `develop` turns slice number and HU into what is kept.
@@ -48,36 +51,36 @@ fn scan<T: Copy + Default + Send>(
     optics: &Optics,
     breath: &Breath,
     geometry: &Geometry,
+    whole: Option<&Geometry>,
     develop: impl Fn(usize, &[f32], &mut [T]) + Sync,
-) -> (Array3<T>, Array3<u8>) {
+) -> Array3<T> {
     let [nz, ny, nx] = geometry.size();
-    let [sz, sy, sx] = geometry.spacing().zyx_mm();
-    let [x0, y0, z0] = geometry.origin().0;
+    let sz = geometry.spacing().zyx_mm()[0];
     let mut kept = Array3::<T>::from_elem((nz, ny, nx), T::default());
-    let mut labels = Array3::<u8>::zeros((nz, ny, nx));
     let margin = optics.margin();
-    let grid = Grid {
-        x0: x0 - margin as f64 * sx,
-        y0: y0 - margin as f64 * sy,
-        dx: sx,
-        dy: sy,
-        edge: (sx * sy * optics.step_mm).cbrt(),
-        dz: optics.step_mm,
-        nx: nx + 2 * margin,
-        ny: ny + 2 * margin,
+    let own = Grid::of(geometry, whole);
+    let grid = own.painted(margin, optics.step_mm);
+    let height = |sub_slice: isize| own.z_at(optics.height(sub_slice) / sz);
+    // What a span of painted slices can show of the resting patient.
+    let reach = |painted: &std::ops::Range<isize>| {
+        let breath = breath.reach_mm();
+        [height(painted.start) - breath, height(painted.end - 1) + breath]
     };
+    let [low, high] = reach(&optics.sub_slices(0, nz.max(1)));
+    let field = body.field([grid.x(0), grid.y(0), low], [grid.x(grid.nx - 1), grid.y(grid.ny - 1), high]);
     let area = ny * nx;
     let slabs = kept.as_slice_mut().expect("fresh array").par_chunks_mut(SLAB * area);
-    let label_slabs = labels.as_slice_mut().expect("fresh array").par_chunks_mut(SLAB * area);
-    slabs.zip(label_slabs).enumerate().for_each(|(slab, (kept, labels))| {
+    slabs.enumerate().for_each(|(slab, kept)| {
         let first = slab * SLAB;
         let count = kept.len() / area;
         let mut sums = vec![0.0f32; kept.len()];
         let mut canvas = Canvas::new(&grid);
-        for sub_slice in optics.sub_slices(first, first + count) {
-            let (heights, n_heights) = breath.heights(z0 + optics.height(sub_slice));
+        let painted = optics.sub_slices(first, first + count);
+        let near = Slab::of(body, &grid, reach(&painted));
+        for sub_slice in painted {
+            let (heights, n_heights) = breath.heights(height(sub_slice));
             for height in &heights[..n_heights] {
-                canvas.paint(body, &grid, *height);
+                canvas.paint(body, &field, &near, &grid, *height);
                 optics.blur(&mut canvas.hu, &mut canvas.scratch, canvas.columns);
                 for iz in 0..count {
                     let weight = optics.weight(first + iz, sub_slice) / n_heights as f32;
@@ -94,79 +97,11 @@ fn scan<T: Copy + Default + Send>(
                 }
             }
         }
-        let mut row = Vec::new();
         for iz in 0..count {
             develop(first + iz, &sums[iz * area..(iz + 1) * area], &mut kept[iz * area..(iz + 1) * area]);
-            let z = breath.rest(z0 + (first + iz) as f64 * sz);
-            let slice = &mut labels[iz * area..(iz + 1) * area];
-            for (iy, line) in slice.chunks_mut(nx).enumerate() {
-                body.field.row(y0 + iy as f64 * sy, z, &mut row);
-                for (ix, label) in line.iter_mut().enumerate() {
-                    let node = at_x(body, &row, (x0 + ix as f64 * sx) as f32);
-                    *label = if node[RIGHT] > 0.0 {
-                        Lung::Right as u8
-                    } else if node[LEFT] > 0.0 {
-                        Lung::Left as u8
-                    } else {
-                        0
-                    };
-                }
-            }
-            let own = Grid { x0, y0, nx, ny, ..grid };
-            for tube in body.trees.airways.iter().filter(|tube| tube.generation <= 1) {
-                let wall = wall_mm(tube.radius[0]);
-                own.tube(tube, z, wall, 1.0, |i, distance, _| {
-                    if distance < 0.0 {
-                        slice[i] = 0;
-                    }
-                });
-            }
         }
     });
-    (kept, labels)
-}
-
-/// `1`, `2`, ... where a nodule of the scene holds the voxel's centre and the lung does, too.
-pub fn nodule_labels(body: &Body, geometry: &Geometry) -> Array3<u8> {
-    let [nz, ny, nx] = geometry.size();
-    let [sz, sy, sx] = geometry.spacing().zyx_mm();
-    let [x0, y0, z0] = geometry.origin().0;
-    let edge = (sx * sy * sz).cbrt();
-    let grid = Grid { x0, y0, dx: sx, dy: sy, dz: sz, edge, nx, ny };
-    let mut labels = Array3::<u8>::zeros((nz, ny, nx));
-    let slices = labels.as_slice_mut().expect("fresh array").par_chunks_mut(ny * nx);
-    slices.enumerate().for_each(|(iz, slice)| {
-        let z = z0 + iz as f64 * sz;
-        let mut row = Vec::new();
-        for (number, nodule) in body.scene.nodules.iter().enumerate() {
-            let [x_range, y_range] = match grid.span(nodule.seed_point, nodule.radius_bounds()[1], z) {
-                Some(ranges) => ranges,
-                None => continue,
-            };
-            for iy in y_range {
-                let y = y0 + iy as f64 * sy;
-                body.field.row(y, z, &mut row);
-                for ix in x_range.clone() {
-                    let x = x0 + ix as f64 * sx;
-                    let node = at_x(body, &row, x as f32);
-                    if node[RIGHT].max(node[LEFT]) > 0.0 && nodule.holds([x, y, z]) {
-                        slice[iy * nx + ix] = (number + 1).min(255) as u8;
-                    }
-                }
-            }
-        }
-    });
-    labels
-}
-
-/// Interpolates a row of nodes.
-fn at_x(body: &Body, row: &[Node], x: f32) -> Node {
-    let [origin, step] = body.field.row_grid();
-    let t = ((x - origin) / step).clamp(0.0, row.len() as f32 - 1.001);
-    let i = t as usize;
-    let f = t - i as f32;
-    let (a, b) = (&row[i], &row[i + 1]);
-    std::array::from_fn(|c| a[c] + f * (b[c] - a[c]))
+    kept
 }
 
 /// Blur of kernel and slice profile on a given grid.
@@ -285,25 +220,117 @@ pub fn blur(image: &mut [f32], scratch: &mut [f32], columns: usize, taps: &[f32]
     }
 }
 
-/// The pixels of a painted slice.
+/// Pixels and slices. Places are counted from a corner in whole steps, so that a window computes the very coordinates that
+/// the whole does.
 #[derive(Clone, Copy)]
-struct Grid {
-    x0: f64,
-    y0: f64,
+pub struct Grid {
+    /// Place of the voxel 0, 0, 0 of the lattice, `[x, y, z]` in mm.
+    corner: V3,
+    /// Steps from there to this grid's first voxel.
+    first: [i64; 3],
     dx: f64,
     dy: f64,
+    /// Between slices.
+    sz: f64,
+    /// Height of a voxel when it is painted.
     dz: f64,
     /// Width over which an edge goes from 0 to 1: the side of a cube of a voxel's volume.
     edge: f64,
-    nx: usize,
-    ny: usize,
+    pub nx: usize,
+    pub ny: usize,
 }
 
-type Ranges = [std::ops::Range<usize>; 2];
+impl Grid {
+    /// The grid of an axial geometry, counted from the corner of another where it lies on its lattice.
+    pub fn of(geometry: &Geometry, lattice: Option<&Geometry>) -> Self {
+        let [_, ny, nx] = geometry.size();
+        let [sz, sy, sx] = geometry.spacing().zyx_mm();
+        let origin = geometry.origin().0;
+        let steps = [sx, sy, sz];
+        let mut grid =
+            Self { corner: origin, first: [0; 3], dx: sx, dy: sy, sz, dz: sz, edge: (sx * sy * sz).cbrt(), nx, ny };
+        if let Some(lattice) = lattice.filter(|lattice| lattice.spacing() == geometry.spacing()) {
+            let corner = lattice.origin().0;
+            let first: V3 = std::array::from_fn(|i| (origin[i] - corner[i]) / steps[i]);
+            if first.iter().all(|v| (v - v.round()).abs() < 1e-6) {
+                grid.corner = corner;
+                grid.first = first.map(|v| v.round() as i64);
+            }
+        }
+        grid
+    }
+
+    /// With a margin in the plane, and painted in slices of this height.
+    fn painted(&self, margin: usize, dz: f64) -> Self {
+        let [x, y, z] = self.first;
+        Self {
+            first: [x - margin as i64, y - margin as i64, z],
+            dz,
+            edge: (self.dx * self.dy * dz).cbrt(),
+            nx: self.nx + 2 * margin,
+            ny: self.ny + 2 * margin,
+            ..*self
+        }
+    }
+
+    pub fn x(&self, ix: usize) -> f64 {
+        self.corner[0] + (self.first[0] + ix as i64) as f64 * self.dx
+    }
+
+    pub fn y(&self, iy: usize) -> f64 {
+        self.corner[1] + (self.first[1] + iy as i64) as f64 * self.dy
+    }
+
+    pub fn z(&self, iz: i64) -> f64 {
+        self.z_at(iz as f64)
+    }
+
+    /// Height of a part of a slice.
+    fn z_at(&self, iz: f64) -> f64 {
+        self.corner[2] + (self.first[2] as f64 + iz) * self.sz
+    }
+}
+
+/// The shapes that some slices can meet: most of a chest's are elsewhere.
+pub struct Slab<'a> {
+    pub airways: Vec<&'a Tube>,
+    pub arteries: Vec<&'a Tube>,
+    pub veins: Vec<&'a Tube>,
+    bones: Vec<&'a BonePart>,
+    holes: Vec<&'a Hole>,
+}
+
+impl<'a> Slab<'a> {
+    /// - `heights`: of the lowest and the highest slice
+    pub fn of(body: &'a Body, grid: &Grid, [low, high]: [f64; 2]) -> Self {
+        // Half a voxel's diagonal beyond the shape, at most.
+        let reach = grid.dx + grid.dy + grid.dz + 4.0;
+        let (last_x, last_y) = (grid.nx.saturating_sub(1), grid.ny.saturating_sub(1));
+        let limits = [[grid.x(0), grid.x(last_x)], [grid.y(0), grid.y(last_y)], [low.min(high), high.max(low)]];
+        let meets = move |a: V3, b: V3, radius: f64| {
+            (0..3).all(|i| {
+                a[i].min(b[i]) - radius - reach < limits[i][1] && a[i].max(b[i]) + radius + reach > limits[i][0]
+            })
+        };
+        let tubes =
+            |tubes: &'a [Tube]| tubes.iter().filter(|t| meets(t.a, t.b, t.radius[0].max(t.radius[1]))).collect();
+        // A rib is higher than its radius.
+        let bone = |part: &&BonePart| meets(part.tube.a, part.tube.b, part.tube.radius[0] / RIB_SQUASH);
+        Self {
+            airways: tubes(&body.trees.airways),
+            arteries: tubes(&body.trees.arteries),
+            veins: tubes(&body.trees.veins),
+            bones: body.bones.iter().filter(bone).collect(),
+            holes: body.holes.iter().filter(|hole| meets(hole.centre, hole.centre, hole.radius_mm)).collect(),
+        }
+    }
+}
+
+pub type Ranges = [std::ops::Range<usize>; 2];
 
 impl Grid {
     /// Columns and rows within `reach` of a point, `None` where the slice does not meet it.
-    fn span(&self, centre: [f64; 3], reach: f64, z: f64) -> Option<Ranges> {
+    pub fn span(&self, centre: [f64; 3], reach: f64, z: f64) -> Option<Ranges> {
         if (z - centre[2]).abs() > reach {
             return None;
         }
@@ -316,12 +343,12 @@ impl Grid {
             let to = ((to - origin) / step).floor().min(n as f64 - 1.0);
             (from <= to).then(|| from as usize..to as usize + 1)
         };
-        Some([clip(x, self.x0, self.dx, self.nx)?, clip(y, self.y0, self.dy, self.ny)?])
+        Some([clip(x, self.x(0), self.dx, self.nx)?, clip(y, self.y(0), self.dy, self.ny)?])
     }
 
     /// Calls `visit(pixel, distance, radius)` for the pixels near a tube whose radius is enlarged by `extra`; the distance
     /// is that to its surface, negative inside. Its cross-section is round after z is multiplied with `squash`.
-    fn tube(&self, tube: &Tube, z: f64, extra: f64, squash: f64, mut visit: impl FnMut(usize, f32, f32)) {
+    pub fn tube(&self, tube: &Tube, z: f64, extra: f64, squash: f64, mut visit: impl FnMut(usize, f32, f32)) {
         let reach = tube.radius[0].max(tube.radius[1]) + extra + self.edge;
         let (az, bz, z) = (tube.a[2] * squash, tube.b[2] * squash, z * squash);
         if z < az.min(bz) - reach || z > az.max(bz) + reach {
@@ -347,9 +374,9 @@ impl Grid {
         let (r0, r1) = ((tube.radius[0] + extra) as f32, (tube.radius[1] + extra) as f32);
         let reach2 = (reach * reach) as f32;
         for iy in ys {
-            let py = (self.y0 + iy as f64 * self.dy - tube.a[1]) as f32;
+            let py = (self.y(iy) - tube.a[1]) as f32;
             for ix in xs.clone() {
-                let px = (self.x0 + ix as f64 * self.dx - tube.a[0]) as f32;
+                let px = (self.x(ix) - tube.a[0]) as f32;
                 let t = ((px * d[0] + py * d[1] + pz * d[2]) * inverse).clamp(0.0, 1.0);
                 let (ex, ey, ez) = (px - t * d[0], py - t * d[1], pz - t * d[2]);
                 let square = ex * ex + ey * ey + ez * ez;
@@ -373,6 +400,8 @@ struct Canvas {
     lumen: Vec<f32>,
     scratch: Vec<f32>,
     row: Vec<Node>,
+    grain: TileRow,
+    septa: TileRow,
 }
 
 impl Canvas {
@@ -387,18 +416,23 @@ impl Canvas {
             lumen: empty.clone(),
             scratch: empty,
             row: Vec::new(),
+            grain: TileRow::new(),
+            septa: TileRow::new(),
         }
     }
 
-    fn paint(&mut self, body: &Body, grid: &Grid, z: f64) {
-        self.base(body, grid, z);
+    fn paint(&mut self, body: &Body, field: &Field, near: &Slab, grid: &Grid, z: f64) {
+        self.base(body, field, grid, z);
+        for hole in &near.holes {
+            self.hole(grid, z, hole);
+        }
         for nodule in &body.scene.nodules {
             if matches!(nodule.traits.kind, NoduleKind::PartSolid | NoduleKind::GroundGlass) {
                 self.ground_glass(body, grid, z, nodule);
             }
         }
-        self.trees(body, grid, z);
-        self.skeleton(body, grid, z);
+        self.trees(near, grid, z);
+        self.skeleton(body, near, grid, z);
         for mimic in &body.scene.mimics {
             for ellipsoid in &mimic.ellipsoids {
                 self.ellipsoid(grid, z, ellipsoid);
@@ -419,21 +453,33 @@ impl Canvas {
         }
     }
 
-    /// Air, torso, lungs, fissures, table.
-    fn base(&mut self, body: &Body, grid: &Grid, z: f64) {
+    /// Air, torso, lungs, fissures, fibrosis, table.
+    fn base(&mut self, body: &Body, field: &Field, grid: &Grid, z: f64) {
         let chest = &body.scene.chest;
         let edge = grid.edge as f32;
         let sheet = 1.0 / edge.max(1.0);
         let (gravity, texture) = (chest.gravity_hu_per_mm as f32, chest.texture_hu as f32);
+        // What is finer than a voxel averages out.
+        let fine = texture * (CELL_MM / edge).min(1.0);
         let fissure = chest.fissure_hu as f32 * sheet.min(1.0);
         let parenchyma = chest.parenchyma_hu as f32;
+        let fibrotic = body.scene.disease.fibrosis > 0.0;
+        let start = body.texture_start;
+        self.grain.turn_to_plane(&GRAIN, z + start[2]);
+        if fibrotic {
+            self.septa.turn_to_plane(&SEPTA, z + start[2]);
+        }
         for iy in 0..grid.ny {
-            let y = grid.y0 + iy as f64 * grid.dy;
-            body.field.row(y, z, &mut self.row);
+            let y = grid.y(iy);
+            field.row(y, z, &mut self.row);
+            self.grain.turn_to_row(y + start[1]);
+            if fibrotic {
+                self.septa.turn_to_row(y + start[1]);
+            }
             let at_height = parenchyma + gravity * y as f32;
             for ix in 0..grid.nx {
-                let x = grid.x0 + ix as f64 * grid.dx;
-                let node = at_x(body, &self.row, x as f32);
+                let x = grid.x(ix);
+                let node = field.at_x(&self.row, x);
                 let i = iy * grid.nx + ix;
                 let lung = node[RIGHT].max(node[LEFT]);
                 self.lung[i] = lung;
@@ -450,9 +496,12 @@ impl Canvas {
                 soft += skin * (5.0 - soft);
                 let mut value = soft;
                 if share > 0.0 {
-                    let gap = node[OBLIQUE].abs().min(node[HORIZONTAL].abs());
-                    let line = (1.0 - gap * sheet).max(0.0);
-                    let air = at_height + texture * node[TEXTURE] + fissure * line;
+                    let across = (x + start[0]) as f32;
+                    let mut air = at_height + texture * node[TEXTURE] + fine * self.grain.at(across);
+                    air += fissure * fissure_share(&node, sheet);
+                    if node[FIBROSIS] > 0.0 {
+                        air += node[FIBROSIS] * (70.0 + 480.0 * self.septa.at(across));
+                    }
                     value += share * (air - soft);
                 }
                 self.hu[i] = AIR + inside * (value - AIR);
@@ -460,12 +509,26 @@ impl Canvas {
         }
     }
 
-    fn trees(&mut self, body: &Body, grid: &Grid, z: f64) {
+    /// A hole with a border as soft as a millimetre.
+    fn hole(&mut self, grid: &Grid, z: f64, hole: &Hole) {
+        let width = grid.edge.max(1.2);
+        let Some([xs, ys]) = grid.span(hole.centre, hole.radius_mm + width, z) else { return };
+        for iy in ys {
+            for ix in xs.clone() {
+                let i = iy * grid.nx + ix;
+                let r = crate::vector::distance([grid.x(ix), grid.y(iy), z], hole.centre);
+                let share = (0.5 + (hole.radius_mm - r) / width).clamp(0.0, 1.0) as f32;
+                over(&mut self.hu[i], HOLE_HU, share * (self.lung[i] - 1.0).clamp(0.0, 1.0));
+            }
+        }
+    }
+
+    fn trees(&mut self, near: &Slab, grid: &Grid, z: f64) {
         let edge = grid.edge as f32;
         self.wall.fill(0.0);
         self.vessel.fill(0.0);
         self.lumen.fill(0.0);
-        for tube in &body.trees.airways {
+        for tube in &near.airways {
             let wall = wall_mm(tube.radius[0]);
             grid.tube(tube, z, wall, 1.0, |i, distance, radius| {
                 self.wall[i] = self.wall[i].max(cover(distance, radius, edge));
@@ -474,7 +537,7 @@ impl Canvas {
                 self.lumen[i] = self.lumen[i].max(cover(distance, radius, edge));
             });
         }
-        for tube in &body.trees.vessels {
+        for tube in near.arteries.iter().chain(&near.veins) {
             grid.tube(tube, z, 0.0, 1.0, |i, distance, radius| {
                 self.vessel[i] = self.vessel[i].max(cover(distance, radius, edge));
             });
@@ -487,26 +550,26 @@ impl Canvas {
         }
     }
 
-    fn skeleton(&mut self, body: &Body, grid: &Grid, z: f64) {
+    fn skeleton(&mut self, body: &Body, near: &Slab, grid: &Grid, z: f64) {
         let chest = &body.scene.chest;
         let edge = grid.edge;
         let [x, y] = [[-36.0, 36.0].map(|v| v * chest.scale[0]), [44.0, 134.0].map(|v| v * chest.scale[1])];
         if let Some([xs, ys]) = grid.ranges(x, y) {
             for iy in ys {
                 for ix in xs.clone() {
-                    let p = [grid.x0 + ix as f64 * grid.dx, grid.y0 + iy as f64 * grid.dy, z];
+                    let p = [grid.x(ix), grid.y(iy), z];
                     if let Some((target, share)) = spine(chest, p, edge) {
                         over(&mut self.hu[iy * grid.nx + ix], target as f32, share as f32);
                     }
                 }
             }
         }
-        for part in &body.bones {
+        for part in &near.bones {
             grid.tube(&part.tube, z, 0.0, RIB_SQUASH, |i, distance, radius| {
                 over(&mut self.hu[i], part.shell_hu as f32, cover(distance, radius, edge as f32));
             });
         }
-        for part in &body.bones {
+        for part in &near.bones {
             grid.tube(&part.tube, z, -SHELL_MM, RIB_SQUASH, |i, distance, radius| {
                 over(&mut self.hu[i], part.core_hu as f32, cover(distance, radius, edge as f32));
             });
@@ -519,7 +582,7 @@ impl Canvas {
         let Some([xs, ys]) = grid.span(ellipsoid.centre, reach, z) else { return };
         for iy in ys {
             for ix in xs.clone() {
-                let p = [grid.x0 + ix as f64 * grid.dx, grid.y0 + iy as f64 * grid.dy, z];
+                let p = [grid.x(ix), grid.y(iy), z];
                 let d = sub(p, ellipsoid.centre);
                 let own = ellipsoid.axes.map(|axis| dot(axis, d));
                 let inside = crate::chest::ellipsoid_distance(own, ellipsoid.semi_mm);
@@ -570,7 +633,7 @@ impl Grid {
         let offset = |k: usize, step: f64| ((k as f64 + 0.5) / n as f64 - 0.5) * step;
         for iy in ys {
             for ix in xs.clone() {
-                let p = [self.x0 + ix as f64 * self.dx, self.y0 + iy as f64 * self.dy, z];
+                let p = [self.x(ix), self.y(iy), z];
                 let r = crate::vector::distance(p, nodule.seed_point);
                 if r > high + half_diagonal {
                     continue;
@@ -602,6 +665,15 @@ impl Grid {
             }
         }
     }
+}
+
+/// How much of a fissure's line lies here: thin, faded where it is incomplete.
+fn fissure_share(node: &Node, sheet: f32) -> f32 {
+    let oblique = node[OBLIQUE].abs();
+    // The horizontal fissure ends at the oblique one and belongs to the right lung.
+    let horizontal = node[RIGHT] > 0.0 && node[OBLIQUE] > 0.0;
+    let gap = if horizontal { oblique.min(node[HORIZONTAL].abs()) } else { oblique };
+    (1.0 - gap * sheet).max(0.0) * (0.9 + 0.45 * node[TEXTURE]).clamp(0.0, 1.3)
 }
 
 /// Share of a voxel that a tube covers: `distance` to its surface (negative inside), linear over the `edge`, and less
