@@ -4,6 +4,7 @@
 //! This crate refuses to guess: an image without a stated orientation, a patient in two splits, a file that is not what
 //! its checksum says are errors. It knows no network and no statistics.
 
+pub mod difficulty;
 mod manifest;
 pub mod recipe;
 
