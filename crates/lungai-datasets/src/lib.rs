@@ -6,6 +6,7 @@
 
 pub mod difficulty;
 mod manifest;
+pub mod readers;
 pub mod recipe;
 
 mod on_demand;
