@@ -19,6 +19,7 @@ use lungai_metrics::froc::{Froc, Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_phantom::{Body, CaseMix, Difficulty, Masks, Rendered, Scanner, Scene};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Everything that decides on the result. Complete: no field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,9 +90,44 @@ impl Report {
     pub fn passed(&self) -> bool {
         self.rules.iter().all(|(_, holds)| *holds)
     }
+
+    /// The same for people.
+    pub fn text(&self) -> String {
+        let mut text = "SYNTHETIC data; CPM by LUNA16's rule, mimics count for nothing\n".to_owned();
+        for profile in &self.profiles {
+            let Profile { difficulty, scans, nodules, threshold, blobs } = profile;
+            let name = format!("{difficulty:?}").to_lowercase();
+            text += &format!("{name}: {scans} scans of test centres, {nodules} nodules\n");
+            for (detector, tuned) in [("threshold", threshold), ("blobs", blobs)] {
+                let Tuned { setting, tuning_cpm, cpm, interval: [low, high] } = tuned;
+                text += &format!("  {detector:9} {cpm:.3} [{low:.3}, {high:.3}], tuning {tuning_cpm:.3}: {setting}\n");
+            }
+        }
+        for Compared { what, here, published, distance, measure, .. } in &self.compared {
+            text += &format!("{what}: {here:.2?}, published {published:.2?}, {measure} {distance:.2}\n");
+        }
+        for (rule, holds) in &self.rules {
+            text += &format!("{} {rule}\n", if *holds { "holds: " } else { "BROKEN:" });
+        }
+        text
+    }
 }
 
 impl Gate {
+    /// The rules that the project keeps: `validation/difficulty.yaml` as it was built in.
+    pub fn shipped() -> Self {
+        serde_yaml::from_str(include_str!("../../../validation/difficulty.yaml")).expect("a test reads it")
+    }
+
+    /// # Errors
+    /// [`DatasetError::Config`] names the line or the field.
+    pub fn load(path: &Path) -> Result<Self, DatasetError> {
+        let gate: Self = crate::read_yaml(path)?;
+        let refuse = |reason| DatasetError::Config { file: crate::error::name(path), line: 1, reason };
+        gate.check().map_err(refuse)?;
+        Ok(gate)
+    }
+
     /// # Errors
     /// The field that is out of range.
     pub fn check(&self) -> Result<(), String> {

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct Anchors {
     /// HU of the voxels of a lung.
     pub lung_hu: Percentiles,
-    /// HU of lung vessels without contrast agent, lowest and highest mean.
+    /// HU of lung vessels without contrast agent, lowest and highest.
     pub vessel_hu: Range,
-    /// HU of muscle without contrast agent, lowest and highest mean.
+    /// HU of muscle without contrast agent, lowest and highest.
     pub muscle_hu: Range,
     /// Diameters of nodules in mm.
     pub diameter_mm: Percentiles,
@@ -100,7 +100,7 @@ impl Tissues {
         if let Some(vessels) = &scan.vessels {
             // Wide ones only, without the voxels that they share with lung.
             let vessels = vessels.labels().mapv(|label| label > 0);
-            sample(&erode_mm(vessels.view(), spacing, 1.7), 1, &mut self.vessel);
+            sample(&erode_mm(vessels.view(), spacing, 2.2), 1, &mut self.vessel);
         }
         // Between the ribs and around them: soft tissue within 25 mm of a lung, on the side of the back.
         let near = dilate_mm(lungs.view(), spacing, 25.0);
@@ -136,8 +136,8 @@ pub(super) fn compare(recipe: &Recipe, anchors: &Anchors, tissues: &Tissues) -> 
     }
     vec![
         by_percentiles("lung, HU at 5, 25, 50, 75, 95 %", tissues.lung.clone(), &anchors.lung_hu),
-        by_range("lung vessels, mean HU", &tissues.vessel, &anchors.vessel_hu),
-        by_range("muscle, mean HU", &tissues.muscle, &anchors.muscle_hu),
+        by_range("lung vessels of 5 mm and more, median HU", &tissues.vessel, &anchors.vessel_hu),
+        by_range("muscle, median HU", &tissues.muscle, &anchors.muscle_hu),
         by_percentiles("nodule diameters, mm at 5, 25, 50, 75, 95 %", diameters, &anchors.diameter_mm),
         by_shares("nodules per scan, shares of 0, 1, 2, ...", counts, &anchors.nodules_per_scan),
         by_shares("solid, part-solid, ground glass", kinds, &anchors.kinds),
@@ -163,13 +163,15 @@ fn by_percentiles(what: &str, mut values: Vec<f64>, anchor: &Percentiles) -> Com
 }
 
 fn by_range(what: &str, values: &[f64], anchor: &Range) -> Compared {
-    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN);
     let [low, high] = anchor.range;
     Compared {
         what: what.to_owned(),
-        here: vec![mean],
+        here: vec![median],
         published: anchor.range.to_vec(),
-        distance: (low - mean).max(mean - high).max(0.0),
+        distance: (low - median).max(median - high).max(0.0),
         measure: "HU outside of the range",
         source: anchor.source.clone(),
     }
@@ -198,6 +200,6 @@ mod tests {
         let anchor = Shares { shares: vec![3.0, 1.0], source: String::new() };
         assert_eq!(by_shares("", vec![0.5, 0.5], &anchor).distance, 0.25);
         let anchor = Range { range: [30.0, 50.0], source: String::new() };
-        assert_eq!(by_range("", &[20.0, 30.0], &anchor).distance, 5.0);
+        assert_eq!(by_range("", &[0.0, 25.0, 99.0], &anchor).distance, 5.0);
     }
 }
