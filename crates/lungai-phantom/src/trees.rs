@@ -37,11 +37,11 @@ impl Trees {
 }
 
 /// Radius of the last branches where they begin, in mm; they end with 0.35 mm, the thinnest that CT shows. Each feeds
-/// about 1.6 ml, so that a segment's artery (250 ml) is 5.5 mm wide.
-const LEAF_RADIUS: f64 = 0.5;
+/// about 1.1 ml, so that a segment's artery (250 ml) is 5.5 mm wide.
+const LEAF_RADIUS: f64 = 0.45;
 const TIP_RADIUS: f64 = 0.35;
 /// Distance between the ends of branches in mm.
-const LEAF_SPACING: f64 = 11.6;
+const LEAF_SPACING: f64 = 10.4;
 /// Airways thinner than this (radius in mm) are not seen on CT, nor drawn.
 const LEAST_LUMEN: f64 = 0.9;
 /// Radius of a bronchus's lumen relative to its artery's.
@@ -163,7 +163,7 @@ fn seeds(chest: &Chest, side: usize, spacing: f64, rng: &mut impl Rng) -> Vec<V3
         for y in steps(-half_y, half_y) {
             for x in steps(x_range[0], x_range[1]) {
                 let p = [x, y, z].map(|v| v + spacing * uniform(rng, -0.45, 0.45));
-                if chest.lungs(p)[side] > 4.0 {
+                if chest.lungs(p)[side] > 3.0 {
                     points.push(p);
                 }
             }
