@@ -41,6 +41,14 @@ fn main() -> std::io::Result<()> {
         picture(format!("axial{percent}.pgm"), ny, nx, LUNG, &|r, c| hu[[z, r, c]])?;
         picture(format!("soft{percent}.pgm"), ny, nx, SOFT, &|r, c| hu[[z, r, c]])?;
     }
+    // Brightest of 10 mm: how far vessels and airways reach.
+    let thick = (10.0 / spacing[0]).ceil() as usize;
+    for percent in [35, 65] {
+        let from = nz * percent / 100;
+        let brightest =
+            |r: usize, c: usize| (from..(from + thick).min(nz)).map(|z| hu[[z, r, c]]).max().unwrap_or(-1024);
+        picture(format!("mip{percent}.pgm"), ny, nx, [-1000.0, 300.0], &brightest)?;
+    }
     let step = spacing[0] / spacing[1];
     let tall = (nz as f64 * step) as usize;
     let height = |r: usize| nz - 1 - ((r as f64 / step) as usize).min(nz - 1);

@@ -28,7 +28,7 @@ const CELL: f64 = 8.0;
 /// averages it: the factor of the noise is 1 there.
 const NOMINAL_MM: f64 = 205.0;
 /// Root mean square excess over the mean path between nominal shoulders, as fraction of [`NOMINAL_MM`].
-const SHOULDER_EXCESS: f64 = 0.12;
+const SHOULDER_EXCESS: f64 = 0.25;
 /// Attenuation of water at the effective energy of 120 kV (0.0195 per mm at 70 keV, NIST XCOM). The tube current is
 /// taken to follow the root of the attenuation, the optimum of modulation (Gies 1999, Med Phys 26:2235), so that half of it
 /// remains in the noise.

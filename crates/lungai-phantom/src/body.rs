@@ -98,8 +98,8 @@ impl Body {
         let breath = Breath::new(scanner, &self.scene.chest, seed);
         let (hu, maps) = if geometry.direction() == Geometry::AXIAL {
             let whole = scanner.geometry(&self.scene);
-            let maps = labels::maps(self, &breath, geometry, Some(&whole), masks);
-            (raster::render(self, scanner, geometry, seed), maps)
+            let (hu, field) = raster::render(self, &breath, scanner, geometry, seed);
+            (hu, labels::maps_beside(self, &breath, geometry, &whole, &field, masks))
         } else {
             (oblique::render(self, scanner, geometry, seed), oblique::maps(self, &breath, geometry, masks))
         };
@@ -120,7 +120,7 @@ impl Body {
     /// patient holds their breath.
     pub fn nodule_labels(&self, geometry: &Geometry) -> LabelMap {
         let masks = Masks { nodules: true, ..Masks::NONE };
-        let maps = labels::maps(self, &Breath::HELD, geometry, None, masks);
+        let maps = labels::maps(self, &Breath::HELD, geometry, masks);
         LabelMap::new(maps.nodules.expect("asked for"), geometry.clone()).expect("the raster has the grid's size")
     }
 

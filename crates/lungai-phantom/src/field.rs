@@ -2,7 +2,7 @@
 //! sees the same surface.
 
 use crate::chest::{Chest, smoothstep};
-use crate::vector::{V3, hash};
+use crate::vector::{V3, floor, hash};
 use rayon::prelude::*;
 
 /// Values of the smooth shapes at one place.
@@ -35,7 +35,8 @@ impl Field {
     /// Samples the shapes so that they are known from `low` to `high`.
     pub fn over(chest: &Chest, seed: u64, fibrosis: f64, low: V3, high: V3) -> Self {
         let [bottom, top] = chest.lung_extent_z();
-        let [half_x, half_y] = chest.torso_mm();
+        let half_x = chest.shoulders_mm();
+        let half_y = chest.torso_mm()[1];
         let limits = [[-half_x - 12.0, -half_y - 12.0, bottom - 60.0], [half_x + 12.0, half_y + 26.0, top + 60.0]];
         let lattice = |v: f64, axis: usize| (v.clamp(limits[0][axis], limits[1][axis]) / STEP).floor() as i64;
         let first: [i64; 3] = std::array::from_fn(|axis| lattice(low[axis], axis));
@@ -100,9 +101,9 @@ impl Field {
     /// Node below and share of the next. The share depends on the place alone, not on the box.
     fn place(&self, axis: usize, at: f64) -> (usize, f64) {
         let t = at.clamp(self.limits[0][axis], self.limits[1][axis]) / STEP;
-        let floor = t.floor();
-        let i = (floor as i64 - self.first[axis]).clamp(0, self.size[axis] as i64 - 2);
-        (i as usize, t - floor)
+        let below = floor(t);
+        let i = (below - self.first[axis]).clamp(0, self.size[axis] as i64 - 2);
+        (i as usize, t - below as f64)
     }
 }
 
@@ -130,18 +131,19 @@ fn basal_and_peripheral(q: V3, depth: f64) -> f64 {
 fn texture(seed: u64, p: V3) -> f64 {
     let octave = |cell: f64, key: u64| {
         let at = p.map(|v| v / cell);
-        let base = at.map(f64::floor);
+        let base = at.map(|v| floor(v) as f64);
         let f: V3 = std::array::from_fn(|i| smoothstep(0.0, 1.0, at[i] - base[i]));
         let mut sum = 0.0;
-        for corner in 0..8u64 {
-            let bit = |axis: u64| (corner >> axis) & 1;
-            let mut h = hash(seed, key);
-            let mut weight = 1.0;
-            for axis in 0..3 {
-                h = hash(h, (base[axis] as i64 + bit(axis as u64) as i64) as u64);
-                weight *= if bit(axis as u64) == 1 { f[axis] } else { 1.0 - f[axis] };
+        let ends = |axis: usize| [(base[axis], 1.0 - f[axis]), (base[axis] + 1.0, f[axis])];
+        let start = hash(seed, key);
+        for (x, at_x) in ends(0) {
+            let start = hash(start, x as i64 as u64);
+            for (y, at_y) in ends(1) {
+                let start = hash(start, y as i64 as u64);
+                for (z, at_z) in ends(2) {
+                    sum += at_x * at_y * at_z * (hash(start, z as i64 as u64) as f64 / u64::MAX as f64 - 0.5);
+                }
             }
-            sum += weight * (h as f64 / u64::MAX as f64 - 0.5);
         }
         sum
     };

@@ -79,18 +79,36 @@ impl Maps {
     }
 }
 
-/// All maps of an axial grid, counted from the corner of another where it lies on its lattice.
-pub fn maps(body: &Body, breath: &Breath, geometry: &Geometry, whole: Option<&Geometry>, masks: Masks) -> Maps {
+/// All maps of an axial grid.
+pub fn maps(body: &Body, breath: &Breath, geometry: &Geometry, masks: Masks) -> Maps {
     let [slices, ny, nx] = geometry.size();
-    let grid = Grid::of(geometry, whole);
+    let grid = Grid::of(geometry, None);
     let at = At { body, breath, grid: &grid, slices };
     let [low, high] = [0, slices as i64 - 1].map(|iz| at.height(iz));
     let field = body.field([grid.x(0), grid.y(0), low], [grid.x(nx - 1), grid.y(ny - 1), high]);
+    maps_of(&at, &field, masks)
+}
+
+/// As [`maps`], for a part of a scan whose smooth shapes are there already.
+/// - `whole`: the grid of the whole scan, so that a part of it computes the very places that the whole does
+pub fn maps_beside(
+    body: &Body,
+    breath: &Breath,
+    geometry: &Geometry,
+    whole: &Geometry,
+    field: &Field,
+    masks: Masks,
+) -> Maps {
+    let grid = Grid::of(geometry, Some(whole));
+    maps_of(&At { body, breath, grid: &grid, slices: geometry.size()[0] }, field, masks)
+}
+
+fn maps_of(at: &At, field: &Field, masks: Masks) -> Maps {
     Maps {
-        lobes: lobes(&at, &field),
-        airways: masks.airways.then(|| airways(&at)),
-        vessels: masks.vessels.then(|| vessels(&at)),
-        nodules: masks.nodules.then(|| nodules(&at, &field)),
+        lobes: lobes(at, field),
+        airways: masks.airways.then(|| airways(at)),
+        vessels: masks.vessels.then(|| vessels(at)),
+        nodules: masks.nodules.then(|| nodules(at, field)),
     }
 }
 

@@ -91,7 +91,7 @@ pub fn maps(body: &Body, breath: &Breath, geometry: &Geometry, masks: Masks) -> 
             .into_iter()
             .flat_map(|iz| [(0, 0), (0, nx - 1), (ny - 1, 0), (ny - 1, nx - 1)].map(|(iy, ix)| place(iz, iy, ix).0));
         let fine = block(ends, step);
-        let near = labels::maps(body, breath, &fine, None, masks);
+        let near = labels::maps(body, breath, &fine, masks);
         for (to, from) in all.each_mut().zip(near.each()) {
             let mut to = to.slice_mut(ndarray::s![first..first + count, .., ..]);
             to.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(iz, mut slice)| {

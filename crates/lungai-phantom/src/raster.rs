@@ -29,20 +29,19 @@ const BLOOD: f32 = 42.0;
 const WALL: f32 = 20.0;
 const LUMEN: f32 = -985.0;
 
-/// HU on an axial `geometry`.
-pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Array3<i16> {
+/// HU on an axial `geometry`, and the smooth shapes that were sampled for it.
+pub fn render(body: &Body, breath: &Breath, scanner: &Scanner, geometry: &Geometry, seed: u64) -> (Array3<i16>, Field) {
     let optics = Optics::new(scanner.kernel.shape(), scanner.slice_thickness_mm, geometry.spacing().zyx_mm(), None);
-    let breath = Breath::new(scanner, &body.scene.chest, seed);
     let whole = scanner.geometry(&body.scene);
     let exposure = Exposure::new(&body.beam, scanner, geometry, whole.origin().0, seed);
-    scan(body, &optics, &breath, geometry, Some(&whole), |iz, clean, out| exposure.develop(iz, clean, out))
+    scan(body, &optics, breath, geometry, Some(&whole), |iz, clean, out| exposure.develop(iz, clean, out))
 }
 
 /// As [`render`], but before any blur, noise or shading: every voxel is the mean over itself.
 pub fn paint(body: &Body, breath: &Breath, geometry: &Geometry) -> Array3<f32> {
     let spacing = geometry.spacing().zyx_mm();
     let optics = Optics::new(KernelShape::NONE, spacing[0], spacing, None);
-    scan(body, &optics, breath, geometry, None, |_, clean, out: &mut [f32]| out.copy_from_slice(clean))
+    scan(body, &optics, breath, geometry, None, |_, clean, out: &mut [f32]| out.copy_from_slice(clean)).0
 }
 
 /// Paints and blurs slab after slab; `develop` turns slice number and HU into what is kept.
@@ -53,7 +52,7 @@ fn scan<T: Copy + Default + Send>(
     geometry: &Geometry,
     whole: Option<&Geometry>,
     develop: impl Fn(usize, &[f32], &mut [T]) + Sync,
-) -> Array3<T> {
+) -> (Array3<T>, Field) {
     let [nz, ny, nx] = geometry.size();
     let sz = geometry.spacing().zyx_mm()[0];
     let mut kept = Array3::<T>::from_elem((nz, ny, nx), T::default());
@@ -101,7 +100,7 @@ fn scan<T: Copy + Default + Send>(
             develop(first + iz, &sums[iz * area..(iz + 1) * area], &mut kept[iz * area..(iz + 1) * area]);
         }
     });
-    kept
+    (kept, field)
 }
 
 /// Blur of kernel and slice profile on a given grid.

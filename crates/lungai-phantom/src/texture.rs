@@ -1,6 +1,6 @@
 //! Fine detail of the lung, computed once: cubes that repeat every 51 mm and are sampled everywhere.
 
-use crate::vector::hash;
+use crate::vector::{floor, hash};
 use std::sync::LazyLock;
 
 /// Samples along the edge of a tile.
@@ -41,11 +41,10 @@ impl TileRow {
     }
 
     pub fn at(&self, x: f32) -> f32 {
-        let t = x * (1.0 / CELL_MM);
-        let floor = t.floor();
-        let i = floor as i32 as usize;
-        let (a, b) = (self.row[i % EDGE], self.row[i.wrapping_add(1) % EDGE]);
-        a + (t - floor) * (b - a)
+        let t = f64::from(x * (1.0 / CELL_MM));
+        let i = floor(t);
+        let (a, b) = (self.row[i as usize % EDGE], self.row[(i + 1) as usize % EDGE]);
+        a + (t - i as f64) as f32 * (b - a)
     }
 }
 

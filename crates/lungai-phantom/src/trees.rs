@@ -1,7 +1,7 @@
 //! Airways, arteries and veins: trees that fill the lungs.
 //!
 //! A tree grows lobe by lobe towards seed points spread over the lobe (Tawhai 2000: split the points at their centre of
-//! mass, send a branch two fifths of the way to each half, repeat), so that no branch crosses a fissure. Radii follow
+//! mass, send a branch a third of the way to each half, repeat), so that no branch crosses a fissure. Radii follow
 //! Murray: the cube of a parent's radius is the sum of its children's cubes. Each artery runs beside its airway and goes
 //! on where the airway becomes too thin to be seen; veins have seeds of their own, so that they lie between.
 
@@ -37,19 +37,19 @@ impl Trees {
 }
 
 /// Radius of the last branches where they begin, in mm; they end with 0.35 mm, the thinnest that CT shows. Each feeds
-/// about 1.6 ml, so that a segment's artery (250 ml) is 5.5 mm wide.
-const LEAF_RADIUS: f64 = 0.5;
+/// about 0.94 ml, so that a segment's artery (250 ml) is 5.3 mm wide.
+const LEAF_RADIUS: f64 = 0.41;
 const TIP_RADIUS: f64 = 0.35;
 /// Distance between the ends of branches in mm.
-const LEAF_SPACING: f64 = 11.6;
+const LEAF_SPACING: f64 = 9.8;
 /// Airways thinner than this (radius in mm) are not seen on CT, nor drawn.
-const LEAST_LUMEN: f64 = 0.9;
+const LEAST_LUMEN: f64 = 0.95;
 /// Radius of a bronchus's lumen relative to its artery's.
-const LUMEN_TO_ARTERY: f64 = 0.72;
+const LUMEN_TO_ARTERY: f64 = 0.68;
 
 /// Thickness of an airway's wall in mm.
 pub fn wall_mm(lumen_radius: f64) -> f64 {
-    0.4 + 0.12 * lumen_radius
+    0.35 + 0.11 * lumen_radius
 }
 
 /// `density` scales the number of branches.
@@ -163,7 +163,7 @@ fn seeds(chest: &Chest, side: usize, spacing: f64, rng: &mut impl Rng) -> Vec<V3
         for y in steps(-half_y, half_y) {
             for x in steps(x_range[0], x_range[1]) {
                 let p = [x, y, z].map(|v| v + spacing * uniform(rng, -0.45, 0.45));
-                if chest.lungs(p)[side] > 4.0 {
+                if chest.lungs(p)[side] > 3.0 {
                     points.push(p);
                 }
             }
@@ -213,14 +213,14 @@ impl Skeleton {
             }
             let target = sub(mean(&half), from);
             let mut direction = unit(target);
-            // A branch turns by at most 65 degrees.
-            let limit = 65f64.to_radians();
+            // A branch turns by at most 48 degrees.
+            let limit = 48f64.to_radians();
             let angle = dot(direction, heading).clamp(-1.0, 1.0).acos();
             if angle > limit {
                 let side = unit(sub(direction, scale(heading, dot(direction, heading))));
                 direction = add(scale(heading, limit.cos()), scale(side, limit.sin()));
             }
-            let share = if half.len() == 1 { 0.8 } else { 0.42 };
+            let share = if half.len() == 1 { 0.9 } else { 0.34 };
             let mut length = (share * norm(target)).max(2.0);
             let mut end = add(from, scale(direction, length));
             while generation > 2 && chest.lung(end) < 2.0 && length > 2.0 {
