@@ -120,18 +120,18 @@ fn a_recipe_that_cannot_be_followed_is_refused_by_line() {
     check(
         "test: 1",
         "test: 1\n    Tune: 1",
-        "recipe.yaml, line 24: centres[1]: unknown field `Tune`, expected one of \
+        "recipe.yaml, line 25: centres[1]: unknown field `Tune`, expected one of \
         `name`, `train`, `tune`, `test`, `scanner`, `case_mix`; did you mean `tune`?",
     );
     check(
         "train: 0\n    tune: 0\n    test: 1",
         "train: 1\n    tune: 0\n    test: 1",
-        "recipe.yaml, line 20: centre far: has test cases and others; a test centre must be unseen",
+        "recipe.yaml, line 21: centre far: has test cases and others; a test centre must be unseen",
     );
     check(
         "matrix: 80",
         "matrix: 8",
-        "recipe.yaml, line 20: centre far: scanner.matrix is 8; it must be within 16..=1024",
+        "recipe.yaml, line 21: centre far: scanner.matrix is 8; it must be within 16..=1024",
     );
     check("name: far", "name: near", "recipe.yaml, line 8: centre near: occurs twice");
 }
