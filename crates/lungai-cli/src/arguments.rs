@@ -1,6 +1,6 @@
 //! The command line, and the text that `--help` teaches with.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use lungai_models::DeviceChoice;
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ Examples:
   lungai ct convert scan/ scan.nii.gz        DICOM to NIfTI; geometry is kept, nothing is resampled
   lungai analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/
   lungai dataset make datasets/phantom-quick.yaml --out data/quick
+  lungai dataset import luna16 --help        LUNA16, LIDC-IDRI, your own folders or a Decathlon task become a data set
 Not cleared for clinical use.")]
 pub struct Arguments {
     /// Print one JSON object and nothing else on standard output.
@@ -37,7 +38,7 @@ pub enum Verb {
     },
     /// Find nodules and estimate their malignancy with a frozen model.
     Analyze(Analyze),
-    /// Make a synthetic data set; check or fingerprint any data set.
+    /// Make a synthetic data set, import others'; check, lock, plan, describe and store any data set.
     Dataset {
         #[command(subcommand)]
         verb: DatasetVerb,
@@ -158,14 +159,170 @@ pub struct Choice {
 #[derive(Debug, Subcommand)]
 pub enum DatasetVerb {
     /// Make a synthetic data set from a recipe. May be interrupted: a second run goes on where the first stopped.
-    #[command(after_help = "Example: lungai dataset make datasets/phantom-demo.yaml --out data/phantom-demo")]
+    #[command(after_help = "\
+Examples:
+  lungai dataset make datasets/phantom-demo.yaml --out data/phantom-demo
+  lungai dataset make datasets/phantom-8c.yaml --out data/phantom-8c --on-demand test")]
     Make(Make),
-    /// Open every case, compare checksums, grids and positions.
+    /// Measure how hard a recipe's scans are for two detectors without training, compare it with published figures, and draw
+    /// a page of slices to look at. Takes minutes; exit code 3 where a rule is broken.
+    #[command(after_help = "Example: lungai dataset difficulty datasets/phantom-small.yaml --out reports/difficulty")]
+    Difficulty(DifficultyCheck),
+    /// Import a set that others made. Images are not changed, and not copied unless asked for.
+    ///
+    /// Reads every series once; an interrupted import goes on where it stopped. Patients that have a split keep it.
+    Import {
+        #[command(subcommand)]
+        kind: ImportKind,
+    },
+    /// Compare with dataset.lock if there is one; then open every case, compare checksums, grids and positions.
+    ///
+    /// Exit code 4: a file is changed, gone or new.
     #[command(after_help = "Example: lungai dataset check data/phantom-demo/manifest.yaml")]
-    Check(Manifest),
+    Check(Check),
     /// One hash that changes with any voxel, label, nodule or split.
     #[command(after_help = "Example: lungai dataset fingerprint data/phantom-demo --json")]
     Fingerprint(Manifest),
+    /// Hash every file and write dataset.lock, which `sha256sum -c` can check too.
+    #[command(after_help = "Example: lungai dataset lock data/phantom-demo")]
+    Lock(Manifest),
+    /// Measure the training cases (spacing, sizes, HU) and derive grid, patch and batch by nnU-Net's rules.
+    #[command(after_help = "Example: lungai dataset plan data/luna16 --json > plan.json")]
+    Plan(Plan),
+    /// Describe the set as Croissant 1.0 JSON-LD, without patients' pseudonyms.
+    #[command(after_help = "\
+Example: lungai dataset croissant data/phantom-demo --url https://example.org/phantom-demo --date 2026-01-31 > croissant.json")]
+    Croissant(Croissant),
+    /// Fill a patch store: one memory-mapped file per scan, from which training reads patches without decoding a series.
+    #[command(after_help = "Example: lungai dataset store data/luna16 --out cache/ --spacing 1.0")]
+    Store(Store),
+}
+
+/// Third word after `dataset import`.
+#[derive(Debug, Subcommand)]
+pub enum ImportKind {
+    /// LUNA16: MetaImage in subset folders, annotations.csv, annotations_excluded.csv.
+    #[command(after_help = "\
+Example: lungai dataset import luna16 --config datasets/import-luna16.yaml --images LUNA16/ --annotations LUNA16/annotations.csv \\
+           --excluded LUNA16/annotations_excluded.csv --patients LIDC-IDRI-mapping.txt --out data/luna16")]
+    Luna16(ImportLuna16),
+    /// LIDC-IDRI: DICOM folders and XML files of four readers, joined by the configuration's consensus.
+    #[command(after_help = "\
+Example: lungai dataset import lidc --config datasets/import-lidc.yaml --images LIDC-IDRI/ --xml LIDC-IDRI/ --out data/lidc")]
+    Lidc(ImportLidc),
+    /// A folder of series, and a table whose columns the configuration explains (or a folder of SERIES.csv in our own format).
+    #[command(after_help = "\
+Example: lungai dataset import folder --config datasets/import-folder.yaml --images scans/ --annotations nodules.csv --out data/ours")]
+    Folder(ImportFolder),
+    /// Medical Segmentation Decathlon: dataset.json, imagesTr and labelsTr in NIfTI.
+    #[command(after_help = "\
+Example: lungai dataset import msd --config datasets/import-msd.yaml --images Task06_Lung/ --out data/msd-lung")]
+    Msd(ImportFrom),
+}
+
+/// What every import needs.
+#[derive(Debug, Args)]
+pub struct ImportFrom {
+    /// The configuration (YAML); one of each kind lies in datasets/.
+    #[arg(long, value_name = "YAML")]
+    pub config: PathBuf,
+    /// Folder of the images.
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// Table of series and patients, where the configuration says `patients: { by: table }`.
+    #[arg(long, value_name = "CSV")]
+    pub patients: Option<PathBuf>,
+    /// Folder of the data set; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Copy the images into the data set, so that it can be moved.
+    #[arg(long)]
+    pub copy: bool,
+}
+
+/// `dataset import luna16`
+#[derive(Debug, Args)]
+pub struct ImportLuna16 {
+    #[command(flatten)]
+    pub from: ImportFrom,
+    /// seriesuid,coordX,coordY,coordZ,diameter_mm; also .csv.gz.
+    #[arg(long, value_name = "CSV")]
+    pub annotations: PathBuf,
+    /// The same columns; findings that scoring ignores.
+    #[arg(long, value_name = "CSV")]
+    pub excluded: Option<PathBuf>,
+}
+
+/// `dataset import lidc`
+#[derive(Debug, Args)]
+pub struct ImportLidc {
+    #[command(flatten)]
+    pub from: ImportFrom,
+    /// Folder of the XML files, searched recursively.
+    #[arg(long, value_name = "DIR")]
+    pub xml: PathBuf,
+}
+
+/// `dataset import folder`
+#[derive(Debug, Args)]
+pub struct ImportFolder {
+    #[command(flatten)]
+    pub from: ImportFrom,
+    /// The table, or a folder of tables in our own format; without it nothing is known of nodules.
+    #[arg(long, value_name = "CSV|DIR")]
+    pub annotations: Option<PathBuf>,
+}
+
+/// `dataset check`
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub set: Manifest,
+    /// Compare files with dataset.lock and open no image: seconds, not hours.
+    #[arg(long)]
+    pub lock_only: bool,
+}
+
+/// `dataset plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub set: Manifest,
+    /// Voxels that one batch may have.
+    #[arg(long, default_value_t = 2 * 128 * 128 * 128)]
+    pub batch_voxels: usize,
+    /// Edges of a patch are multiples of this.
+    #[arg(long, default_value_t = 16)]
+    pub divisor: usize,
+    /// Patches in a batch at least.
+    #[arg(long, default_value_t = 2)]
+    pub batch_at_least: usize,
+}
+
+/// `dataset croissant`
+#[derive(Debug, Args)]
+pub struct Croissant {
+    #[command(flatten)]
+    pub set: Manifest,
+    /// Where the set is published.
+    #[arg(long)]
+    pub url: String,
+    /// Since when, YYYY-MM-DD.
+    #[arg(long)]
+    pub date: String,
+}
+
+/// `dataset store`
+#[derive(Debug, Args)]
+pub struct Store {
+    #[command(flatten)]
+    pub set: Manifest,
+    /// Folder of the store; several data sets may share one.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Resample to cubes of this edge in mm; otherwise the scans keep their grids.
+    #[arg(long, value_name = "MM")]
+    pub spacing: Option<f64>,
 }
 
 /// `dataset make`
@@ -176,9 +333,34 @@ pub struct Make {
     /// Folder of the data set.
     #[arg(long)]
     pub out: PathBuf,
+    /// Store no images of these cases (all, if no word follows); they are computed when they are opened, at some seconds each.
+    #[arg(long, value_name = "CASES", num_args = 0..=1, default_missing_value = "all")]
+    pub on_demand: Option<OnDemand>,
 }
 
-/// `dataset check`, `dataset fingerprint`
+/// Cases without stored images.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OnDemand {
+    /// The test cases.
+    Test,
+    /// Every case.
+    All,
+}
+
+/// `dataset difficulty`
+#[derive(Debug, Args)]
+pub struct DifficultyCheck {
+    /// The recipe (YAML).
+    pub recipe: PathBuf,
+    /// Folder for difficulty.json and slices.png; made if it does not exist.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Rules, settings and anchors instead of validation/difficulty.yaml as it was built in.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+}
+
+/// The set that a verb looks at.
 #[derive(Debug, Args)]
 pub struct Manifest {
     /// A manifest.yaml, or the folder that holds it.

@@ -1,32 +1,122 @@
-//! `dataset make`, `dataset check`, `dataset fingerprint`.
+//! The verbs of `dataset`.
 
 use crate::Report;
-use crate::arguments::{Make, Manifest as Named};
+use crate::arguments::{Check, Croissant, DifficultyCheck, ImportKind, Make, Manifest as Named, OnDemand, Plan, Store};
 use crate::failure::Failure;
-use lungai_datasets::recipe::{Recipe, make as make_set};
-use lungai_datasets::{Manifest, Split};
-use serde_json::json;
+use indicatif::{ProgressBar, ProgressStyle};
+use lungai_datasets::difficulty::{Gate, draw_page, measure};
+use lungai_datasets::import::{Import, ImportConfig, Tables, import as import_set};
+use lungai_datasets::recipe::{Recipe, Storage, make_with};
+use lungai_datasets::{
+    Budget, Manifest, PatchStore, Split, StoreGrid, croissant as describe, is_locked, plan as plan_set, verify,
+    write_lock,
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// From a recipe to DICOM series with truth.
 pub fn make(arguments: &Make) -> Result<Report, Failure> {
     let recipe = Recipe::load(&arguments.recipe)?;
-    let manifest = make_set(&recipe, &arguments.out, &|step| {
+    let storage = match arguments.on_demand {
+        None => Storage::All,
+        Some(OnDemand::Test) => Storage::AllButTest,
+        Some(OnDemand::All) => Storage::None,
+    };
+    let manifest = make_with(&recipe, &arguments.out, storage, &|step| {
         let how = if step.reused { "kept" } else { "made" };
         eprintln!("[{}/{}] {} {how}", step.done, step.total, step.case);
     })?;
     Ok(report(&manifest, "made"))
 }
 
-/// Everything that a manifest promises.
-pub fn check(arguments: &Named) -> Result<Report, Failure> {
-    let manifest = Manifest::load(&arguments.manifest)?;
-    let total = manifest.all_cases().len();
-    let mut at = 0;
-    manifest.check(&mut |case| {
-        at += 1;
-        eprintln!("[{at}/{total}] {}", case.id);
-    })?;
-    Ok(report(&manifest, "sound"))
+/// How hard a recipe's scans are: figures, rules, and a page to look at.
+pub fn difficulty(arguments: &DifficultyCheck) -> Result<Report, Failure> {
+    let recipe = Recipe::load(&arguments.recipe)?;
+    let gate = match &arguments.rules {
+        Some(path) => Gate::load(path)?,
+        None => Gate::shipped(),
+    };
+    let failed = |path: &Path, error: std::io::Error| Failure::new("io", format!("{}: {error}", path.display()));
+    std::fs::create_dir_all(&arguments.out).map_err(|error| failed(&arguments.out, error))?;
+    draw_page(&recipe, &arguments.out.join("slices.png"))?;
+    let bar = Bar::new("rendering and detecting");
+    let found = measure(&recipe, &gate, &mut |done, total| bar.at(done, total, ""))?;
+    bar.finish();
+    let mut json = json!(found);
+    json["name"] = json!(recipe.name);
+    json["recipe_sha256"] = json!(recipe.sha256());
+    json["synthetic"] = json!(true);
+    json["passed"] = json!(found.passed());
+    let path = arguments.out.join("difficulty.json");
+    let text = serde_json::to_string_pretty(&json).expect("plain data");
+    std::fs::write(&path, text + "\n").map_err(|error| failed(&path, error))?;
+    if found.passed() {
+        return Ok(Report { text: found.text(), json });
+    }
+    eprint!("{}", found.text());
+    let broken: Vec<&str> = found.rules.iter().filter(|rule| !rule.1).map(|rule| rule.0.as_str()).collect();
+    Err(Failure::rejected(format!("{} is not as hard as it must be: {}", recipe.name, broken.join("; ")), json))
+}
+
+/// From others' images and tables to a set of ours.
+pub fn import(kind: &ImportKind) -> Result<Report, Failure> {
+    let (from, tables) = match kind {
+        ImportKind::Luna16(a) => {
+            let (annotations, excluded) = (a.annotations.clone(), a.excluded.clone());
+            (&a.from, Tables::Luna16 { annotations, excluded })
+        }
+        ImportKind::Lidc(a) => (&a.from, Tables::Lidc { xml: a.xml.clone() }),
+        ImportKind::Folder(a) => (&a.from, Tables::Folder { annotations: a.annotations.clone() }),
+        ImportKind::Msd(from) => (from, Tables::Msd),
+    };
+    let config = ImportConfig::load(&from.config)?;
+    let (images, patients) = (from.images.as_path(), from.patients.as_deref());
+    let request = Import { config: &config, images, tables, patients, out: &from.out, copy: from.copy };
+    let bar = Bar::new("reading");
+    let manifest = import_set(&request, &mut |step| bar.at(step.done, step.total, &step.file))?;
+    bar.finish();
+    let mut report = report(&manifest, "imported");
+    if let Some(provenance) = &manifest.provenance {
+        report.text += &provenance.flow.text();
+        report.json["flow"] = json!(provenance.flow);
+        report.json["identity"] = json!(provenance.identity);
+    }
+    Ok(report)
+}
+
+/// Everything that a lock and a manifest promise.
+pub fn check(arguments: &Check) -> Result<Report, Failure> {
+    let manifest_path = &arguments.set.manifest;
+    let folder = folder(manifest_path);
+    let locked = is_locked(&folder);
+    if locked {
+        let bar = Bar::new("comparing with dataset.lock");
+        let (_, differences) = verify(&folder, &|done, total| bar.at(done, total, ""))?;
+        bar.finish();
+        let all: Vec<Value> =
+            differences.iter().map(|e| json!({ "rule": e.rule(), "message": e.to_string() })).collect();
+        let mut each = differences.into_iter();
+        if let Some(first) = each.next() {
+            each.for_each(|other| eprintln!("error: {other} [{}]", other.rule()));
+            return Err(Failure::from(first).with("differences", json!(all)));
+        }
+    } else if arguments.lock_only {
+        let message = "the set has no dataset.lock; `lungai dataset lock` writes one";
+        return Err(Failure::new("not-locked", message));
+    }
+    let manifest = Manifest::load(manifest_path)?;
+    if !arguments.lock_only {
+        let (mut at, total) = (0, manifest.all_cases().len());
+        let bar = Bar::new("checking");
+        manifest.check(&mut |case| {
+            bar.at(at, total, &case.id);
+            at += 1;
+        })?;
+        bar.finish();
+    }
+    let mut report = report(&manifest, if locked { "sound and as it was locked" } else { "sound" });
+    report.json["locked"] = json!(locked);
+    Ok(report)
 }
 
 /// One hash; no image is opened.
@@ -34,6 +124,104 @@ pub fn fingerprint(arguments: &Named) -> Result<Report, Failure> {
     let manifest = Manifest::load(&arguments.manifest)?;
     let text = format!("{}\n", manifest.fingerprint());
     Ok(Report { text, ..report(&manifest, "") })
+}
+
+/// Freezes every byte.
+pub fn lock(arguments: &Named) -> Result<Report, Failure> {
+    let manifest = Manifest::load(&arguments.manifest)?;
+    let lock = write_lock(&manifest, &folder(&arguments.manifest))?;
+    let mut report = report(&manifest, "locked");
+    report.text += &format!("dataset.lock: {} files, root {}\n", lock.files, lock.root);
+    report.json["files"] = json!(lock.files);
+    report.json["root"] = json!(lock.root);
+    Ok(report)
+}
+
+/// Sizes for training, from the training cases.
+pub fn plan(arguments: &Plan) -> Result<Report, Failure> {
+    let manifest = Manifest::load(&arguments.set.manifest)?;
+    let Plan { batch_voxels, divisor, batch_at_least, .. } = *arguments;
+    let bar = Bar::new("measuring");
+    let budget = Budget { batch_voxels, divisor, batch_at_least };
+    let plan = plan_set(&manifest, budget, &mut |done, total| bar.at(done, total, ""))?;
+    bar.finish();
+    let (found, sizes) = (&plan.fingerprint, &plan.sizes);
+    let text = format!(
+        "{} training cases, median spacing {:.2?} mm, median size {:.0?} (z, y, x), {} nodules\n\
+         grid {:.2?} mm, patch {:?}, batch {}, HU cut to {:?}\n",
+        found.cases,
+        found.spacing_mm.median,
+        found.size.median,
+        found.nodules,
+        sizes.spacing_mm,
+        sizes.patch,
+        sizes.batch,
+        sizes.clip_hu,
+    );
+    Ok(Report { text, json: json!({ "synthetic": manifest.synthetic, "plan": plan }) })
+}
+
+/// JSON-LD for those who look for data.
+pub fn croissant(arguments: &Croissant) -> Result<Report, Failure> {
+    let path = &arguments.set.manifest;
+    let manifest = Manifest::load(path)?;
+    let described = describe(&manifest, &folder(path), &arguments.url, &arguments.date)?;
+    Ok(Report { text: format!("{described:#}\n"), json: json!({ "croissant": described }) })
+}
+
+/// One mapped file per scan.
+pub fn store(arguments: &Store) -> Result<Report, Failure> {
+    let manifest = Manifest::load(&arguments.set.manifest)?;
+    let grid = arguments.spacing.map_or(StoreGrid::Native, |mm| StoreGrid::Isotropic { mm });
+    let store = PatchStore::new(&arguments.out, grid)?;
+    let cases: Vec<_> = manifest.all_cases().iter().collect();
+    let bar = Bar::new("storing");
+    let mut new = 0;
+    store.fill(&cases, &mut |step| {
+        new += usize::from(!step.reused);
+        bar.at(step.done, step.total, &step.case);
+    })?;
+    bar.finish();
+    let mut report = report(&manifest, "stored");
+    report.text += &format!("{new} of {} scans are new in the store\n", cases.len());
+    report.json["new"] = json!(new);
+    Ok(report)
+}
+
+/// The folder of a manifest that may be named by either.
+fn folder(manifest: &Path) -> PathBuf {
+    let folder = if manifest.is_dir() { manifest } else { manifest.parent().unwrap_or(Path::new("")) };
+    if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() }
+}
+
+/// How far a verb is and how long it will take: a bar on terminals, a line per step elsewhere.
+struct Bar {
+    what: &'static str,
+    bar: ProgressBar,
+}
+
+impl Bar {
+    fn new(what: &'static str) -> Self {
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} [{elapsed} < {eta}]");
+        // The template is ours; if it were wrong the default bar would do.
+        let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(what);
+        Self { what, bar }
+    }
+
+    fn at(&self, done: usize, total: usize, item: &str) {
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_message(item.to_owned());
+        if self.bar.is_hidden() && (done == total || !item.is_empty()) {
+            let item = if item.is_empty() { self.what } else { item };
+            eprintln!("[{done}/{total}] {item}");
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 fn report(manifest: &Manifest, state: &str) -> Report {

@@ -63,7 +63,7 @@ impl Failure {
 
 impl From<DatasetError> for Failure {
     fn from(error: DatasetError) -> Self {
-        let exit = if matches!(error, DatasetError::Checksum { .. }) { 4 } else { 1 };
+        let exit = if error.is_integrity() { 4 } else { 1 };
         Self { exit, ..Self::new(&error.rule(), error.to_string()) }
     }
 }

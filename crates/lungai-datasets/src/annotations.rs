@@ -2,6 +2,7 @@
 
 use crate::DatasetError;
 use crate::error::name;
+use crate::table::line_at;
 use lungai_ct::{Lobe, NoduleKind, ReferenceNodule, WorldPoint};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -51,9 +52,15 @@ const REQUIRED: usize = 10;
 /// # Errors
 /// [`DatasetError::Config`] names the line: unknown or missing column, a value out of range, an id twice.
 pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, DatasetError> {
-    let refuse = |line: u64, reason: String| DatasetError::Config { file: name(path), line: line as usize, reason };
+    Ok(parse_lines(path, text)?.into_iter().map(|(_, nodule)| nodule).collect())
+}
+
+/// [`parse`], each nodule with its line.
+pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, ReferenceNodule)>, DatasetError> {
+    let refuse = |line: usize, reason: String| DatasetError::Config { file: name(path), line, reason };
+    let text = std::str::from_utf8(text).map_err(|_| refuse(1, "not a table in UTF-8".into()))?;
     let csv = |error: csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line);
+        let line = error.position().map_or(1, |at| line_at(text, at));
         let reason = match error.kind() {
             csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -63,7 +70,7 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
         };
         refuse(line, reason)
     };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(csv)?.clone();
     if let Some(missing) = COLUMNS[..REQUIRED].iter().find(|column| !headers.iter().any(|h| h == **column)) {
         return Err(refuse(1, format!("column `{missing}` is missing")));
@@ -72,7 +79,7 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
     let mut nodules = Vec::new();
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(csv)? {
-        let line = record.position().map_or(1, csv::Position::line);
+        let line = record.position().map_or(1, |at| line_at(text, at));
         let row: Row = record.deserialize(Some(&headers)).map_err(csv)?;
         let in_range = [row.x_lps_mm, row.y_lps_mm, row.z_lps_mm].iter().all(|v| v.is_finite());
         if !in_range {
@@ -112,7 +119,7 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
         if !ids.insert(row.id.clone()) {
             return Err(refuse(line, format!("id `{}` occurs twice", row.id)));
         }
-        nodules.push(ReferenceNodule {
+        let nodule = ReferenceNodule {
             id: row.id,
             position: WorldPoint([row.x_lps_mm, row.y_lps_mm, row.z_lps_mm]),
             diameter_mm: row.diameter_mm,
@@ -125,7 +132,8 @@ pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Vec<ReferenceNodule>, Da
             long_axis_mm: row.long_axis_mm,
             short_axis_mm: row.short_axis_mm,
             excluded: row.excluded,
-        });
+        };
+        nodules.push((line, nodule));
     }
     Ok(nodules)
 }

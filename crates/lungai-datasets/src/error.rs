@@ -3,6 +3,49 @@
 
 use std::path::Path;
 
+/// What contradicts itself in a set that is imported or was locked: the stable names that scripts look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A table has a column that nobody declared, or lacks one.
+    UnknownColumn,
+    /// A value can only be meant in another unit or another frame.
+    WrongUnit,
+    /// A table speaks of a series that is not there.
+    MissingSeries,
+    /// A series is there twice.
+    DuplicatedSeries,
+    /// One patient under two names, at a held-out centre and another, or in two splits.
+    DuplicatedPatient,
+    /// A nodule lies outside of its scan.
+    OutsideVolume,
+    /// A locked file has other bytes.
+    ChangedFile,
+    /// A locked file is gone.
+    MissingFile,
+    /// A file that was not there when the set was locked.
+    AddedFile,
+    /// The manifest is not the locked one.
+    ChangedManifest,
+}
+
+impl Fault {
+    /// Kebab-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownColumn => "unknown-column",
+            Self::WrongUnit => "wrong-unit",
+            Self::MissingSeries => "missing-series",
+            Self::DuplicatedSeries => "duplicated-series",
+            Self::DuplicatedPatient => "duplicated-patient",
+            Self::OutsideVolume => "outside-volume",
+            Self::ChangedFile => "changed-file",
+            Self::MissingFile => "missing-file",
+            Self::AddedFile => "added-file",
+            Self::ChangedManifest => "changed-manifest",
+        }
+    }
+}
+
 /// Why a data set, an image or a recipe was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -143,6 +186,18 @@ pub enum DatasetError {
         /// What does not fit.
         reason: String,
     },
+    /// What is imported, or was locked, contradicts itself.
+    #[error("{file}{}: {reason}", .line.map_or(String::new(), |line| format!(", line {line}")))]
+    Fault {
+        /// Which rule is broken.
+        fault: Fault,
+        /// Name of the file.
+        file: String,
+        /// Line, counted from 1, where the file has lines.
+        line: Option<usize>,
+        /// The rule in words, with the value.
+        reason: String,
+    },
     /// DICOM files that cannot be read.
     #[error(transparent)]
     Dicom(#[from] lungai_dicom::DicomError),
@@ -167,9 +222,23 @@ impl DatasetError {
             Self::Checksum { .. } => "checksum-mismatch",
             Self::NoTruth { .. } => "no-truth",
             Self::Case { .. } => "inconsistent-case",
+            Self::Fault { fault, .. } => fault.name(),
             Self::Dicom(error) => return error.rule(),
         };
         rule.to_owned()
+    }
+
+    /// Whether something frozen is not what it was.
+    pub fn is_integrity(&self) -> bool {
+        use Fault::{AddedFile, ChangedFile, ChangedManifest, MissingFile};
+        matches!(
+            self,
+            Self::Checksum { .. } | Self::Fault { fault: ChangedFile | MissingFile | AddedFile | ChangedManifest, .. }
+        )
+    }
+
+    pub(crate) fn fault(fault: Fault, path: &Path, line: usize, reason: String) -> Self {
+        Self::Fault { fault, file: name(path), line: Some(line), reason }
     }
 
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {

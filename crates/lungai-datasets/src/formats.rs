@@ -159,6 +159,29 @@ fn inner_file(header: &Path, inner: &str, format: &'static str) -> Result<PathBu
     Ok(header.parent().unwrap_or(Path::new("")).join(inner))
 }
 
+/// An image file, and behind it the file of its voxels where its header names one.
+pub(crate) fn inner_files(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let mut files = vec![path.to_owned()];
+    let (format, keys) = match path.extension().map(|e| e.to_ascii_lowercase()) {
+        Some(e) if e == "mhd" => ("MetaImage", ["ElementDataFile", "ElementDataFile"]),
+        Some(e) if e == "nhdr" => ("NRRD", ["data file", "datafile"]),
+        _ => return Ok(files),
+    };
+    let file = File::open(path).map_err(DatasetError::io(path))?;
+    let mut lines = Lines::new(BufReader::new(file), path, format);
+    while let Some(line) = lines.next()? {
+        let value =
+            line.split_once(['=', ':']).filter(|(name, _)| keys.contains(&name.trim())).map(|(_, value)| value.trim());
+        if let Some(inner) = value {
+            if !inner.eq_ignore_ascii_case("LOCAL") {
+                files.push(inner_file(path, inner, format)?);
+            }
+            break;
+        }
+    }
+    Ok(files)
+}
+
 /// Reads a text header line by line, within bounds.
 struct Lines<'a> {
     source: BufReader<File>,

@@ -4,9 +4,20 @@
 //! This crate refuses to guess: an image without a stated orientation, a patient in two splits, a file that is not what
 //! its checksum says are errors. It knows no network and no statistics.
 
+pub mod difficulty;
+pub mod import;
+mod lock;
 mod manifest;
+pub mod readers;
 pub mod recipe;
+mod rules;
+mod splits;
 
+mod croissant;
+mod patches;
+mod plan;
+
+mod on_demand;
 mod open;
 
 mod formats;
@@ -15,16 +26,24 @@ mod align;
 mod annotations;
 mod error;
 mod hash;
+mod table;
+mod write;
 mod yaml;
 
 pub use align::align_labels;
 pub use annotations::nodules_csv;
-pub use error::DatasetError;
+pub use croissant::croissant;
+pub use error::{DatasetError, Fault};
 pub use formats::{
     FloatImage, MAX_VOXELS, is_image_name, read_image, read_labels, read_volume, write_labels, write_volume,
 };
 pub use hash::sha256;
+pub use lock::{Lock, is_locked, verify, write as write_lock};
 pub use lungai_dicom::hu_sha256;
-pub use manifest::{Case, Manifest, Part, Split};
+pub use manifest::{Case, Manifest, Part, Provenance, Split};
 pub use open::{Opened, open};
+pub use patches::{FillProgress, PatchStore, StoreGrid, StoredCase};
+pub use plan::{Budget, Fingerprint, HuStatistics, PerAxis, Plan, Sizes, plan};
+pub use rules::{Counts, Excluded, Flow, Inclusion, QualityRule, Unknown};
+pub use splits::SplitRule;
 pub use yaml::read_yaml;

@@ -1,10 +1,14 @@
 //! A data set: which scans, of which patients and centres, in which split, with which truth and checksums.
 
-use crate::error::name;
+use crate::error::{Fault, name};
 use crate::hash::{hex, sha256};
+use crate::import::ImportConfig;
+use crate::on_demand::{self, Rendering};
 use crate::recipe::Header;
+use crate::rules::Flow;
 use crate::{DatasetError, align_labels, annotations, hu_sha256, open, read_labels, yaml};
 use lungai_ct::{Geometry, LabelMap, ReferenceNodule, Scan};
+use lungai_dicom::Identity;
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -52,7 +56,32 @@ pub struct Manifest {
     pub recipe_sha256: Option<String>,
     /// Every centre that a case may name.
     pub centres: Vec<String>,
+    /// Folder that the paths of series are relative to, where the images lie elsewhere: absolute, or relative to the
+    /// manifest. Lungs and nodules stay beside the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+    /// Where an imported set comes from, and what was left out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     cases: Vec<Case>,
+}
+
+/// How an imported set came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// `luna16`, `lidc`, `folder` or `msd`.
+    pub importer: String,
+    /// Version of this crate.
+    pub importer_version: String,
+    /// SHA-256 of what the configuration says. The file itself is not kept here: with its key one could guess who is who.
+    pub configuration_sha256: String,
+    /// Series found, left out and why, and kept.
+    pub flow: Flow,
+    /// The attributes that were looked for in every DICOM file: the de-identification record's extent.
+    pub checked_attributes: Vec<String>,
+    /// In how many files of the included series they hold a value; never a value. No DICOM files: nothing was checked.
+    pub identity: Identity,
 }
 
 /// One scan with its truth. Files are read, and their checksums compared, when asked for.
@@ -67,7 +96,8 @@ pub struct Case {
     pub centre: String,
     /// What the case is for.
     pub split: Split,
-    /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container.
+    /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container. For a scan that is
+    /// rendered on demand the file that says how, and its checksum.
     pub series: Part,
     /// Lung label map (1 right, 2 left), if there is one; the checksum is that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +107,9 @@ pub struct Case {
     pub nodules: Option<Part>,
     #[serde(skip)]
     folder: PathBuf,
+    /// Where series lie; as `folder` unless the manifest says otherwise.
+    #[serde(skip)]
+    images: PathBuf,
 }
 
 /// A file or folder of a case.
@@ -101,8 +134,10 @@ impl Manifest {
         let mut manifest: Self = yaml::parse(&path, &text)?;
         manifest.check_rules(&path, &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        let images = manifest.images.as_ref().map_or(folder.to_owned(), |images| folder.join(images));
         for case in &mut manifest.cases {
             case.folder = folder.to_owned();
+            case.images = images.clone();
         }
         Ok(manifest)
     }
@@ -117,11 +152,34 @@ impl Manifest {
             licence: licence.to_owned(),
             recipe_sha256: Some(recipe_sha256.to_owned()),
             centres,
+            images: None,
+            provenance: None,
             cases,
         }
     }
 
-    fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {
+    /// An acquired set that was just imported.
+    pub(crate) fn imported(
+        config: &ImportConfig,
+        centres: Vec<String>,
+        images: Option<PathBuf>,
+        provenance: Provenance,
+        cases: Vec<Case>,
+    ) -> Self {
+        Self {
+            name: config.name.clone(),
+            version: config.version.clone(),
+            synthetic: config.synthetic,
+            licence: config.licence.clone(),
+            recipe_sha256: None,
+            centres,
+            images,
+            provenance: Some(provenance),
+            cases,
+        }
+    }
+
+    pub(crate) fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {
         let refuse = |key: &str, value: &str, reason: String| {
             Err(DatasetError::Config { file: name(path), line: yaml::line_of(text, key, value), reason })
         };
@@ -129,6 +187,7 @@ impl Manifest {
             return refuse("cases", "", "a data set needs at least one case".into());
         }
         let mut ids = BTreeSet::new();
+        let mut voxels: BTreeMap<&str, &Case> = BTreeMap::new();
         let mut patients: BTreeMap<&str, &Case> = BTreeMap::new();
         let mut test_centres: BTreeMap<&str, bool> = BTreeMap::new();
         for case in &self.cases {
@@ -150,6 +209,11 @@ impl Manifest {
                 let reason =
                     format!("cases {} ({a}) and {id} ({b}) are of one patient; splits may not share one", first.id);
                 return refuse("id", id, reason);
+            }
+            if let Some(twin) = voxels.insert(&case.series.sha256, case).filter(|twin| twin.patient != case.patient) {
+                let reason = format!("cases {} and {id} hold the same voxels but name two patients", twin.id);
+                let line = yaml::line_of(text, "id", id);
+                return Err(DatasetError::fault(Fault::DuplicatedPatient, path, line, reason));
             }
             let is_test = case.split == Split::Test;
             if *test_centres.entry(&case.centre).or_insert(is_test) != is_test {
@@ -211,12 +275,7 @@ impl Manifest {
                 case.load_lungs(grid)?;
             }
             if case.nodules.is_some() {
-                for nodule in case.nodules()? {
-                    if grid.voxel_at(nodule.position).is_none() {
-                        let reason = format!("nodule {} lies outside of the scan", nodule.id);
-                        return Err(DatasetError::Case { case: case.id.clone(), reason });
-                    }
-                }
+                case.check_nodules(grid)?;
             }
         }
         Ok(())
@@ -250,7 +309,8 @@ fn merkle(leaves: &[[u8; 32]]) -> [u8; 32] {
 
 impl Case {
     pub(crate) fn new(id: String, patient: String, centre: String, split: Split, series: Part) -> Self {
-        Self { id, patient, centre, split, series, lungs: None, nodules: None, folder: PathBuf::new() }
+        let (folder, images) = (PathBuf::new(), PathBuf::new());
+        Self { id, patient, centre, split, series, lungs: None, nodules: None, folder, images }
     }
 
     fn parts(&self) -> impl Iterator<Item = (&Part, &'static str)> {
@@ -264,7 +324,10 @@ impl Case {
     /// # Errors
     /// [`DatasetError::Checksum`] where the voxels are not the manifest's; else why the series cannot be read.
     pub fn load_scan(&self) -> Result<Scan, DatasetError> {
-        let opened = open(&self.resolve(&self.series)?)?;
+        if let Some(rendering) = self.rendering(&self.series, &self.images, "series")? {
+            return rendering.scan(&self.id, &self.series.sha256);
+        }
+        let opened = open(&self.series_path()?)?;
         let declared = self.series.sha256.clone();
         let mut found = String::new();
         for scan in opened.scans {
@@ -286,9 +349,15 @@ impl Case {
     /// [`DatasetError::NoTruth`] where the manifest names none.
     pub fn load_lungs(&self, grid: &Geometry) -> Result<LabelMap, DatasetError> {
         let part = self.lungs.as_ref().ok_or_else(|| DatasetError::NoTruth { case: self.id.clone(), part: "lungs" })?;
-        let path = self.resolve(part)?;
-        self.read_checked(part, &path, "lungs")?;
-        align_labels(&read_labels(&path)?, grid).ok_or_else(|| DatasetError::Case {
+        let labels = match self.rendering(part, &self.folder, "lungs")? {
+            Some(rendering) => rendering.lungs(&self.id, &part.sha256)?,
+            None => {
+                let path = self.resolve(part, &self.folder)?;
+                self.read_checked(part, &path, "lungs")?;
+                read_labels(&path)?
+            }
+        };
+        align_labels(&labels, grid).ok_or_else(|| DatasetError::Case {
             case: self.id.clone(),
             reason: "the lung mask's grid is not that of the scan".into(),
         })
@@ -299,10 +368,47 @@ impl Case {
     /// # Errors
     /// [`DatasetError::NoTruth`] where the manifest names no table: nodules are then unknown, not absent.
     pub fn nodules(&self) -> Result<Vec<ReferenceNodule>, DatasetError> {
+        let (path, table) = self.nodules_table()?;
+        annotations::parse(&path, &table)
+    }
+
+    fn nodules_table(&self) -> Result<(PathBuf, Vec<u8>), DatasetError> {
         let no_truth = || DatasetError::NoTruth { case: self.id.clone(), part: "nodules" };
         let part = self.nodules.as_ref().ok_or_else(no_truth)?;
-        let path = self.resolve(part)?;
-        annotations::parse(&path, &self.read_checked(part, &path, "nodules")?)
+        let path = self.resolve(part, &self.folder)?;
+        let table = self.read_checked(part, &path, "nodules")?;
+        Ok((path, table))
+    }
+
+    /// Every nodule lies within the scan, or the line of the first that does not.
+    fn check_nodules(&self, grid: &Geometry) -> Result<(), DatasetError> {
+        let (path, table) = self.nodules_table()?;
+        for (line, nodule) in annotations::parse_lines(&path, &table)? {
+            if grid.voxel_at(nodule.position).is_none() {
+                let reason = format!("case {}: nodule {} lies outside of the scan", self.id, nodule.id);
+                return Err(DatasetError::fault(Fault::OutsideVolume, &path, line, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the series lies.
+    pub(crate) fn series_path(&self) -> Result<PathBuf, DatasetError> {
+        self.resolve(&self.series, &self.images)
+    }
+
+    /// Where lungs and nodules lie, as far as there are any.
+    pub(crate) fn truth_paths(&self) -> Result<Vec<PathBuf>, DatasetError> {
+        [&self.lungs, &self.nodules].into_iter().flatten().map(|part| self.resolve(part, &self.folder)).collect()
+    }
+
+    /// What a part is rendered from, if it is not stored.
+    fn rendering(&self, part: &Part, folder: &Path, what: &'static str) -> Result<Option<Rendering>, DatasetError> {
+        if part.path.file_name().is_none_or(|name| name != on_demand::FILE) {
+            return Ok(None);
+        }
+        let path = self.resolve(part, folder)?;
+        Rendering::parse(&self.id, &path, &self.read_checked(part, &path, what)?).map(Some)
     }
 
     fn read_checked(&self, part: &Part, path: &Path, what: &'static str) -> Result<Vec<u8>, DatasetError> {
@@ -316,12 +422,12 @@ impl Case {
     }
 
     /// The real path; a link that leads out of the data set is refused like a `..`.
-    fn resolve(&self, part: &Part) -> Result<PathBuf, DatasetError> {
-        let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
+    fn resolve(&self, part: &Part, folder: &Path) -> Result<PathBuf, DatasetError> {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let path = folder.join(&part.path);
         let real = path.canonicalize().map_err(DatasetError::io(&path))?;
         if !real.starts_with(folder.canonicalize().map_err(DatasetError::io(folder))?) {
-            let reason = "a path leads out of the manifest's folder".into();
+            let reason = "a path leads out of the set's folder".into();
             return Err(DatasetError::Case { case: self.id.clone(), reason });
         }
         Ok(real)
@@ -428,7 +534,7 @@ mod tests {
             "license:",
             4,
             "unknown field `license`, expected one of `name`, `version`, `synthetic`, `licence`, `recipe_sha256`, \
-             `centres`, `cases`; did you mean `licence`?",
+             `centres`, `images`, `provenance`, `cases`; did you mean `licence`?",
         );
         check(
             "split: test",
@@ -464,7 +570,7 @@ mod tests {
         std::fs::rename(folder.path().join("n1.mha"), outside.path().join("n1.mha")).unwrap();
         std::os::unix::fs::symlink(outside.path().join("n1.mha"), folder.path().join("n1.mha")).unwrap();
         let error = manifest.all_cases()[0].load_scan().unwrap_err();
-        assert_eq!(error.to_string(), "case n1: a path leads out of the manifest's folder");
+        assert_eq!(error.to_string(), "case n1: a path leads out of the set's folder");
     }
 
     #[test]

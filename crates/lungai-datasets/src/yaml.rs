@@ -45,7 +45,11 @@ fn nearest_key(message: &str) -> Option<&str> {
     let mut quoted = message[start..].split('`');
     let wrong = quoted.next()?;
     // Odd pieces lie between backticks.
-    let known = quoted.skip(1).step_by(2);
+    nearest(wrong, quoted.skip(1).step_by(2))
+}
+
+/// The known name that takes the fewest edits, if it takes few.
+pub(crate) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known.map(|key| (edits(wrong, key), key)).min().filter(|(n, key)| 2 * n <= key.len().max(3)).map(|(_, key)| key)
 }
 

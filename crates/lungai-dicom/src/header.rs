@@ -1,6 +1,7 @@
 //! What the series builder needs to know of a file: attributes without their pixels.
 
 use crate::DicomError;
+use crate::identity::Marks;
 use crate::pixels::Rescale;
 use crate::structure::Structure;
 use crate::worker::contained;
@@ -23,6 +24,7 @@ pub struct Header {
     pub frame_of_reference_uid: Option<String>,
     pub patient_id: Option<String>,
     pub localizer: bool,
+    pub marks: Marks,
     pub layout: Layout,
     /// PixelPaddingValue and PixelPaddingRangeLimit in HU.
     padding_hu: [Option<i16>; 2],
@@ -155,6 +157,7 @@ impl Header {
             frame_of_reference_uid: view.text(tags::FRAME_OF_REFERENCE_UID),
             patient_id: view.text(tags::PATIENT_ID),
             localizer: image_type.split('\\').any(|word| word.trim() == "LOCALIZER"),
+            marks: structure.marks.clone(),
             padding_hu,
             lut,
             planes,

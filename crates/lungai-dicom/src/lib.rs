@@ -8,6 +8,7 @@
 mod digest;
 mod error;
 mod header;
+mod identity;
 mod job;
 mod jpeg12;
 mod limits;
@@ -20,6 +21,7 @@ mod write;
 
 pub use digest::hu_sha256;
 pub use error::DicomError;
+pub use identity::{Identities, Identity, YesNo, identifying_attributes, identity};
 pub use limits::Limits;
 pub use read::{DecodedFile, DicomInput, Refused, SetAside, decode_file, decode_files, read, read_within};
 pub use write::{SeriesTags, derived_uid, write_series};

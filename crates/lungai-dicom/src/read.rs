@@ -77,13 +77,7 @@ pub fn read(path: &Path) -> Result<DicomInput, DicomError> {
 /// As [`read`].
 #[implements("FR-001")]
 pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
-    let mut files = Vec::new();
-    if std::fs::metadata(path)?.is_dir() {
-        list(path, String::new(), 0, limits, &mut files)?;
-    } else {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.push((name, Source { path: path.to_owned(), entry: None }));
-    }
+    let files = list(path, limits)?;
     let alone = files.len() == 1 && files[0].1.path == path;
     let mut set_aside = Vec::new();
     let mut images = Vec::new();
@@ -209,8 +203,19 @@ pub fn decode_files(paths: &[impl AsRef<Path> + Sync], limits: &Limits) -> Vec<R
     })
 }
 
-/// Files below a folder, by name, so that results do not depend on the file system's order.
-fn list(
+/// A file itself, or the files below a folder by name, so that results do not depend on the file system's order.
+pub(crate) fn list(path: &Path, limits: &Limits) -> Result<Vec<(String, Source)>, DicomError> {
+    let mut files = Vec::new();
+    if std::fs::metadata(path)?.is_dir() {
+        walk(path, String::new(), 0, limits, &mut files)?;
+    } else {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files.push((name, Source { path: path.to_owned(), entry: None }));
+    }
+    Ok(files)
+}
+
+fn walk(
     folder: &Path,
     prefix: String,
     depth: usize,
@@ -233,7 +238,7 @@ fn list(
         let name = format!("{prefix}{}", name.to_string_lossy());
         // Links to folders could lead in circles; links to files are followed when they are opened.
         if kind.is_dir() {
-            list(&path, format!("{name}/"), depth + 1, limits, files)?;
+            walk(&path, format!("{name}/"), depth + 1, limits, files)?;
         } else {
             files.push((name, Source { path, entry: None }));
         }
@@ -241,12 +246,15 @@ fn list(
     Ok(())
 }
 
-enum Look {
+pub(crate) enum Look {
     Image(Box<Header>),
     Archive(Vec<(usize, String)>),
 }
 
-fn look_at(files: Vec<(String, Source)>, limits: &Limits) -> Vec<(String, Source, Result<Look, DicomError>)> {
+pub(crate) fn look_at(
+    files: Vec<(String, Source)>,
+    limits: &Limits,
+) -> Vec<(String, Source, Result<Look, DicomError>)> {
     let jobs: Vec<&Source> = files.iter().map(|(_, source)| source).collect();
     let looks = run_all(
         jobs,

@@ -5,6 +5,7 @@
 //! are bounded; and only the attributes that we use reach the library, so that oddities of all others do no harm.
 //! DICOM PS3.5 chapter 7 (elements, sequences), A.4 (encapsulated pixels), PS3.10 7.1 (file).
 
+use crate::identity::Marks;
 use crate::{DicomError, Limits};
 use dicom_core::dictionary::{DataDictionary, VirtualVr};
 use dicom_core::{Tag, VR};
@@ -23,6 +24,8 @@ pub struct Structure<'a> {
     pub data: Cow<'a, [u8]>,
     /// The elements of `data` that [`KEPT`] names, encoded as they were.
     pub header: Vec<u8>,
+    /// What the elements before the pixels say about a person.
+    pub marks: Marks,
     /// The pixel data within `data`.
     pub pixels: Pixels,
 }
@@ -134,8 +137,9 @@ pub fn examine<'a>(file: &'a [u8], limits: &Limits) -> Result<Structure<'a>, Dic
         (Cow::Borrowed(&file[meta_end..]), transfer_syntax.clone())
     };
     let encoding = Encoding { explicit: data_syntax != IMPLICIT_LE, big_endian: data_syntax == EXPLICIT_BE };
-    let (header, pixels) = Walk::over(&data, 0, limits).data_set(encoding)?;
-    Ok(Structure { transfer_syntax, data_syntax, header, pixels, data })
+    let mut marks = Marks::default();
+    let (header, pixels) = Walk::over(&data, 0, limits).data_set(encoding, &mut marks)?;
+    Ok(Structure { transfer_syntax, data_syntax, header, marks, pixels, data })
 }
 
 /// The file meta group is explicit VR little endian always.
@@ -225,7 +229,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Top level, up to and with the pixel data; what follows them is never read.
-    fn data_set(&mut self, encoding: Encoding) -> Result<(Vec<u8>, Pixels), DicomError> {
+    fn data_set(&mut self, encoding: Encoding, marks: &mut Marks) -> Result<(Vec<u8>, Pixels), DicomError> {
         let mut header = Vec::new();
         let mut extended = Vec::new();
         while self.at < self.bytes.len() {
@@ -243,6 +247,9 @@ impl<'a> Walk<'a> {
             }
             self.value(&element, encoding, self.bytes.len(), 1)?;
             let tag = Tag(element.tag.0, element.tag.1);
+            // A sequence of undefined length without items is its delimiter alone.
+            let empty = element.length == UNDEFINED && self.at - value == 8;
+            marks.see(tag, if empty { &[] } else { &self.bytes[value..self.at] });
             if element.tag == EXTENDED_OFFSETS {
                 // Compressed pixels are little endian always.
                 extended = self.bytes[value..self.at].as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();

@@ -1,0 +1,560 @@
+//! Sets of others, from their own tables to what a training run would load; and every way in which they may be wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use lungai_ct::{Acquisition, Geometry, LabelMap, Spacing, Volume, VoxelIndex, WorldPoint};
+use lungai_datasets::import::{Import, ImportConfig, Tables, import};
+use lungai_datasets::{DatasetError, Manifest, Split, verify, write_labels, write_volume};
+use lungai_dicom::{SeriesTags, write_series};
+use lungai_trace::verifies;
+use ndarray::Array3;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+lungai_dicom::worker_in_tests!();
+
+/// The configuration that is shipped for a kind, with some lines changed.
+fn config(kind: &str, changes: &[(&str, &str)]) -> ImportConfig {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../datasets/import-{kind}.yaml"));
+    let mut text = std::fs::read_to_string(shipped).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "no `{from}`");
+        text = text.replacen(from, to, 1);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("import.yaml");
+    std::fs::write(&path, text).unwrap();
+    ImportConfig::load(&path).unwrap()
+}
+
+/// A volume of 40 x 40 x 40 voxels of 10 mm around the origin, filled with `fill`.
+fn volume(fill: i16) -> Volume {
+    let spacing = Spacing::new([2.0, 10.0, 10.0]).unwrap();
+    let grid = Geometry::new([40, 40, 40], spacing, WorldPoint([-195.0, -195.0, -40.0]), Geometry::AXIAL).unwrap();
+    Volume::new(Array3::from_elem((40, 40, 40), fill), grid).unwrap()
+}
+
+const HEADER: &str = "seriesuid,coordX,coordY,coordZ,diameter_mm\n";
+
+/// Four series of LUNA16's kind in three subsets; `a` and `b` are of one patient, the subset of `d` is held out.
+struct Luna {
+    folder: tempfile::TempDir,
+    images: PathBuf,
+    out: PathBuf,
+}
+
+impl Luna {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let images = folder.path().join("luna");
+        for (i, file) in ["subset0/a", "subset0/b", "subset1/c", "subset9/d"].iter().enumerate() {
+            let path = images.join(format!("{file}.mhd"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write_volume(&path, &volume(i as i16 - 900)).unwrap();
+        }
+        let luna = Self { out: folder.path().join("set"), images, folder };
+        luna.table("annotations.csv", &format!("{HEADER}a,1,2,3,5.5\nd,-10.5,20,30,8\na,50,50,0,12\n"));
+        luna.table("annotations_excluded.csv", &format!("{HEADER}c,0,0,0,-1\na,9,9,9,3.5\n"));
+        luna.table("patients.csv", "PatientID StudyInstanceUID SeriesInstanceUID \nP1 1 a \nP1 1 b \nP2 2 c\nP3 3 d\n");
+        luna
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn table(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn run(&self, config: &ImportConfig, copy: bool) -> (Result<Manifest, DatasetError>, Vec<String>) {
+        let tables = Tables::Luna16 {
+            annotations: self.path("annotations.csv"),
+            excluded: Some(self.path("annotations_excluded.csv")),
+        };
+        let patients = self.path("patients.csv");
+        let request = Import { config, images: &self.images, tables, patients: Some(&patients), out: &self.out, copy };
+        let mut new = Vec::new();
+        let result = import(&request, &mut |step| {
+            if !step.reused {
+                new.push(step.file);
+            }
+        });
+        (result, new)
+    }
+
+    fn import(&self) -> Result<Manifest, DatasetError> {
+        self.run(&config("luna16", &[]), false).0
+    }
+
+    /// Every file with its time: whether anything was touched.
+    fn times(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+        let mut times = BTreeMap::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    times.insert(path.clone(), path.metadata().unwrap().modified().unwrap());
+                }
+            }
+        }
+        times
+    }
+}
+
+fn check(result: Result<Manifest, DatasetError>, rule: &str, message: &str) {
+    let error = result.unwrap_err();
+    assert_eq!((error.rule().as_str(), error.to_string().as_str()), (rule, message));
+}
+
+#[verifies("FR-001")]
+#[test]
+fn luna16_becomes_a_set_whose_images_stay_where_they_are() {
+    let luna = Luna::new();
+    let before = Luna::times(&luna.images);
+    let manifest = luna.import().unwrap();
+    assert_eq!(Luna::times(&luna.images), before);
+    assert!(!manifest.synthetic);
+    manifest.check(&mut |_| ()).unwrap(); // reads every series by its path elsewhere
+
+    let of = |split| manifest.cases(split).map(|case| case.id.as_str()).collect::<Vec<_>>();
+    assert_eq!(of(Split::Test), ["d"]);
+    assert_eq!(of(Split::Train).len() + of(Split::Tune).len(), 3);
+    let case = |id: &str| manifest.all_cases().iter().find(|case| case.id == id).unwrap();
+    assert_eq!(case("a").split, case("b").split);
+    let nodules = case("a").nodules().unwrap();
+    assert_eq!(nodules.iter().map(|n| n.diameter_mm).collect::<Vec<_>>(), [5.5, 12.0, 3.5]);
+    assert_eq!(nodules.iter().map(|n| n.excluded).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(case("c").nodules().unwrap()[0].diameter_mm, 10.0); // LUNA16's 10 mm for what nobody measured
+    assert_eq!(case("b").nodules().unwrap(), []);
+
+    let flow = &manifest.provenance.as_ref().unwrap().flow;
+    assert_eq!((flow.found.series, flow.found.patients, flow.included.series), (4, 3, 4));
+    assert_eq!((flow.nodules, flow.ignored_findings), (3, 2));
+    assert_eq!(flow.splits["test"].patients, 1);
+    assert_eq!(verify(&luna.out, &|_, _| ()).unwrap().1.len(), 0);
+}
+
+#[test]
+fn a_second_import_reads_only_what_is_new_and_moves_nobody() {
+    let luna = Luna::new();
+    let shipped = config("luna16", &[]);
+    let (first, new) = luna.run(&shipped, false);
+    assert_eq!(new, ["a.mhd", "b.mhd", "c.mhd", "d.mhd"]);
+    let splits = std::fs::read_to_string(luna.out.join("splits.csv")).unwrap();
+    assert_eq!(luna.run(&shipped, false).1, [] as [&str; 0]);
+    for i in 0..12 {
+        write_volume(&luna.images.join(format!("subset1/e{i}.mha")), &volume(i)).unwrap();
+    }
+    let more: String = (0..12).map(|i| format!("Q{i} 1 e{i}\n")).collect();
+    let patients = std::fs::read_to_string(luna.path("patients.csv")).unwrap();
+    luna.table("patients.csv", &(patients + &more));
+    let (second, new) = luna.run(&shipped, false);
+    assert_eq!(new.len(), 12);
+    let lines = std::fs::read_to_string(luna.out.join("splits.csv")).unwrap();
+    assert!(splits.lines().all(|line| lines.contains(line)), "{splits}\n{lines}");
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_ne!(first.fingerprint(), second.fingerprint());
+    // 13 patients of subset1 (P2 and 12 more), a tenth of which is 1.3.
+    let tuning = second.cases(Split::Tune).filter(|case| case.centre == "subset1").count();
+    assert_eq!(tuning, 1);
+}
+
+#[test]
+fn copied_images_make_a_set_that_can_be_moved() {
+    let luna = Luna::new();
+    luna.run(&config("luna16", &[]), true).0.unwrap();
+    let moved = luna.path("moved");
+    std::fs::rename(&luna.out, &moved).unwrap();
+    std::fs::remove_dir_all(&luna.images).unwrap();
+    let manifest = Manifest::load(&moved).unwrap();
+    assert_eq!(manifest.images, None);
+    manifest.check(&mut |_| ()).unwrap();
+    assert_eq!(verify(&moved, &|_, _| ()).unwrap().1.len(), 0);
+}
+
+#[verifies("FR-001")]
+#[test]
+fn tables_that_contradict_the_images_are_refused_by_line_and_nothing_is_written() {
+    let luna = Luna::new();
+    let strict = config("luna16", &[("missing_series: skip", "missing_series: refuse")]);
+    luna.table("annotations.csv", &format!("{HEADER}a,1,2,3,5.5\nz,1,2,3,5.5\n"));
+    check(
+        luna.run(&strict, false).0,
+        "missing-series",
+        "annotations.csv, line 3: the series of this line is not among the images (1 such series); `missing_series: skip` \
+         passes over them",
+    );
+    luna.table("annotations.csv", &format!("{HEADER}a,1,2,3,5.5\na,1,2,300,5.5\n"));
+    check(
+        luna.import(),
+        "outside-volume",
+        "annotations.csv, line 3: the nodule at (1, 2, 300) mm LPS lies outside of its scan",
+    );
+    luna.table("annotations.csv", "seriesuid,coordX,coordY,coordZ,diameter_cm\na,1,2,3,0.55\n");
+    check(
+        luna.import(),
+        "unknown-column",
+        "annotations.csv, line 1: column `diameter_cm` is none of seriesuid, coordX, coordY, coordZ, diameter_mm; did you \
+         mean `diameter_mm`?",
+    );
+    luna.table("annotations.csv", &format!("{HEADER}a,1,2,3,0.55\n"));
+    check(
+        luna.import(),
+        "wrong-unit",
+        "annotations.csv, line 2: a diameter of 0.55 mm is no nodule's (1 to 200 mm); is the table in cm?",
+    );
+    let left: Vec<_> = std::fs::read_dir(&luna.out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, [".import"], "only what was read is remembered");
+}
+
+#[test]
+fn a_patient_or_series_that_is_there_twice_is_refused() {
+    let luna = Luna::new();
+    let patients = std::fs::read_to_string(luna.path("patients.csv")).unwrap();
+    luna.table("patients.csv", &format!("{patients}P4 3 d\n"));
+    check(
+        luna.import(),
+        "duplicated-patient",
+        "patients.csv, line 6: this series is of another patient by an earlier line",
+    );
+    // One patient in a training subset and in the one that is held out.
+    luna.table("patients.csv", &patients.replace("P3", "P2"));
+    check(
+        luna.import(),
+        "duplicated-patient",
+        "d.mhd: is of one patient with c.mhd, who was seen at the centres subset1 and subset9; one of them is held out",
+    );
+    luna.table("patients.csv", &patients);
+    write_volume(&luna.images.join("subset1/a.mhd"), &volume(77)).unwrap();
+    check(luna.import(), "duplicated-series", "a.mhd: its series is also in a.mhd");
+    write_volume(&luna.images.join("subset1/f.mhd"), &volume(-900)).unwrap();
+    std::fs::remove_file(luna.images.join("subset1/a.mhd")).unwrap();
+    check(luna.import(), "duplicated-series", "f.mhd: holds the same voxels as a.mhd under another name");
+}
+
+#[test]
+fn series_that_break_a_rule_are_counted_and_left_out() {
+    let luna = Luna::new();
+    std::fs::write(luna.images.join("subset0/broken.mha"), "ObjectType = Image\nNDims = 3\n").unwrap();
+    let refusing = luna.import().unwrap_err().to_string();
+    assert!(refusing.contains("broken.mha") && refusing.contains("`unreadable: exclude`"), "{refusing}");
+    let counting = config(
+        "luna16",
+        &[
+            ("unreadable: refuse", "unreadable: exclude"),
+            ("not_annotated: no-nodules", "not_annotated: exclude"),
+            ("slice_distance_mm: [0.1, 2.5]", "slice_distance_mm: [0.1, 2.0]"),
+        ],
+    );
+    let manifest = luna.run(&counting, false).0.unwrap();
+    let flow = manifest.provenance.unwrap().flow;
+    assert_eq!(
+        flow.text(),
+        "found      5 series of 3 patients\n  \
+         excluded 1 series of 0 patients: unreadable-malformed-file\n  \
+         excluded 1 series of 1 patients: not-annotated\n\
+         included   3 series of 3 patients\n  \
+         test     1 series of 1 patients\n  \
+         train    2 series of 2 patients\n  \
+         tune     0 series of 0 patients\n\
+         reference  3 nodules, 2 ignored findings; unknown for 0 series\n"
+    );
+    let thin = config(
+        "luna16",
+        &[
+            ("slice_distance_mm: [0.1, 2.5]", "slice_distance_mm: [0.1, 1.9]"),
+            ("unreadable: refuse", "unreadable: exclude"),
+        ],
+    );
+    let error = luna.run(&thin, false).0.unwrap_err().to_string();
+    assert_eq!(error, "case luna16: every series is excluded: see the rules under `inclusion`");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_changed_a_missing_and_an_added_file_are_named_with_their_lines() {
+    let luna = Luna::new();
+    let manifest = luna.import().unwrap();
+    let differences = || -> Vec<(String, String)> {
+        let all = verify(&luna.out, &|_, _| ()).unwrap().1;
+        all.iter().map(|e| (e.rule(), e.to_string().split(" has ").next().unwrap().to_owned())).collect()
+    };
+    assert_eq!(differences(), []);
+    // A byte of a header that changes no voxel: the manifest does not see it, the lock does.
+    let header = luna.images.join("subset0/b.mhd");
+    let text = std::fs::read_to_string(&header).unwrap();
+    std::fs::write(&header, format!("Comment = x\n{text}")).unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    std::fs::remove_file(luna.images.join("subset1/c.zraw")).unwrap();
+    std::fs::write(luna.images.join("subset1/new.mhd"), "").unwrap();
+    let lock = std::fs::read_to_string(luna.out.join("dataset.lock")).unwrap();
+    let line = |file: &str| 1 + lock.lines().position(|line| line.ends_with(file)).unwrap();
+    let expected =
+        |rule: &str, line: usize, text: &str| (rule.to_owned(), format!("dataset.lock, line {line}: {text}"));
+    let found = differences();
+    assert!(found.contains(&expected("changed-file", line("b.mhd"), "b.mhd")), "{found:?}");
+    assert!(found.contains(&expected("missing-file", line("c.zraw"), "c.zraw is gone")), "{found:?}");
+    let files = lock.lines().count() - 4;
+    let added = format!("new.mhd was not there when the set was locked ({files} files)");
+    assert!(found.contains(&expected("added-file", files + 4, &added)), "{found:?}");
+    assert_eq!(found.len(), 3);
+    // A lock whose lines were edited to fit is refused as a whole.
+    std::fs::write(luna.out.join("dataset.lock"), lock.replace("b.mhd", "B.mhd")).unwrap();
+    let error = verify(&luna.out, &|_, _| ()).unwrap_err();
+    assert!(error.to_string().starts_with("dataset.lock, line 4: the lines are not those of the root hash"), "{error}");
+}
+
+/// Column, row and radius in pixels; first and last slice's height; malignancy, spiculation, texture, calcification.
+type Disc = ([i32; 3], [f64; 2], [u8; 4]);
+
+/// An XML file of LIDC's: per reader the discs that were outlined, and a non-nodule.
+fn lidc_xml(series: &str, readers: &[&[Disc]]) -> String {
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<LidcReadMessage xmlns=\"http://www.nih.gov\">\n<ResponseHeader>\
+         <SeriesInstanceUid>{series}</SeriesInstanceUid></ResponseHeader>\n"
+    );
+    for nodules in readers {
+        text += "<readingSession>\n";
+        for ([column, row, radius], [low, high], [malignancy, spiculation, texture, calcification]) in *nodules {
+            text += &format!(
+                "<unblindedReadNodule><noduleID>n</noduleID><characteristics><calcification>{calcification}</calcification>\
+                 <spiculation>{spiculation}</spiculation><texture>{texture}</texture><malignancy>{malignancy}</malignancy>\
+                 </characteristics>\n"
+            );
+            let mut z = *low;
+            while z <= *high {
+                text += &format!("<roi><imageZposition>{z}</imageZposition><inclusion>TRUE</inclusion>");
+                for step in 0..720 {
+                    let angle = f64::from(step).to_radians() / 2.0;
+                    let at = |centre: i32, part: f64| centre + (f64::from(*radius) * part).round() as i32;
+                    let (x, y) = (at(*column, angle.cos()), at(*row, angle.sin()));
+                    text += &format!("<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>");
+                }
+                text += "</roi>\n";
+                z += 2.0;
+            }
+            text += "</unblindedReadNodule>\n";
+        }
+        text += "<nonNodule><imageZposition>4.0</imageZposition><locus><xCoord>3</xCoord><yCoord>5</yCoord></locus></nonNodule>\n";
+        text += "</readingSession>\n";
+    }
+    text + "</LidcReadMessage>\n"
+}
+
+fn dicom(folder: &Path, patient: &str, fill: i16) -> SeriesTags {
+    let spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
+    let grid = Geometry::new([30, 64, 64], spacing, WorldPoint([-32.0, -32.0, -20.0]), Geometry::AXIAL).unwrap();
+    let volume = Volume::new(Array3::from_elem((30, 64, 64), fill), grid).unwrap();
+    let acquisition = Acquisition {
+        slice_thickness_mm: Some(2.0),
+        manufacturer: Some("GE MEDICAL SYSTEMS".into()),
+        ..Acquisition::default()
+    };
+    let tags = SeriesTags::synthetic(patient, "scan");
+    write_series(&volume, &acquisition, &tags, folder).unwrap();
+    tags
+}
+
+#[verifies("FR-001")]
+#[test]
+fn four_readers_of_lidc_become_one_truth() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("LIDC-IDRI");
+    let tags = dicom(&images.join("LIDC-IDRI-0001/scan"), "LIDC-IDRI-0001", -700);
+    // A nodule of four readers at (20, 30), one of two at (50, 50), and one that three readers call indeterminate.
+    let disc = |column: i32, malignancy: u8| ([column, 30, 6], [-4.0, 4.0], [malignancy, 3, 5, 6]);
+    let rare = ([50, 50, 4], [10.0, 14.0], [1, 1, 1, 6]);
+    let unsure = |rating: u8| ([40, 12, 5], [20.0, 24.0], [rating, 1, 3, 6]);
+    let readers: [&[_]; 4] =
+        [&[disc(20, 5), rare, unsure(3)], &[disc(21, 4), rare, unsure(3)], &[disc(20, 4), unsure(2)], &[disc(19, 1)]];
+    let xml = lidc_xml(&tags.series_uid, &readers);
+    std::fs::write(images.join("LIDC-IDRI-0001/scan/069.xml"), &xml).unwrap();
+    std::fs::write(images.join("radiograph.xml"), "<IdriReadMessage xmlns=\"http://www.nih.gov\"/>").unwrap();
+
+    let out = folder.path().join("set");
+    let shipped = config("lidc", &[("slices_at_least: 64", "slices_at_least: 30")]);
+    let request = Import {
+        config: &shipped,
+        images: &images,
+        tables: Tables::Lidc { xml: images.clone() },
+        patients: None,
+        out: &out,
+        copy: false,
+    };
+    let manifest = import(&request, &mut |_| ()).unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    let case = &manifest.all_cases()[0];
+    assert_eq!((case.centre.as_str(), case.patient.as_str()), ("ge-medical-systems", "LIDC-IDRI-0001"));
+    let nodules = case.nodules().unwrap();
+    let counts: Vec<bool> = nodules.iter().map(|n| n.excluded).collect();
+    // Four non-nodules besides, one per reader.
+    assert_eq!(counts, [false, true, false, true, true, true, true]);
+
+    // A disc of radius 6 has 97 pixels within its outline (by x^2 + y^2 <= 5.5^2: 97); five slices of 2 mm.
+    let [first, _, third, ..] = &nodules[..] else { panic!() };
+    let pixels = (-6..=6).flat_map(|y| (-6..=6).map(move |x: i32| x * x + y * y)).filter(|r2| f64::from(*r2) <= 30.25);
+    let expected_mm3 = pixels.count() as f64 * 5.0 * 2.0;
+    assert!((first.volume_mm3.unwrap() / expected_mm3 - 1.0).abs() < 0.1, "{first:?} {expected_mm3}");
+    let sphere = (6.0 * first.volume_mm3.unwrap() / std::f64::consts::PI).cbrt();
+    assert!((first.diameter_mm - sphere).abs() < 1e-9); // all four discs are equally large
+    // Columns 20, 21, 20, 19 on pixels of 1 mm from -32 mm; slices -4 to 4 mm.
+    assert!(first.position.distance_mm(WorldPoint([-12.0, -2.0, 0.0])) < 1e-9, "{first:?}");
+    assert_eq!((first.malignant, third.malignant), (Some(true), None)); // medians 4 and 3
+    assert_eq!((first.kind.unwrap().name(), third.kind.unwrap().name()), ("solid", "part-solid"));
+    assert_eq!(first.spiculation, Some(0.5));
+    assert_eq!(nodules[3].position, WorldPoint([-29.0, -27.0, 4.0]));
+
+    // A mark on no slice is named by the line of its nodule.
+    let high = xml.replace("<imageZposition>24</imageZposition>", "<imageZposition>240</imageZposition>");
+    std::fs::write(images.join("LIDC-IDRI-0001/scan/069.xml"), high).unwrap();
+    let error = import(&request, &mut |_| ()).unwrap_err();
+    assert_eq!(error.rule(), "outside-volume");
+    assert!(error.to_string().contains("069.xml, line "), "{error}");
+    assert!(error.to_string().contains("z = 240 mm lies on no slice of its scan (-20 to 38 mm)"), "{error}");
+    // A rating that the scale does not have.
+    std::fs::write(images.join("LIDC-IDRI-0001/scan/069.xml"), xml.replacen("<malignancy>5", "<malignancy>7", 1))
+        .unwrap();
+    let error = import(&request, &mut |_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "069.xml, line 5: malignancy `7` is not within 1..=5");
+    assert_eq!(Manifest::load(&out).unwrap().fingerprint(), manifest.fingerprint(), "the earlier set is whole");
+}
+
+#[verifies("SR-003")]
+#[test]
+fn a_hospitals_names_stay_out_of_everything_that_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("scans");
+    let a = dicom(&images.join("hospital-a/DOE-JANE"), "DOE-JANE", -700);
+    dicom(&images.join("hospital-c/x"), "SMITH", -600);
+    let table = folder.path().join("nodules.csv");
+    let header = "SeriesInstanceUID,x,y,z,diameter,type,histology,reader,comment";
+    std::fs::write(&table, format!("{header}\n{},0,0,0,7,solid,benign,R1,seen by Dr X\n", a.series_uid)).unwrap();
+    let out = folder.path().join("set");
+    let ours = config(
+        "folder",
+        &[
+            ("slices_at_least: 64", "slices_at_least: 30"),
+            ("pixel_spacing_mm: [0.4, 1.0]", "pixel_spacing_mm: [0.4, 2.0]"),
+            ("quality: not-rejected", "quality: any"),
+            ("unknown: exclude", "unknown: keep"),
+        ],
+    );
+    let request = Import {
+        config: &ours,
+        images: &images,
+        tables: Tables::Folder { annotations: Some(table) },
+        patients: None,
+        out: &out,
+        copy: true,
+    };
+    let manifest = import(&request, &mut |_| ()).unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    let provenance = manifest.provenance.as_ref().unwrap();
+    // 30 files of each of two series hold a name and an id; the writer states nothing about burned-in annotation.
+    let identity = &provenance.identity;
+    assert_eq!((identity.files, identity.with_value["PatientName"], identity.with_value["PatientID"]), (60, 60, 60));
+    assert_eq!(identity.burned_in_annotation.unstated, 60);
+    assert!(!identity.with_value.contains_key("PatientBirthDate"));
+    assert!(provenance.checked_attributes.iter().any(|name| name == "PatientBirthDate"));
+    for file in Luna::times(&out).into_keys().filter(|path| path.extension().is_none_or(|e| e != "dcm")) {
+        let bytes = std::fs::read(&file).unwrap();
+        let holds = |word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        for word in ["DOE-JANE", "SMITH", &a.series_uid, "Dr X"] {
+            // What is remembered between runs holds paths; it is no part of the set.
+            assert!(!holds(word) || file.starts_with(out.join(".import")), "{} holds {word}", file.display());
+        }
+    }
+    let trained = manifest.cases(Split::Train).chain(manifest.cases(Split::Tune)).next().unwrap();
+    assert_eq!((trained.nodules().unwrap()[0].malignant, trained.patient.len()), (Some(false), 16));
+    // Nobody said that the second scan has no nodule.
+    assert!(matches!(manifest.cases(Split::Test).next().unwrap().nodules(), Err(DatasetError::NoTruth { .. })));
+}
+
+#[verifies("FR-001")]
+#[test]
+fn regions_of_a_decathlon_label_become_nodules() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("Task06_Lung");
+    for name in ["imagesTr", "labelsTr"] {
+        std::fs::create_dir_all(set.join(name)).unwrap();
+    }
+    let image = volume(-500);
+    let mut labels = Array3::zeros((40, 40, 40));
+    labels.slice_mut(ndarray::s![10..13, 5..7, 5..7]).fill(1); // 12 voxels of 2 x 10 x 10 mm
+    labels[[30, 30, 30]] = 1;
+    labels[[31, 31, 31]] = 1; // touches by a corner
+    write_volume(&set.join("imagesTr/lung_001.nii.gz"), &image).unwrap();
+    write_labels(&set.join("labelsTr/lung_001.nii.gz"), &LabelMap::new(labels, image.geometry().clone()).unwrap())
+        .unwrap();
+    std::fs::write(set.join("imagesTr/._lung_001.nii.gz"), "what macOS leaves").unwrap();
+    let description = |labels: &str, file: &str| {
+        format!(
+            "{{\n\"name\": \"Lung\", \"tensorImageSize\": \"3D\",\n\"modality\": {{\"0\": \"CT\"}},\n\"labels\": {labels},\n\
+             \"training\": [{{\"image\": \"./imagesTr/{file}\",\n\"label\": \"./labelsTr/lung_001.nii.gz\"}}],\n\"test\": []}}"
+        )
+    };
+    let labels = "{\"0\": \"background\", \"1\": \"cancer\"}";
+    std::fs::write(set.join("dataset.json"), description(labels, "lung_001.nii.gz")).unwrap();
+    let shipped = config("msd", &[("diameter_at_least_mm: 3.0", "diameter_at_least_mm: 9.2")]);
+    let out = folder.path().join("set");
+    let request =
+        Import { config: &shipped, images: &set, tables: Tables::Msd, patients: None, out: &out, copy: false };
+    let manifest = import(&request, &mut |_| ()).unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    let nodules = manifest.all_cases()[0].nodules().unwrap();
+    assert_eq!(nodules.len(), 2);
+    assert_eq!((nodules[0].volume_mm3, nodules[0].malignant), (Some(2400.0), Some(true)));
+    assert!((nodules[0].diameter_mm - (6.0 * 2400.0 / std::f64::consts::PI).cbrt()).abs() < 1e-9);
+    let at = image.geometry().centre_of(VoxelIndex([11, 5, 5]));
+    assert!(nodules[0].position.distance_mm(WorldPoint([at.0[0] + 5.0, at.0[1] + 5.0, at.0[2]])) < 1e-3);
+    assert!(nodules[1].excluded && !nodules[0].excluded); // 7.3 mm and 16.6 mm
+
+    std::fs::write(set.join("dataset.json"), description(labels, "lung_002.nii.gz")).unwrap();
+    check(import(&request, &mut |_| ()), "missing-series", "dataset.json, line 5: lung_002.nii.gz is not there");
+    std::fs::write(set.join("dataset.json"), description("{\"1\": \"tumour\"}", "lung_001.nii.gz")).unwrap();
+    check(import(&request, &mut |_| ()), "bad-configuration", "dataset.json, line 4: no label `cancer` among tumour");
+}
+
+#[test]
+fn the_published_tables_of_luna16_import() {
+    let Some(data) = std::env::var_os("LUNGAI_REFERENCE_DATA").map(PathBuf::from) else {
+        lungai_trace::not_evidenced("reference data absent");
+        return;
+    };
+    // Three real names: a scan with nodules, and both of LIDC-IDRI-0332. The voxels are ours, the grids hold the marks.
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        "1.3.6.1.4.1.14519.5.2.1.6279.6001.100225287222365663678666836860",
+        "1.3.6.1.4.1.14519.5.2.1.6279.6001.159996104466052855396410079250",
+        "1.3.6.1.4.1.14519.5.2.1.6279.6001.316900421002460665752357657094",
+    ];
+    for (i, name) in names.iter().enumerate() {
+        let path = folder.path().join(format!("luna/subset{i}/{name}.mhd"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let spacing = Spacing::new([2.5, 20.0, 20.0]).unwrap();
+        let size = [1000, 40, 40];
+        let grid = Geometry::new(size, spacing, WorldPoint([-390.0, -390.0, -1250.0]), Geometry::AXIAL).unwrap();
+        write_volume(&path, &Volume::new(Array3::from_elem((1000, 40, 40), i as i16), grid).unwrap()).unwrap();
+    }
+    let shipped = config("luna16", &[]);
+    let images = folder.path().join("luna");
+    let tables = Tables::Luna16 {
+        annotations: data.join("luna16/annotations.csv"),
+        excluded: Some(data.join("luna16/annotations_excluded.csv.gz")),
+    };
+    let patients = data.join("lidc/LIDC-IDRI-mappingLUNA16.txt");
+    let out = folder.path().join("set");
+    let request =
+        Import { config: &shipped, images: &images, tables, patients: Some(&patients), out: &out, copy: false };
+    let manifest = import(&request, &mut |_| ()).unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    let cases = manifest.all_cases();
+    assert_eq!(cases[0].nodules().unwrap().iter().filter(|n| !n.excluded).count(), 2); // as in annotations.csv
+    assert_eq!(cases[1].patient, "LIDC-IDRI-0332");
+    assert_eq!((cases[1].patient.as_str(), cases[1].split), (cases[2].patient.as_str(), cases[2].split));
+}
