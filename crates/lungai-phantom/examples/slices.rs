@@ -1,4 +1,4 @@
-//! Renders one patient and writes PGM pictures of it: `slices OUT_FOLDER [seed] [full] [hard]`.
+//! Renders one patient and writes PGM pictures of it: `slices OUT_FOLDER [seed] [full] [hard] [emphysema] [fibrosis]`.
 
 use lungai_phantom::{Body, CaseMix, Difficulty, Masks, Scanner, Scene};
 use std::io::Write;
@@ -12,7 +12,13 @@ fn main() -> std::io::Result<()> {
     let scanner = if has("full") { Scanner::screening() } else { Scanner::small() };
     let difficulty = if has("hard") { Difficulty::Hard } else { Difficulty::Standard };
     let start = Instant::now();
-    let scene = Scene::draw(&CaseMix::preset(difficulty), seed);
+    let mut scene = Scene::draw(&CaseMix::preset(difficulty), seed);
+    if has("emphysema") {
+        scene.disease.emphysema = 0.15;
+    }
+    if has("fibrosis") {
+        scene.disease.fibrosis = 0.9;
+    }
     let drawn = start.elapsed();
     let start = Instant::now();
     let body = Body::of(&scene);

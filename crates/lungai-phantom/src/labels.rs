@@ -3,7 +3,7 @@
 use crate::body::Body;
 use crate::breath::Breath;
 use crate::field::{Field, HORIZONTAL, LEFT, Node, OBLIQUE, RIGHT};
-use crate::raster::{Grid, Slab};
+use crate::grid::{Grid, Slab};
 use crate::trees::wall_mm;
 use lungai_ct::{Geometry, Lobe, Lung};
 use ndarray::Array3;

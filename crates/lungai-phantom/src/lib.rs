@@ -1,10 +1,10 @@
 //! A digital chest phantom: synthetic CT whose truth is known exactly.
 //!
-//! One seed gives a [`Scene`], a small serialisable description of one patient in implicit shapes: torso, lungs, airways,
-//! vessels, bones, nodules and what may be taken for a nodule. A [`Scanner`] turns a scene into a CT volume on any
-//! grid, with the lungs and the nodules known from the shapes instead of from a reader. The same seed gives the same bits
-//! for any number of threads, the same scene can be seen by several scanners, and a window of the grid equals the same
-//! part of the whole.
+//! One seed gives a [`Scene`], a small serialisable description of one patient in implicit shapes: torso, lungs with
+//! fissures, airways, arteries, veins, bones, disease, nodules and what may be taken for a nodule. A [`Scanner`] turns a
+//! scene into a CT volume on any grid, with lungs, lobes, airways, vessels ([`Masks`]) and nodules known from the shapes
+//! instead of from a reader. The same seed gives the same bits for any number of threads, the same scene can be seen by
+//! several scanners, and a window of the grid equals the same part of the whole.
 //!
 //! This crate refuses files, and it refuses to be mistaken for patients: results on it are results on synthetic data.
 //! Its malignancy label follows a rule (see [`Traits`]), not pathology.
@@ -12,12 +12,14 @@
 mod beam;
 mod body;
 mod breath;
+mod canvas;
 mod case_mix;
 mod chest;
 mod disease;
 mod exposure;
 mod field;
 mod followup;
+mod grid;
 mod labels;
 mod mimic;
 mod nodule;
