@@ -1,6 +1,6 @@
 //! The command line, and the text that `--help` teaches with.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use lungai_models::DeviceChoice;
 use std::path::PathBuf;
 
@@ -162,8 +162,15 @@ pub struct Choice {
 #[derive(Debug, Subcommand)]
 pub enum DatasetVerb {
     /// Make a synthetic data set from a recipe. May be interrupted: a second run goes on where the first stopped.
-    #[command(after_help = "Example: lungai dataset make datasets/phantom-demo.yaml --out data/phantom-demo")]
+    #[command(after_help = "\
+Examples:
+  lungai dataset make datasets/phantom-demo.yaml --out data/phantom-demo
+  lungai dataset make datasets/phantom-8c.yaml --out data/phantom-8c --on-demand test")]
     Make(Make),
+    /// Measure how hard a recipe's scans are for two detectors without training, compare it with published figures, and draw
+    /// a page of slices to look at. Takes minutes; exit code 3 where a rule is broken.
+    #[command(after_help = "Example: lungai dataset difficulty datasets/phantom-small.yaml --out reports/difficulty")]
+    Difficulty(DifficultyCheck),
     /// Import a set that others made. Images are not changed, and not copied unless asked for.
     ///
     /// Reads every series once; an interrupted import goes on where it stopped. Patients that have a split keep it.
@@ -329,6 +336,31 @@ pub struct Make {
     /// Folder of the data set.
     #[arg(long)]
     pub out: PathBuf,
+    /// Store no images of these cases (all, if no word follows); they are computed when they are opened, at some seconds each.
+    #[arg(long, value_name = "CASES", num_args = 0..=1, default_missing_value = "all")]
+    pub on_demand: Option<OnDemand>,
+}
+
+/// Cases without stored images.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OnDemand {
+    /// The test cases.
+    Test,
+    /// Every case.
+    All,
+}
+
+/// `dataset difficulty`
+#[derive(Debug, Args)]
+pub struct DifficultyCheck {
+    /// The recipe (YAML).
+    pub recipe: PathBuf,
+    /// Folder for difficulty.json and slices.png; made if it does not exist.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Rules, settings and anchors instead of validation/difficulty.yaml as it was built in.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
 }
 
 /// The set that a verb looks at.

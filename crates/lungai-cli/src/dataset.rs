@@ -1,11 +1,12 @@
 //! The verbs of `dataset`.
 
 use crate::Report;
-use crate::arguments::{Check, Croissant, ImportKind, Make, Manifest as Named, Plan, Store};
-use crate::failure::Failure;
+use crate::arguments::{Check, Croissant, DifficultyCheck, ImportKind, Make, Manifest as Named, OnDemand, Plan, Store};
+use crate::failure::{Failure, io};
 use indicatif::{ProgressBar, ProgressStyle};
+use lungai_datasets::difficulty::{Gate, draw_page, measure};
 use lungai_datasets::import::{Import, ImportConfig, Tables, import as import_set};
-use lungai_datasets::recipe::{Recipe, make as make_set};
+use lungai_datasets::recipe::{Recipe, Storage, make_with};
 use lungai_datasets::{
     Budget, Manifest, PatchStore, Split, StoreGrid, croissant as describe, is_locked, plan as plan_set, verify,
     write_lock,
@@ -16,13 +17,46 @@ use std::path::{Path, PathBuf};
 /// From a recipe to DICOM series with truth.
 pub fn make(arguments: &Make) -> Result<Report, Failure> {
     let recipe = Recipe::load(&arguments.recipe)?;
+    let storage = match arguments.on_demand {
+        None => Storage::All,
+        Some(OnDemand::Test) => Storage::AllButTest,
+        Some(OnDemand::All) => Storage::None,
+    };
     let bar = Bar::new("making");
-    let manifest = make_set(&recipe, &arguments.out, &|step| {
+    let manifest = make_with(&recipe, &arguments.out, storage, &|step| {
         let how = if step.reused { "kept" } else { "made" };
         bar.at(step.done, step.total, &format!("{} {how}", step.case));
     })?;
     bar.finish();
     Ok(report(&manifest, "made"))
+}
+
+/// How hard a recipe's scans are: figures, rules, and a page to look at.
+pub fn difficulty(arguments: &DifficultyCheck) -> Result<Report, Failure> {
+    let recipe = Recipe::load(&arguments.recipe)?;
+    let gate = match &arguments.rules {
+        Some(path) => Gate::load(path)?,
+        None => Gate::shipped(),
+    };
+    std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
+    draw_page(&recipe, &arguments.out.join("slices.png"))?;
+    let bar = Bar::new("rendering and detecting");
+    let found = measure(&recipe, &gate, &mut |done, total| bar.at(done, total, ""))?;
+    bar.finish();
+    let mut json = json!(found);
+    json["name"] = json!(recipe.name);
+    json["recipe_sha256"] = json!(recipe.sha256());
+    json["synthetic"] = json!(true);
+    json["passed"] = json!(found.passed());
+    let path = arguments.out.join("difficulty.json");
+    let text = serde_json::to_string_pretty(&json).expect("plain data");
+    std::fs::write(&path, text + "\n").map_err(io(&path))?;
+    if found.passed() {
+        return Ok(Report { text: found.text(), json });
+    }
+    eprint!("{}", found.text());
+    let broken: Vec<&str> = found.rules.iter().filter(|rule| !rule.1).map(|rule| rule.0.as_str()).collect();
+    Err(Failure::rejected(format!("{} is not as hard as it must be: {}", recipe.name, broken.join("; ")), json))
 }
 
 /// From others' images and tables to a set of ours.

@@ -1,6 +1,6 @@
 //! Nodules: those that the system found, and those that readers or the phantom know of.
 
-use crate::WorldPoint;
+use crate::{Lobe, WorldPoint};
 
 /// Attenuation class of a nodule (Fleischner Society glossary).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,8 +47,16 @@ pub struct ReferenceNodule {
     pub kind: Option<NoduleKind>,
     /// Malignant by pathology, follow-up or the phantom's draw; `None` where unknown.
     pub malignant: Option<bool>,
+    /// Probability of malignancy given all that an image shows, `0..=1`: known of phantoms only.
+    pub malignancy_probability: Option<f64>,
     /// Spiculation from 0 (smooth) to 1 (marked), where known.
     pub spiculation: Option<f64>,
+    /// The lobe that it lies in, where known.
+    pub lobe: Option<Lobe>,
+    /// Longest diameter in mm on the axial section of largest area, where known.
+    pub long_axis_mm: Option<f64>,
+    /// Diameter in mm at right angles to it on the same section, where known.
+    pub short_axis_mm: Option<f64>,
     /// Excluded from scoring: neither a hit nor a false positive (LUNA16's irrelevant findings).
     pub excluded: bool,
 }

@@ -12,4 +12,4 @@ mod volume;
 pub use finding::{Characteristics, Finding, Malignancy, MalignancyClass, NoduleKind, ReferenceNodule};
 pub use geometry::{Geometry, GeometryError, Spacing, VoxelIndex, VoxelPoint, WorldPoint};
 pub use scan::{Acquisition, Scan};
-pub use volume::{AIR_HU, LabelMap, Lung, ShapeError, Volume};
+pub use volume::{AIR_HU, LabelMap, Lobe, Lung, ShapeError, Volume};

@@ -31,6 +31,49 @@ pub enum Lung {
     Left = 2,
 }
 
+/// Labels of the five lobes; 0 is background. The lingula belongs to the left upper lobe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Lobe {
+    /// Above the horizontal fissure of the right lung.
+    RightUpper = 1,
+    /// Between the horizontal and the oblique fissure.
+    RightMiddle = 2,
+    /// Below the oblique fissure.
+    RightLower = 3,
+    /// Above the oblique fissure of the left lung.
+    LeftUpper = 4,
+    /// Below it.
+    LeftLower = 5,
+}
+
+impl Lobe {
+    /// All lobes by their label.
+    pub const ALL: [Self; 5] =
+        [Self::RightUpper, Self::RightMiddle, Self::RightLower, Self::LeftUpper, Self::LeftLower];
+
+    /// The name used in files: `right-upper`, `right-middle`, `right-lower`, `left-upper`, `left-lower`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RightUpper => "right-upper",
+            Self::RightMiddle => "right-middle",
+            Self::RightLower => "right-lower",
+            Self::LeftUpper => "left-upper",
+            Self::LeftLower => "left-lower",
+        }
+    }
+
+    /// Inverse of [`Lobe::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lobe| lobe.name() == name)
+    }
+
+    /// The lung that it is part of.
+    pub fn lung(self) -> Lung {
+        if (self as u8) < Self::LeftUpper as u8 { Lung::Right } else { Lung::Left }
+    }
+}
+
 /// The array does not have the geometry's size.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("array of {array:?} voxels on a grid of {grid:?} (z, y, x)")]

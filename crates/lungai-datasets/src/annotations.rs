@@ -3,7 +3,7 @@
 use crate::DatasetError;
 use crate::error::name;
 use crate::table::line_at;
-use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
+use lungai_ct::{Lobe, NoduleKind, ReferenceNodule, WorldPoint};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,10 +22,14 @@ struct Row {
     malignant: Option<bool>,
     spiculation: Option<f64>,
     excluded: bool,
+    malignancy_probability: Option<f64>,
+    lobe: Option<String>,
+    long_axis_mm: Option<f64>,
+    short_axis_mm: Option<f64>,
 }
 
-/// Header line of the table.
-const COLUMNS: [&str; 10] = [
+/// Header line of the table; the columns from [`REQUIRED`] on may be absent, as they are in older tables.
+const COLUMNS: [&str; 14] = [
     "id",
     "x_lps_mm",
     "y_lps_mm",
@@ -36,7 +40,12 @@ const COLUMNS: [&str; 10] = [
     "malignant",
     "spiculation",
     "excluded",
+    "malignancy_probability",
+    "lobe",
+    "long_axis_mm",
+    "short_axis_mm",
 ];
+const REQUIRED: usize = 10;
 
 /// The nodules of one case.
 ///
@@ -63,7 +72,7 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(csv)?.clone();
-    if let Some(missing) = COLUMNS.iter().find(|column| !headers.iter().any(|h| h == **column)) {
+    if let Some(missing) = COLUMNS[..REQUIRED].iter().find(|column| !headers.iter().any(|h| h == **column)) {
         return Err(refuse(1, format!("column `{missing}` is missing")));
     }
     let mut ids = BTreeSet::new();
@@ -91,6 +100,22 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
                 refuse(line, format!("kind `{kind}` is none of solid, part-solid, ground-glass, calcified"))
             })?),
         };
+        let in_range = |p: &f64| (0.0..=1.0).contains(p);
+        if let Some(probability) = row.malignancy_probability.filter(|p| !in_range(p)) {
+            return Err(refuse(line, format!("malignancy_probability {probability} must be within 0..=1")));
+        }
+        for (column, axis) in [("long_axis_mm", row.long_axis_mm), ("short_axis_mm", row.short_axis_mm)] {
+            if let Some(mm) = axis.filter(|mm| !(mm.is_finite() && *mm > 0.0)) {
+                return Err(refuse(line, format!("{column} {mm} must be positive")));
+            }
+        }
+        let lobe = match &row.lobe {
+            None => None,
+            Some(lobe) => Some(Lobe::from_name(lobe).ok_or_else(|| {
+                let names = Lobe::ALL.map(Lobe::name).join(", ");
+                refuse(line, format!("lobe `{lobe}` is none of {names}"))
+            })?),
+        };
         if !ids.insert(row.id.clone()) {
             return Err(refuse(line, format!("id `{}` occurs twice", row.id)));
         }
@@ -101,7 +126,11 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
             volume_mm3: row.volume_mm3,
             kind,
             malignant: row.malignant,
+            malignancy_probability: row.malignancy_probability,
             spiculation: row.spiculation,
+            lobe,
+            long_axis_mm: row.long_axis_mm,
+            short_axis_mm: row.short_axis_mm,
             excluded: row.excluded,
         };
         nodules.push((line, nodule));
@@ -126,6 +155,10 @@ pub fn nodules_csv(nodules: &[ReferenceNodule]) -> Vec<u8> {
                 malignant: nodule.malignant,
                 spiculation: nodule.spiculation,
                 excluded: nodule.excluded,
+                malignancy_probability: nodule.malignancy_probability,
+                lobe: nodule.lobe.map(|lobe| lobe.name().to_owned()),
+                long_axis_mm: nodule.long_axis_mm,
+                short_axis_mm: nodule.short_axis_mm,
             })
         })
     });
@@ -145,9 +178,21 @@ mod tests {
             volume_mm3: Some(294.0),
             kind: Some(NoduleKind::PartSolid),
             malignant: Some(true),
+            malignancy_probability: Some(0.25),
             spiculation: None,
+            lobe: Some(Lobe::RightMiddle),
+            long_axis_mm: Some(9.5),
+            short_axis_mm: None,
             excluded: false,
         }
+    }
+
+    #[test]
+    fn a_table_without_the_later_columns_is_read() {
+        let text = "id,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,volume_mm3,kind,malignant,spiculation,excluded\n\
+                    a,-50.1,-148,0.3333333333333333,8.25,294,part-solid,true,,false\n";
+        let old = ReferenceNodule { malignancy_probability: None, lobe: None, long_axis_mm: None, ..nodule("a") };
+        assert_eq!(parse(Path::new("n.csv"), text.as_bytes()).unwrap(), [old]);
     }
 
     #[test]
@@ -171,7 +216,12 @@ mod tests {
             &good.replacen("part-solid", "soft", 1),
             "n.csv, line 2: kind `soft` is none of solid, part-solid, ground-glass, calcified",
         );
+        check(
+            &good.replacen("right-middle", "middle", 1),
+            "n.csv, line 2: lobe `middle` is none of right-upper, right-middle, right-lower, left-upper, left-lower",
+        );
+        check(&good.replacen(",0.25,", ",25,", 1), "n.csv, line 2: malignancy_probability 25 must be within 0..=1");
         check(&good.replacen("x_lps_mm", "x_mm", 1), "n.csv, line 1: column `x_lps_mm` is missing");
-        check(&good.replacen(",false\n", "\n", 1), "n.csv, line 2: 9 cells where the header has 10");
+        check(&good.replacen(",false", "", 1), "n.csv, line 2: 13 cells where the header has 14");
     }
 }

@@ -2,11 +2,14 @@
 //! and recipes for synthetic sets.
 //!
 //! This crate refuses to guess: an image without a stated orientation, a patient in two splits, a file that is not what
-//! its checksum says are errors. It knows no network and no statistics.
+//! its checksum says are errors. It knows no network. Statistics serve one question: whether a synthetic set is hard
+//! enough.
 
+pub mod difficulty;
 pub mod import;
 mod lock;
 mod manifest;
+pub mod readers;
 pub mod recipe;
 mod rules;
 mod splits;
@@ -15,6 +18,7 @@ mod croissant;
 mod patches;
 mod plan;
 
+mod on_demand;
 mod open;
 
 mod formats;

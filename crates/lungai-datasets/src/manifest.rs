@@ -3,6 +3,7 @@
 use crate::error::{Fault, name};
 use crate::hash::{hex, sha256};
 use crate::import::ImportConfig;
+use crate::on_demand::{self, Rendering};
 use crate::recipe::Header;
 use crate::rules::Flow;
 use crate::{DatasetError, align_labels, annotations, hu_sha256, open, read_labels, yaml};
@@ -96,7 +97,8 @@ pub struct Case {
     pub centre: String,
     /// What the case is for.
     pub split: Split,
-    /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container.
+    /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container. For a scan that is
+    /// rendered on demand the file that says how, and its checksum.
     pub series: Part,
     /// Lung label map (1 right, 2 left), if there is one; the checksum is that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -323,6 +325,9 @@ impl Case {
     /// # Errors
     /// [`DatasetError::Checksum`] where the voxels are not the manifest's; else why the series cannot be read.
     pub fn load_scan(&self) -> Result<Scan, DatasetError> {
+        if let Some(rendering) = self.rendering(&self.series, &self.images, "series")? {
+            return rendering.scan(&self.id, &self.series.sha256);
+        }
         let opened = open(&self.series_path()?)?;
         let declared = self.series.sha256.clone();
         let mut found = String::new();
@@ -345,9 +350,15 @@ impl Case {
     /// [`DatasetError::NoTruth`] where the manifest names none.
     pub fn load_lungs(&self, grid: &Geometry) -> Result<LabelMap, DatasetError> {
         let part = self.lungs.as_ref().ok_or_else(|| DatasetError::NoTruth { case: self.id.clone(), part: "lungs" })?;
-        let path = self.resolve(part, &self.folder)?;
-        self.read_checked(part, &path, "lungs")?;
-        align_labels(&read_labels(&path)?, grid).ok_or_else(|| DatasetError::Case {
+        let labels = match self.rendering(part, &self.folder, "lungs")? {
+            Some(rendering) => rendering.lungs(&self.id, &part.sha256)?,
+            None => {
+                let path = self.resolve(part, &self.folder)?;
+                self.read_checked(part, &path, "lungs")?;
+                read_labels(&path)?
+            }
+        };
+        align_labels(&labels, grid).ok_or_else(|| DatasetError::Case {
             case: self.id.clone(),
             reason: "the lung mask's grid is not that of the scan".into(),
         })
@@ -390,6 +401,15 @@ impl Case {
     /// Where lungs and nodules lie, as far as there are any.
     pub(crate) fn truth_paths(&self) -> Result<Vec<PathBuf>, DatasetError> {
         [&self.lungs, &self.nodules].into_iter().flatten().map(|part| self.resolve(part, &self.folder)).collect()
+    }
+
+    /// What a part is rendered from, if it is not stored.
+    fn rendering(&self, part: &Part, folder: &Path, what: &'static str) -> Result<Option<Rendering>, DatasetError> {
+        if part.path.file_name().is_none_or(|name| name != on_demand::FILE) {
+            return Ok(None);
+        }
+        let path = self.resolve(part, folder)?;
+        Rendering::parse(&self.id, &path, &self.read_checked(part, &path, what)?).map(Some)
     }
 
     fn read_checked(&self, part: &Part, path: &Path, what: &'static str) -> Result<Vec<u8>, DatasetError> {
@@ -447,7 +467,11 @@ mod tests {
                 volume_mm3: None,
                 kind: Some(NoduleKind::Solid),
                 malignant: None,
+                malignancy_probability: None,
                 spiculation: None,
+                lobe: None,
+                long_axis_mm: None,
+                short_axis_mm: None,
                 excluded: false,
             }]);
             std::fs::write(folder.join(format!("{id}.csv")), &nodules).unwrap();

@@ -3,13 +3,15 @@
 use crate::error::name;
 use crate::hash::sha256;
 use crate::manifest::{Case, Manifest, Part, Split};
+use crate::on_demand::{self, Rendering};
 use crate::{DatasetError, hu_sha256, nodules_csv, write_labels, yaml};
 use lungai_dicom::SeriesTags;
-use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene, render};
+use lungai_phantom::{Artefacts, CaseMix, Difficulty, Scanner, Scene, render};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A synthetic data set of several centres. The same recipe gives the same voxels everywhere.
@@ -67,12 +69,50 @@ struct Finished {
     case: Case,
 }
 
-/// A patient to be made.
-struct Plan<'a> {
-    id: String,
-    split: Split,
-    seed: u64,
-    centre: &'a CentreRecipe,
+/// A patient of a recipe.
+#[derive(Debug, Clone)]
+pub struct Patient<'a> {
+    /// Name of the case.
+    pub id: String,
+    /// What the case is for.
+    pub split: Split,
+    /// The scene follows from it.
+    pub seed: u64,
+    /// Where the patient is seen.
+    pub centre: &'a CentreRecipe,
+}
+
+impl Patient<'_> {
+    /// The patient.
+    pub fn scene(&self) -> Scene {
+        Scene::draw(&self.centre.case_mix, self.seed)
+    }
+
+    /// Seed of the noise (and the breath) of the patient's scan.
+    pub fn scan_seed(&self) -> u64 {
+        derived_seed(self.seed, "noise")
+    }
+}
+
+/// Which cases of a set are stored as series and masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// All.
+    All,
+    /// All but the test cases, which are rendered when they are opened.
+    AllButTest,
+    /// None: a set of any size is a few kilobytes per case.
+    None,
+}
+
+impl Storage {
+    fn keeps(self, split: Split) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllButTest => split != Split::Test,
+            Self::None => false,
+        }
+    }
 }
 
 impl Recipe {
@@ -113,7 +153,7 @@ impl Recipe {
                 return refuse(format!("case_mix.{error}"));
             }
         }
-        if self.plans().next().is_none() {
+        if self.patients().next().is_none() {
             return Err(("centres", String::new(), "a recipe needs at least one case".into()));
         }
         Ok(())
@@ -125,13 +165,13 @@ impl Recipe {
     }
 
     /// Patients are numbered within their centre, whatever the order of centres.
-    fn plans(&self) -> impl Iterator<Item = Plan<'_>> {
+    pub fn patients(&self) -> impl Iterator<Item = Patient<'_>> {
         self.centres.iter().flat_map(move |centre| {
             let splits = [(Split::Train, centre.train), (Split::Tune, centre.tune), (Split::Test, centre.test)];
             let each = splits.into_iter().flat_map(|(split, n)| std::iter::repeat_n(split, n));
             each.zip(1..).map(move |(split, number)| {
                 let id = format!("{}-{number:03}", centre.name);
-                Plan { seed: derived_seed(self.seed, &id), id, split, centre }
+                Patient { seed: derived_seed(self.seed, &id), id, split, centre }
             })
         })
     }
@@ -142,13 +182,27 @@ fn derived_seed(seed: u64, purpose: &str) -> u64 {
     u64::from_str_radix(&sha256(format!("{seed}/{purpose}").as_bytes())[..16], 16).expect("hex digits")
 }
 
-/// Makes the data set in `folder`: `cases/ID/{dicom/, lungs.nii.gz, nodules.csv}` and `manifest.yaml`. Cases that are
+/// Makes the data set in `folder`, all of it stored: see [`make_with`].
+///
+/// # Errors
+/// [`DatasetError`]; what was finished until then is kept.
+pub fn make(recipe: &Recipe, folder: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Manifest, DatasetError> {
+    make_with(recipe, folder, Storage::All, progress)
+}
+
+/// Makes the data set in `folder`: `cases/ID/{dicom/, lungs.nii.gz, nodules.csv}` (or `cases/ID/{render.json, nodules.csv}`
+/// where the case is rendered on demand) and `manifest.yaml`. Cases that are
 /// there already and were made from the same recipe by the same generator are kept; each new case takes its name
 /// only when it is complete, and the manifest comes last.
 ///
 /// # Errors
 /// [`DatasetError`]; what was finished until then is kept.
-pub fn make(recipe: &Recipe, folder: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Manifest, DatasetError> {
+pub fn make_with(
+    recipe: &Recipe,
+    folder: &Path,
+    storage: Storage,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Manifest, DatasetError> {
     let manifest_path = folder.join("manifest.yaml");
     if manifest_path.exists() {
         let present = Manifest::load(&manifest_path)?;
@@ -159,15 +213,14 @@ pub fn make(recipe: &Recipe, folder: &Path, progress: &(dyn Fn(Progress) + Sync)
     }
     let cases = folder.join("cases");
     std::fs::create_dir_all(&cases).map_err(DatasetError::io(&cases))?;
-    let generator = generator_sha256();
-    let plans: Vec<Plan> = recipe.plans().collect();
+    let patients: Vec<Patient> = recipe.patients().collect();
     let done = AtomicUsize::new(0);
-    let made: Result<Vec<Case>, DatasetError> = plans
+    let made: Result<Vec<Case>, DatasetError> = patients
         .par_iter()
-        .map(|plan| {
-            let (case, reused) = make_case(plan, &cases, &generator)?;
+        .map(|patient| {
+            let (case, reused) = make_case(patient, &cases, storage.keeps(patient.split))?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            progress(Progress { case: plan.id.clone(), reused, done, total: plans.len() });
+            progress(Progress { case: patient.id.clone(), reused, done, total: patients.len() });
             Ok(case)
         })
         .collect();
@@ -198,56 +251,68 @@ pub(crate) struct Header<'a> {
     pub centres: Vec<String>,
 }
 
-/// Two scans of a probe: another generator gives other voxels, and cases that it made before are made anew.
-fn generator_sha256() -> String {
-    let scanner = Scanner {
-        matrix: 96,
-        pixel_spacing_mm: 4.0,
-        slice_spacing_mm: 10.0,
-        slice_thickness_mm: 5.0,
-        ..Scanner::screening()
-    };
-    let probe = render(&Scene::draw(&CaseMix::preset(Difficulty::Standard), 1), &scanner, 1);
-    let lungs = sha256(probe.lungs.as_slice());
-    sha256(format!("{}{lungs}{:?}", hu_sha256(&probe.volume), probe.nodules).as_bytes())
+/// A scan of a probe: another generator gives other voxels, and cases that it made before are made anew.
+pub(crate) fn generator_sha256() -> &'static str {
+    static GENERATOR: LazyLock<String> = LazyLock::new(|| {
+        let scanner = Scanner {
+            matrix: 96,
+            pixel_spacing_mm: 4.0,
+            slice_spacing_mm: 10.0,
+            slice_thickness_mm: 5.0,
+            artefacts: Artefacts { cupping_hu: 10.0, band_hu: 20.0, breath_mm: 5.0 },
+            ..Scanner::screening()
+        };
+        let probe = render(&Scene::draw(&CaseMix::preset(Difficulty::Standard), 1), &scanner, 1);
+        let lungs = sha256(probe.lungs.as_slice());
+        sha256(format!("{}{lungs}{:?}", hu_sha256(&probe.volume), probe.nodules).as_bytes())
+    });
+    &GENERATOR
 }
 
-fn make_case(plan: &Plan, cases: &Path, generator: &str) -> Result<(Case, bool), DatasetError> {
-    let Plan { id, split, seed, centre } = plan;
+fn make_case(patient: &Patient, cases: &Path, stored: bool) -> Result<(Case, bool), DatasetError> {
+    let Patient { id, split, seed, centre } = patient;
     let recipe = serde_json::to_string(&(id, split, seed, &centre.scanner, &centre.case_mix)).expect("plain data");
-    let made_from = sha256(format!("{generator}{recipe}").as_bytes());
+    // A series is named by what it is made from, not by how it is kept.
+    let made_from = sha256(format!("{}{recipe}", generator_sha256()).as_bytes());
+    let kept_as = if stored { made_from.clone() } else { sha256(format!("{made_from} on demand").as_bytes()) };
     let folder = cases.join(id);
     let present = std::fs::read(folder.join("case.json")).ok();
     if let Some(finished) = present.and_then(|bytes| serde_json::from_slice::<Finished>(&bytes).ok())
-        && finished.made_from == made_from
+        && finished.made_from == kept_as
     {
         return Ok((finished.case, true));
     }
 
-    let scene = Scene::draw(&centre.case_mix, *seed);
-    let rendered = render(&scene, &centre.scanner, derived_seed(*seed, "noise"));
-    let patient = format!("SYN-{id}");
+    let pseudonym = format!("SYN-{id}");
     let draft = cases.join(format!(".{id}.part"));
     remove(&draft)?;
     std::fs::create_dir_all(&draft).map_err(DatasetError::io(&draft))?;
-    let tags = SeriesTags::synthetic(&patient, &made_from);
-    lungai_dicom::write_series(&rendered.volume, &centre.scanner.acquisition(), &tags, &draft.join("dicom"))?;
-    let lungs = draft.join("lungs.nii.gz");
-    write_labels(&lungs, &rendered.lungs)?;
-    let lungs_sha256 = sha256(&std::fs::read(&lungs).map_err(DatasetError::io(&lungs))?);
-    let table = nodules_csv(&rendered.nodules);
-    let nodules = draft.join("nodules.csv");
-    std::fs::write(&nodules, &table).map_err(DatasetError::io(&nodules))?;
-
     let part = |file: &str, sha256: String| Part { path: PathBuf::from(format!("cases/{id}/{file}")), sha256 };
-    let mut case =
-        Case::new(id.clone(), patient, centre.name.clone(), *split, part("dicom", hu_sha256(&rendered.volume)));
-    case.lungs = Some(part("lungs.nii.gz", lungs_sha256));
-    case.nodules = Some(part("nodules.csv", sha256(&table)));
-    let finished = Finished { made_from, case };
-    let record = draft.join("case.json");
-    let json = serde_json::to_vec_pretty(&finished).expect("plain data");
-    std::fs::write(&record, json).map_err(DatasetError::io(&record))?;
+    let write = |file: &str, bytes: &[u8]| {
+        let path = draft.join(file);
+        std::fs::write(&path, bytes).map_err(DatasetError::io(&path))?;
+        Ok::<Part, DatasetError>(part(file, sha256(bytes)))
+    };
+    let scene = patient.scene();
+    let scanner = &centre.scanner;
+    let (series, lungs, reference) = if stored {
+        let rendered = render(&scene, scanner, patient.scan_seed());
+        let tags = SeriesTags::synthetic(&pseudonym, &made_from);
+        lungai_dicom::write_series(&rendered.volume, &scanner.acquisition(), &tags, &draft.join("dicom"))?;
+        let path = draft.join("lungs.nii.gz");
+        write_labels(&path, &rendered.lungs)?;
+        let lungs = sha256(&std::fs::read(&path).map_err(DatasetError::io(&path))?);
+        (part("dicom", hu_sha256(&rendered.volume)), part("lungs.nii.gz", lungs), rendered.nodules)
+    } else {
+        let file = write(on_demand::FILE, &Rendering::of(patient, &pseudonym, &made_from).text())?;
+        let reference = scene.reference(scanner, &scanner.geometry(&scene), patient.scan_seed());
+        (file.clone(), file, reference)
+    };
+    let mut case = Case::new(id.clone(), pseudonym, centre.name.clone(), *split, series);
+    case.lungs = Some(lungs);
+    case.nodules = Some(write("nodules.csv", nodules_csv(&reference).as_ref())?);
+    let finished = Finished { made_from: kept_as, case };
+    write("case.json", &serde_json::to_vec_pretty(&finished).expect("plain data"))?;
     remove(&folder)?;
     std::fs::rename(&draft, &folder).map_err(DatasetError::io(&folder))?;
     Ok((finished.case, false))

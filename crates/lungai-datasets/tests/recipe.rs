@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lungai_datasets::recipe::{Progress, Recipe, make};
+use lungai_datasets::recipe::{Progress, Recipe, Storage, make, make_with};
 use lungai_datasets::{DatasetError, Manifest, Split};
 use lungai_trace::verifies;
+use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -26,10 +27,11 @@ centres:
       slice_thickness_mm: 5.0, coverage_margin_mm: 10.0, centre_mm: [0.0, 0.0], kernel: standard, kernel_name: STANDARD,
       tube_kv: 120, exposure_mas: 100, noise_sd_hu: 20.0, bias_hu: 0.0 }
     case_mix: &mix { difficulty: easy, body_scale: [0.9, 0.95], nodules_mean: 4.0, nodules_max: 6, diameter_median_mm: 12.0,
-      diameter_log_sd: 0.3, diameter_range_mm: [6.0, 25.0],
+      diameter_log_sd: 0.3, diameter_offset_mm: 0.0, diameter_range_mm: [6.0, 25.0],
       kinds: { solid: 1.0, part_solid: 0.0, ground_glass: 0.0, calcified: 0.0 },
       juxtapleural_share: 0.2, juxtavascular_share: 0.2, upper_lobe_share: 0.5,
-      mimics: { bifurcation_bulges: 1.0, lymph_nodes: 0.0, scars: 0.0, plaques: 0.0, micronodules: 2.0 } }
+      emphysema_share: 0.0, fibrosis_share: 0.0,
+      mimics: { bifurcation_bulges: 1.0, lymph_nodes: 0.0, scars: 0.0, plaques: 0.0, micronodules: 2.0, mucus_plugs: 0.0 } }
   - name: far
     train: 0
     tune: 0
@@ -118,29 +120,151 @@ fn a_recipe_that_cannot_be_followed_is_refused_by_line() {
     check(
         "test: 1",
         "test: 1\n    Tune: 1",
-        "recipe.yaml, line 24: centres[1]: unknown field `Tune`, expected one of \
+        "recipe.yaml, line 25: centres[1]: unknown field `Tune`, expected one of \
         `name`, `train`, `tune`, `test`, `scanner`, `case_mix`; did you mean `tune`?",
     );
     check(
         "train: 0\n    tune: 0\n    test: 1",
         "train: 1\n    tune: 0\n    test: 1",
-        "recipe.yaml, line 20: centre far: has test cases and others; a test centre must be unseen",
+        "recipe.yaml, line 21: centre far: has test cases and others; a test centre must be unseen",
     );
     check(
         "matrix: 80",
         "matrix: 8",
-        "recipe.yaml, line 20: centre far: scanner.matrix is 8; it must be within 16..=1024",
+        "recipe.yaml, line 21: centre far: scanner.matrix is 8; it must be within 16..=1024",
     );
     check("name: far", "name: near", "recipe.yaml, line 8: centre near: occurs twice");
 }
 
 #[test]
 fn the_shipped_recipes_are_sound_and_keep_their_test_centres_unseen() {
-    for name in ["phantom-demo", "phantom-quick"] {
+    for name in ["phantom-demo", "phantom-quick", "phantom-8c", "phantom-small"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../datasets/{name}.yaml"));
         let recipe = Recipe::load(&path).unwrap();
         assert_eq!(recipe.name, name);
         assert!(recipe.centres.iter().any(|centre| centre.test > 0));
         assert!(recipe.centres.iter().any(|centre| centre.train > 0 && centre.tune > 0));
     }
+}
+
+fn shipped(name: &str) -> Recipe {
+    Recipe::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../datasets/{name}.yaml"))).unwrap()
+}
+
+#[test]
+fn eight_centres_three_unseen_and_enough_nodules_to_decide_on_a_bound_of_0_95() {
+    let recipe = shipped("phantom-8c");
+    let kind = |word: &str| recipe.centres.iter().filter(|centre| centre.name.ends_with(word)).count();
+    assert_eq!([kind("-hospital"), kind("-screening"), recipe.centres.len()], [5, 3, 8]);
+    let unseen: Vec<_> = recipe.centres.iter().filter(|centre| centre.train + centre.tune == 0).collect();
+    assert_eq!(unseen.len(), 3);
+    let (mut spacing, mut thickness) = (Vec::new(), Vec::new());
+    for centre in &recipe.centres {
+        spacing.push(centre.scanner.pixel_spacing_mm);
+        thickness.push(centre.scanner.slice_thickness_mm);
+    }
+    spacing.sort_by(f64::total_cmp);
+    thickness.sort_by(f64::total_cmp);
+    assert_eq!([spacing[0], spacing[7]], [0.55, 0.9]);
+    assert_eq!([thickness[0], thickness[7]], [0.625, 2.5]);
+    let kernels: std::collections::BTreeSet<_> = recipe.centres.iter().map(|c| &c.scanner.kernel_name).collect();
+    assert_eq!(kernels.len(), 8);
+
+    // Counted from scenes: nothing is rendered.
+    let test: Vec<_> = recipe.patients().filter(|patient| patient.split == Split::Test).collect();
+    assert!(test.len() >= 150, "{} test scans", test.len());
+    let nodules: usize = test
+        .par_iter()
+        .map(|patient| {
+            let scanner = &patient.centre.scanner;
+            let scene = patient.scene();
+            let reference = scene.reference(scanner, &scanner.geometry(&scene), patient.scan_seed());
+            reference.iter().filter(|n| !n.excluded && n.diameter_mm >= 6.0).count()
+        })
+        .sum();
+    assert!(nodules >= 500, "{nodules} test nodules of 6 mm and more");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_case_rendered_on_demand_is_the_stored_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), TINY).unwrap();
+    let stored = made(&recipe, &folder.path().join("stored")).0;
+    let lean = folder.path().join("lean");
+    let on_demand = make_with(&recipe, &lean, Storage::None, &|_| ()).unwrap();
+    for (a, b) in stored.all_cases().iter().zip(on_demand.all_cases()) {
+        let (one, other) = (a.load_scan().unwrap(), b.load_scan().unwrap());
+        assert!(one.volume.hu() == other.volume.hu());
+        assert_eq!(one.series_uid, other.series_uid);
+        assert_eq!(one.acquisition, other.acquisition);
+        assert_eq!(one.transfer_syntax, other.transfer_syntax);
+        let (grid, same) = (one.volume.geometry(), other.volume.geometry());
+        assert!(grid.origin().distance_mm(same.origin()) < 1e-3 && grid.size() == same.size());
+        for _ in 0..2 {
+            // Right after the scan, and once more.
+            assert_eq!(a.load_lungs(grid).unwrap().labels(), b.load_lungs(same).unwrap().labels());
+        }
+        assert_eq!(a.nodules().unwrap(), b.nodules().unwrap());
+        assert_eq!((&a.id, &a.patient, a.split), (&b.id, &b.patient, b.split));
+    }
+    let size: u64 = walk(&lean).iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(size < 20_000, "{size} bytes for two scans");
+
+    // A second run keeps them; a stored one in the same place replaces them.
+    let reused = Mutex::new(0);
+    make_with(&recipe, &lean, Storage::None, &|step| *reused.lock().unwrap() += usize::from(step.reused)).unwrap();
+    assert_eq!(reused.into_inner().unwrap(), 2);
+    assert_eq!(make(&recipe, &lean, &|_| ()).unwrap().fingerprint(), stored.fingerprint());
+    let mixed = make_with(&recipe, &lean, Storage::AllButTest, &|_| ()).unwrap();
+    assert_eq!(mixed.all_cases()[0].series.path.file_name().unwrap(), "dicom");
+    assert_eq!(mixed.all_cases()[1].series.path.file_name().unwrap(), "render.json");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_rendering_that_is_not_what_was_made_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), TINY).unwrap();
+    let set = folder.path().join("set");
+    make_with(&recipe, &set, Storage::None, &|_| ()).unwrap();
+    let file = set.join("cases/far-001/render.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let manifest_text = std::fs::read_to_string(set.join("manifest.yaml")).unwrap();
+    // What the file says is changed, and the manifest made to fit: someone wants to deceive, or the program is another one.
+    let refused = |from: &str, to: &str| {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        std::fs::write(&file, &changed).unwrap();
+        let sums = [&text, &changed].map(|text| lungai_datasets::sha256(text.as_bytes()));
+        std::fs::write(set.join("manifest.yaml"), manifest_text.replace(&sums[0], &sums[1])).unwrap();
+        let manifest = Manifest::load(&set).unwrap();
+        let error = manifest.cases(Split::Test).next().unwrap().load_scan().unwrap_err().to_string();
+        std::fs::write(&file, &text).unwrap();
+        error
+    };
+    let line = |key: &str| text.lines().find(|line| line.contains(key)).unwrap().to_owned();
+    let zeros = |key: &str| format!("  \"{key}\": \"{}\"", "0".repeat(64));
+    let error = refused(line("generator_sha256").trim_end_matches(','), &zeros("generator_sha256"));
+    assert!(error.contains("not the one that the set was made with"), "{error}");
+    let error = refused("\"diameter_median_mm\": 12.0", "\"diameter_median_mm\": 13.0");
+    assert!(error.contains("far-001") && error.contains("scene"), "{error}");
+    let error = refused("\"bias_hu\": 5.0", "\"bias_hu\": 6.0");
+    assert!(error.contains("witness voxels"), "{error}");
+    let error = refused("\"matrix\": 80", "\"matrix\": 8");
+    assert!(error.contains("scanner.matrix is 8"), "{error}");
+
+    std::fs::write(set.join("manifest.yaml"), &manifest_text).unwrap();
+    std::fs::write(&file, text.replace("\"bias_hu\": 5.0", "\"bias_hu\": 6.0")).unwrap();
+    let error = Manifest::load(&set).unwrap().check(&mut |_| ()).unwrap_err();
+    assert!(matches!(error, DatasetError::Checksum { part: "series", .. }), "{error}");
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
 }

@@ -1,6 +1,6 @@
-//! Renders one patient and writes PGM pictures of it: `slices OUT_FOLDER [seed] [full] [hard]`.
+//! Renders one patient and writes PGM pictures of it: `slices OUT_FOLDER [seed] [full] [hard] [emphysema] [fibrosis]`.
 
-use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene, render};
+use lungai_phantom::{Body, CaseMix, Difficulty, Masks, Scanner, Scene};
 use std::io::Write;
 use std::time::Instant;
 
@@ -12,10 +12,18 @@ fn main() -> std::io::Result<()> {
     let scanner = if has("full") { Scanner::screening() } else { Scanner::small() };
     let difficulty = if has("hard") { Difficulty::Hard } else { Difficulty::Standard };
     let start = Instant::now();
-    let scene = Scene::draw(&CaseMix::preset(difficulty), seed);
+    let mut scene = Scene::draw(&CaseMix::preset(difficulty), seed);
+    if has("emphysema") {
+        scene.disease.emphysema = 0.15;
+    }
+    if has("fibrosis") {
+        scene.disease.fibrosis = 0.9;
+    }
     let drawn = start.elapsed();
     let start = Instant::now();
-    let rendered = render(&scene, &scanner, seed);
+    let body = Body::of(&scene);
+    println!("made ready in {:.2?}", start.elapsed());
+    let rendered = body.render_with(&scanner, &scanner.geometry(&scene), seed, Masks::ALL);
     let seconds = start.elapsed().as_secs_f64();
     let [nz, ny, nx] = rendered.volume.geometry().size();
     println!("{nz}x{ny}x{nx}: drawn in {drawn:.2?}, rendered in {seconds:.2} s");
@@ -38,6 +46,14 @@ fn main() -> std::io::Result<()> {
         let z = nz * percent / 100;
         picture(format!("axial{percent}.pgm"), ny, nx, LUNG, &|r, c| hu[[z, r, c]])?;
         picture(format!("soft{percent}.pgm"), ny, nx, SOFT, &|r, c| hu[[z, r, c]])?;
+    }
+    // Brightest of 10 mm: how far vessels and airways reach.
+    let thick = (10.0 / spacing[0]).ceil() as usize;
+    for percent in [35, 65] {
+        let from = nz * percent / 100;
+        let brightest =
+            |r: usize, c: usize| (from..(from + thick).min(nz)).map(|z| hu[[z, r, c]]).max().unwrap_or(-1024);
+        picture(format!("mip{percent}.pgm"), ny, nx, [-1000.0, 300.0], &brightest)?;
     }
     let step = spacing[0] / spacing[1];
     let tall = (nz as f64 * step) as usize;

@@ -18,8 +18,11 @@ pub struct CaseMix {
     pub nodules_max: usize,
     /// Median of the log-normal diameters in mm, before truncation.
     pub diameter_median_mm: f64,
-    /// Standard deviation of the diameter's natural logarithm, 0..=2.
+    /// Standard deviation of the natural logarithm of what the diameter exceeds `diameter_offset_mm` by, 0..=2.
     pub diameter_log_sd: f64,
+    /// Where the log-normal law begins in mm, from 0 to below the median: the third parameter of a distribution whose small
+    /// sizes are cut off by what readers report.
+    pub diameter_offset_mm: f64,
     /// Smallest and largest diameter in mm, within 3..=40: draws outside are repeated.
     pub diameter_range_mm: [f64; 2],
     /// Shares of the attenuation classes.
@@ -30,6 +33,10 @@ pub struct CaseMix {
     pub juxtavascular_share: f64,
     /// Share of nodules in the upper lobes, 0..=1.
     pub upper_lobe_share: f64,
+    /// Share of patients with emphysema, 0..=1.
+    pub emphysema_share: f64,
+    /// Share of patients with reticular fibrosis, 0..=1.
+    pub fibrosis_share: f64,
     /// What may be taken for a nodule, per patient, before `difficulty`.
     pub mimics: MimicMeans,
 }
@@ -38,11 +45,11 @@ pub struct CaseMix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Difficulty {
-    /// Mimics times 0.4, half of the vessels.
+    /// Mimics times 0.4, half of the vessels, no nodule on a vessel, subsolid nodules 60 HU denser.
     Easy,
     /// As configured.
     Standard,
-    /// Mimics times 1.8, vessels times 1.5, subsolid nodules 80 HU fainter.
+    /// Mimics times 1.8, vessels times 1.5, three times as many nodules on vessels, subsolid nodules 100 HU fainter.
     Hard,
 }
 
@@ -74,10 +81,13 @@ pub struct MimicMeans {
     pub plaques: f64,
     /// Nodules below 3 mm: in the reference standard, but excluded from scoring.
     pub micronodules: f64,
+    /// Bronchi filled with mucus.
+    pub mucus_plugs: f64,
 }
 
 impl CaseMix {
-    /// The shipped case mix: median 6.5 mm; solid 72 %, part-solid 12 %, ground glass 10 %, calcified 6 %.
+    /// The shipped case mix: solid 72 %, part-solid 12 %, ground glass 10 %, calcified 6 %; diameters as those of the 1,186
+    /// nodules of LUNA16 (5, 25, 50, 75, 95 %: 4.1, 5.1, 6.4, 9.7, 19.0 mm).
     pub fn preset(difficulty: Difficulty) -> Self {
         Self {
             difficulty,
@@ -85,18 +95,22 @@ impl CaseMix {
             nodules_mean: 3.0,
             nodules_max: 12,
             diameter_median_mm: 6.5,
-            diameter_log_sd: 0.5,
+            diameter_log_sd: 1.05,
+            diameter_offset_mm: 3.4,
             diameter_range_mm: [3.0, 30.0],
             kinds: KindShares { solid: 0.72, part_solid: 0.12, ground_glass: 0.10, calcified: 0.06 },
             juxtapleural_share: 0.3,
             juxtavascular_share: 0.2,
             upper_lobe_share: 0.6,
+            emphysema_share: 0.2,
+            fibrosis_share: 0.05,
             mimics: MimicMeans {
                 bifurcation_bulges: 8.0,
                 lymph_nodes: 2.0,
                 scars: 1.5,
                 plaques: 1.0,
                 micronodules: 3.0,
+                mucus_plugs: 1.0,
             },
         }
     }
@@ -115,6 +129,8 @@ impl CaseMix {
         let median = self.diameter_median_mm;
         require((low..=high).contains(&median), "diameter_median_mm", median, "within diameter_range_mm")?;
         require((0.0..=2.0).contains(&self.diameter_log_sd), "diameter_log_sd", self.diameter_log_sd, "within 0..=2")?;
+        let offset = self.diameter_offset_mm;
+        require((0.0..median).contains(&offset), "diameter_offset_mm", offset, "within 0..diameter_median_mm")?;
         let kinds = [
             ("kinds.solid", self.kinds.solid),
             ("kinds.part_solid", self.kinds.part_solid),
@@ -140,12 +156,16 @@ impl CaseMix {
             self.upper_lobe_share,
             "within 0..=1",
         )?;
+        let (emphysema, fibrosis) = (self.emphysema_share, self.fibrosis_share);
+        require((0.0..=1.0).contains(&emphysema), "emphysema_share", emphysema, "within 0..=1")?;
+        require((0.0..=1.0).contains(&fibrosis), "fibrosis_share", fibrosis, "within 0..=1")?;
         for (field, mean) in [
             ("mimics.bifurcation_bulges", self.mimics.bifurcation_bulges),
             ("mimics.lymph_nodes", self.mimics.lymph_nodes),
             ("mimics.scars", self.mimics.scars),
             ("mimics.plaques", self.mimics.plaques),
             ("mimics.micronodules", self.mimics.micronodules),
+            ("mimics.mucus_plugs", self.mimics.mucus_plugs),
         ] {
             require((0.0..=50.0).contains(&mean), field, mean, "within 0..=50")?;
         }
@@ -170,9 +190,23 @@ impl Difficulty {
         }
     }
 
+    /// On the share of nodules that touch a vessel. Mimics alone make nothing harder to judge: a mark on one counts for
+    /// nothing. What hides a nodule does.
+    pub(crate) fn on_vessel_factor(self) -> f64 {
+        match self {
+            Self::Easy => 0.0,
+            Self::Standard => 1.0,
+            Self::Hard => 3.0,
+        }
+    }
+
     /// Added to the HU of ground glass.
     pub(crate) fn subsolid_shift_hu(self) -> f64 {
-        if self == Self::Hard { -80.0 } else { 0.0 }
+        match self {
+            Self::Easy => 60.0,
+            Self::Standard => 0.0,
+            Self::Hard => -100.0,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! Signed distances are positive inside; they are exact enough (a few per cent) near the surface only.
 
 use crate::vector::{V3, dot, to_segment};
+use lungai_ct::Lobe;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
@@ -53,6 +54,8 @@ pub const APEX_Z: f64 = 125.0;
 /// Half-width and half-depth of the torso, and how far its centre lies behind the cage's.
 const TORSO: [f64; 2] = [172.0, 127.0];
 const TORSO_Y: f64 = 8.0;
+/// How much broader the shoulders are.
+const SHOULDERS: f64 = 1.3;
 /// Centre of the vertebral bodies.
 pub const SPINE_Y: f64 = 70.0;
 /// Where the trachea divides.
@@ -69,9 +72,14 @@ impl Chest {
         [BASE_Z * self.scale[2], APEX_Z * self.scale[2]]
     }
 
-    /// Half-width and half-depth of the torso in mm.
+    /// Half-width and half-depth of the torso below the shoulders in mm.
     pub fn torso_mm(&self) -> [f64; 2] {
         [TORSO[0] * self.scale[0], TORSO[1] * self.scale[1]]
+    }
+
+    /// Half-width of the shoulders in mm.
+    pub(crate) fn shoulders_mm(&self) -> f64 {
+        1.07 * SHOULDERS * TORSO[0] * self.scale[0]
     }
 
     pub(crate) fn to_nominal(&self, p: V3) -> V3 {
@@ -104,10 +112,15 @@ impl Chest {
 
     /// Torso: distance to the skin.
     pub(crate) fn body(&self, p: V3) -> f64 {
-        let q = self.to_nominal(p);
-        // Shoulders are wider, the waist is a little narrower.
-        let widen = 1.0 + 0.05 * smoothstep(60.0, 130.0, q[2]) - 0.02 * smoothstep(-60.0, -140.0, q[2]);
-        let (at, [dx, dy], _) = superellipse(q[0], q[1] - TORSO_Y, TORSO[0] * widen, TORSO[1]);
+        let [x, y, z] = self.to_nominal(p);
+        // With the arms raised the shoulders are broad and flat; the waist is a little narrower.
+        let shoulders = smoothstep(35.0, 135.0, z);
+        let wide = TORSO[0] * (1.0 + (SHOULDERS - 1.0) * shoulders - 0.03 * smoothstep(-60.0, -140.0, z));
+        let deep = TORSO[1] * (1.0 - 0.14 * shoulders);
+        let y = y - TORSO_Y - 10.0 * shoulders;
+        // Broader behind than in front, hollow along breastbone and spine.
+        let hollow = 1.0 + (0.045 + 0.05 * shoulders) * (-(x / 42.0).powi(2)).exp();
+        let (at, [dx, dy], _) = superellipse(x / (1.0 + 0.07 * y / deep), y * hollow, wide, deep);
         (1.0 - at) / (dx * dx + dy * dy).sqrt().max(1e-3) * self.mean_scale()
     }
 
@@ -165,7 +178,11 @@ impl Chest {
         // Fat between heart and sternum, wider towards the diaphragm.
         let pad = 16.0 + 16.0 * smoothstep(20.0, -70.0, z);
         let front = ellipse_distance(x - 5.0 - 4.0 * (0.02 * z).sin(), y + CAGE[1], 1.5 * pad, 15.0);
+        // What is left of the thymus, and fat, between the lungs behind the breastbone.
+        let thin = 4.0 + 9.0 * bump(z, 70.0, 60.0) + 8.0 * smoothstep(0.0, -60.0, z);
+        let wedge = ellipse_distance(x - 4.0 - 5.0 * (0.03 * z + 0.04 * y).sin(), y + 62.0, thin, 44.0);
         let base = smooth_max(smooth_max(column, spine, 10.0), front, 18.0);
+        let base = smooth_max(base, wedge, 14.0);
         smooth_max(smooth_max(base, heart, 8.0), aorta, 6.0)
     }
 
@@ -192,22 +209,39 @@ impl Chest {
         [dome(-62.0, -70.0 + self.dome_shift_mm[0], -1.0), dome(66.0, -82.0 + self.dome_shift_mm[1], 1.0)]
     }
 
-    /// Distances to the oblique fissure (positive in front of it) and, in the right lung, to the horizontal fissure
-    /// (positive above); far away where there is none.
+    /// Distances to the oblique fissure (positive in front of it) and to the horizontal fissure (positive above), which
+    /// the right lung has in front of the oblique one.
     pub(crate) fn fissures_at(&self, q: V3) -> [f64; 2] {
         let right = q[0] < 0.0;
         let bow = 0.0016 * (q[0].abs() - 70.0).powi(2);
         // From the back at the height of the carina down to the front of the diaphragm.
         let tilt: f64 = if right { 0.78 } else { 0.72 };
         let oblique = (tilt.sin() * (q[2] - 6.0) - tilt.cos() * (q[1] - 22.0)) - bow;
-        let horizontal = if right && oblique > 0.0 { q[2] - 6.0 + 0.05 * q[1] + 0.6 * bow } else { 1e3 };
+        let horizontal = q[2] - 6.0 + 0.05 * q[1] + 0.6 * bow;
         [oblique * self.mean_scale(), horizontal * self.mean_scale()]
+    }
+
+    /// The lobe of a lung (0 right, 1 left) that holds `p`.
+    pub(crate) fn lobe(&self, side: usize, p: V3) -> Lobe {
+        let [oblique, horizontal] = self.fissures_at(self.warped(p));
+        match (side, oblique > 0.0, horizontal > 0.0) {
+            (0, true, true) => Lobe::RightUpper,
+            (0, true, false) => Lobe::RightMiddle,
+            (0, false, _) => Lobe::RightLower,
+            (_, true, _) => Lobe::LeftUpper,
+            (_, false, _) => Lobe::LeftLower,
+        }
+    }
+
+    /// The lobe of the nearer lung that holds `p`.
+    pub(crate) fn lobe_at(&self, p: V3) -> Lobe {
+        let [right, left] = self.lungs(p);
+        self.lobe(usize::from(left > right), p)
     }
 
     /// Whether a point in a lung belongs to an upper lobe (the left lingula included).
     pub(crate) fn in_upper_lobe(&self, p: V3) -> bool {
-        let [oblique, horizontal] = self.fissures_at(self.warped(p));
-        oblique > 0.0 && horizontal > 0.0
+        matches!(self.lobe_at(p), Lobe::RightUpper | Lobe::LeftUpper)
     }
 
     /// HU of everything in the torso that is neither lung, airway nor bone.
@@ -220,9 +254,15 @@ impl Chest {
             let [x, y, _] = self.to_nominal(p);
             let fat = self.fat_mm * (0.75 + 0.5 * smoothstep(20.0, 150.0, x.abs()));
             let mut hu = mix(-105.0, 52.0, smoothstep(-2.0, 2.0, skin - fat));
-            let sheet = bump(cage, -13.0 + 2.0 * (0.03 * x + 0.02 * y).sin(), 2.0);
+            let sheet = bump(cage, -13.0 + 2.0 * (0.03 * x + 0.02 * y).sin(), 2.2) * smoothstep(85.0, 45.0, q[2]);
+            // Sheets of fat between the muscles of back and shoulders lie where a slow wave is 0.
+            let wave: f64 = self.warp.iter().map(|w| (MUSCLES * dot(w.k, p) + 2.0 * w.phase).sin()).sum();
+            let planes = bump(wave, 0.0, 0.2) * smoothstep(-16.0, -22.0, cage);
+            let armpit = ellipsoid_distance([x.abs() - 152.0, y - 2.0, q[2] - 82.0], [34.0, 19.0, 46.0]);
+            let armpit = smoothstep(-4.0, 6.0, armpit) * smoothstep(-7.0, -10.0, cage);
             let paraspinal = ellipse_distance(x.abs() - 34.0, y - 104.0, 24.0, 17.0);
-            hu = mix(hu, -80.0, sheet * smoothstep(2.0, -2.0, paraspinal));
+            let fatty = sheet.max(0.9 * planes) * smoothstep(2.0, -2.0, paraspinal);
+            hu = mix(hu, -85.0, fatty.max(armpit * smoothstep(0.5, 1.1, wave.abs() + 0.5)));
             return mix(hu, 55.0, smoothstep(-2.0, 2.0, paraspinal));
         }
         let [right, left] = self.above_domes(q);
@@ -230,8 +270,9 @@ impl Chest {
         let below = if q[0] < 12.0 { -right } else { -left };
         let mediastinal = self.mediastinal_hu(q, heart);
         // Liver on the right, spleen and stomach wall on the left, fat between them and the wall.
-        let organ = if q[0] < 30.0 { 58.0 } else { 42.0 };
-        let gap = smoothstep(1.0, 5.0, cage) * smoothstep(0.0, 3.0, (q[0] - 30.0).abs() - 2.0);
+        let organ = if q[0] + 0.35 * q[1] + 6.0 * (0.05 * q[2]).sin() < 30.0 { 58.0 } else { 42.0 };
+        let between = (q[0] - 30.0 + 0.35 * q[1] + 6.0 * (0.05 * q[2]).sin()).abs();
+        let gap = smoothstep(1.0, 5.0, cage) * smoothstep(0.0, 4.0, between - 1.0 - 0.06 * (q[1] + 20.0).max(0.0));
         let abdomen = mix(-90.0, organ, gap);
         let hu = mix(mediastinal, abdomen, smoothstep(-2.0, 2.0, below) * smoothstep(2.0, -1.0, heart - 3.0));
         // Pleura and the muscle between the ribs.
@@ -271,6 +312,14 @@ impl Chest {
     }
 }
 
+/// How much finer the muscles are than the slow waves of the whole chest.
+const MUSCLES: f64 = 2.4;
+
+/// How far behind the rib cage reaches beside the spine, where the lungs lie in gutters.
+pub(crate) fn gutter(x: f64, y: f64) -> f64 {
+    13.0 * bump(x.abs(), 46.0, 44.0) * smoothstep(0.0, 60.0, y)
+}
+
 /// Half-width, half-depth and centre `y` of the cage at height `z`: widest below the middle, closing at the apex, which
 /// lies behind the middle.
 pub(crate) fn cage_at(z: f64) -> [f64; 3] {
@@ -292,7 +341,7 @@ fn cage([x, y, z]: V3) -> f64 {
     let (low, high) = (CAGE_TABLE[at as usize], CAGE_TABLE[at as usize + 1]);
     let rise: [f64; 3] = std::array::from_fn(|i| high[i] - low[i]); // per mm
     let [a, b, cy] = std::array::from_fn(|i| low[i] + (at - at.floor()) * rise[i]);
-    let (f, [dx, dy], [da, db]) = superellipse(x, y - cy, a, b);
+    let (f, [dx, dy], [da, db]) = superellipse(x, y - cy - gutter(x, y), a, b);
     let dz = da * rise[0] + db * rise[1] - dy * rise[2];
     let wall = (1.0 - f) / (dx * dx + dy * dy + dz * dz).sqrt().max(1e-3);
     let ends = smooth_min(APEX_Z - 1.0 - z, z - BASE_Z, 20.0);

@@ -4,8 +4,8 @@
 use crate::MimicMeans;
 use crate::chest::Chest;
 use crate::nodule::sphere_mm3;
-use crate::trees::Trees;
-use crate::vector::{V3, across, add, direction, distance, normal, scale, uniform, unit};
+use crate::trees::{Trees, Tube};
+use crate::vector::{V3, across, add, direction, distance, normal, scale, sub, uniform, unit};
 use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub enum MimicKind {
     Plaque,
     /// A nodule below 3 mm.
     Micronodule,
+    /// A stretch of bronchus filled with mucus.
+    MucusPlug,
 }
 
 /// A turned ellipsoid of uniform density.
@@ -78,7 +80,11 @@ impl Mimic {
             volume_mm3: micronodule.then(|| sphere_mm3(diameter_mm)), // its semi-axes are equal
             kind: micronodule.then_some(NoduleKind::Solid),
             malignant: micronodule.then_some(false),
+            malignancy_probability: None,
             spiculation: micronodule.then_some(0.0),
+            lobe: None,
+            long_axis_mm: None,
+            short_axis_mm: None,
             excluded: true,
         }
     }
@@ -114,6 +120,7 @@ pub(crate) fn draw(chest: &Chest, trees: &Trees, means: &MimicMeans, factor: f64
         (MimicKind::Scar, means.scars),
         (MimicKind::Plaque, means.plaques),
         (MimicKind::Micronodule, means.micronodules),
+        (MimicKind::MucusPlug, means.mucus_plugs),
     ];
     for (kind, mean) in kinds {
         for _ in 0..crate::vector::poisson(rng, mean * factor) {
@@ -129,7 +136,7 @@ fn one(kind: MimicKind, chest: &Chest, trees: &Trees, rng: &mut impl Rng) -> Opt
     let (centre, ellipsoids) = match kind {
         MimicKind::BifurcationBulge => {
             let fit = |r: f64| (1.0..2.6).contains(&r);
-            let tubes: Vec<_> = trees.vessels.iter().filter(|t| fit(t.radius[1]) && chest.lung(t.b) > 4.0).collect();
+            let tubes: Vec<_> = trees.vessels().filter(|t| fit(t.radius[1]) && chest.lung(t.b) > 4.0).collect();
             if tubes.is_empty() {
                 return None;
             }
@@ -175,10 +182,23 @@ fn one(kind: MimicKind, chest: &Chest, trees: &Trees, rng: &mut impl Rng) -> Opt
         }
         MimicKind::Micronodule => {
             // On a vessel it would be no nodule to anyone.
-            let clear = |p: V3| trees.vessels.iter().chain(&trees.airways).all(|tube| tube.distance(p) > 3.0);
+            let clear = |p: V3| trees.vessels().chain(&trees.airways).all(|tube| tube.distance(p) > 3.0);
             let centre = (0..50).filter_map(|_| point_at_depth(chest, rng, [3.0, 80.0])).find(|p| clear(*p))?;
             let r = 0.5 * (2.1 + 0.4 * normal(rng)).clamp(1.2, 2.8);
             (centre, vec![Ellipsoid::flat(centre, direction(rng), [r, r], r, 60.0)])
+        }
+        MimicKind::MucusPlug => {
+            let fit = |t: &&Tube| t.generation > 1 && t.radius[0] < 2.2 && chest.lung(t.a).min(chest.lung(t.b)) > 3.0;
+            let tubes: Vec<_> = trees.airways.iter().filter(fit).collect();
+            if tubes.is_empty() {
+                return None;
+            }
+            let tube = tubes[rng.random_range(0..tubes.len())];
+            let centre = scale(add(tube.a, tube.b), 0.5);
+            // As wide as the bronchus with its wall, and no longer than the straight stretch.
+            let r = tube.radius[0] * uniform(rng, 1.15, 1.6);
+            let length = (0.5 * distance(tube.a, tube.b)).clamp(1.5 * r, 4.0 * r);
+            (centre, vec![Ellipsoid::flat(centre, unit(sub(tube.b, tube.a)), [r, r], length, uniform(rng, 10.0, 40.0))])
         }
     };
     // A scar whose first step leaves the lung is none.

@@ -1,9 +1,10 @@
 //! Nodules: star-shaped bodies whose volume and centre are integrals, not counts of voxels.
 
-use crate::case_mix::CaseMix;
 use crate::chest::Chest;
-use crate::vector::{V3, add, direction, dot, norm, normal, scale, sub, uniform};
-use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
+use crate::field::{Field, LEFT, RIGHT};
+use crate::traits::Traits;
+use crate::vector::{V3, add, direction, dot, norm, scale, sub, uniform};
+use lungai_ct::{Lobe, NoduleKind, ReferenceNodule, WorldPoint};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -24,7 +25,7 @@ pub struct Nodule {
     /// Radius without lobes and spikes.
     pub radius_mm: f64,
     /// Lobulation: waves over the surface.
-    pub lobes: Vec<Lobe>,
+    pub lobes: Vec<Lobulation>,
     /// Spiculation: cones on the surface.
     pub spikes: Vec<Spike>,
     /// Attenuation (of the halo where there is a core).
@@ -35,25 +36,11 @@ pub struct Nodule {
     pub position: [f64; 3],
     /// Volume of the part that lies in the lung.
     pub volume_mm3: f64,
-}
-
-/// What decides on malignancy, and the decision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Traits {
-    /// Diameter in mm of the sphere of equal volume.
-    pub diameter_mm: f64,
-    /// `solid`, `part-solid`, `ground-glass` or `calcified`.
-    #[serde(with = "kind_name")]
-    pub kind: NoduleKind,
-    /// 0 (smooth) to 1 (marked).
-    pub spiculation: f64,
-    /// Whether it lies in an upper lobe.
-    pub upper_lobe: bool,
-    /// Probability of malignancy, given all of the above: what a perfect reader could know.
-    pub malignancy_probability: f64,
-    /// The draw.
-    pub malignant: bool,
+    /// The lobe that holds the centroid.
+    #[serde(with = "lobe_name")]
+    pub lobe: Lobe,
+    /// Longest and perpendicular diameter in mm on the axial section of largest area, spikes included.
+    pub axes_mm: [f64; 2],
 }
 
 /// Where a nodule grows.
@@ -71,7 +58,7 @@ pub enum Place {
 /// A wave of the radius over the surface.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lobe {
+pub struct Lobulation {
     /// Direction times angular frequency.
     pub k: [f64; 3],
     /// Radians.
@@ -104,68 +91,6 @@ pub struct Core {
     pub hu: f64,
 }
 
-impl Traits {
-    /// Draws size, kind and spiculation, then malignancy from a logit in the manner of Brock (McWilliams 2013): it rises
-    /// with size, spiculation, a part-solid kind and an upper lobe, plus a deviation N(0, 0.7) that no image shows. The
-    /// weights are larger than Brock's, so that about a third is malignant and the drawn probability has an AUC of about
-    /// 0.94: a label that an image can explain, not an epidemiological rate.
-    pub(crate) fn draw(mix: &CaseMix, rng: &mut impl Rng) -> Self {
-        let diameter_mm = loop {
-            let d = mix.diameter_median_mm * (mix.diameter_log_sd * normal(rng)).exp();
-            if mix.diameter_log_sd == 0.0 || (mix.diameter_range_mm[0]..=mix.diameter_range_mm[1]).contains(&d) {
-                break d;
-            }
-        };
-        let kinds = &mix.kinds;
-        let shares = [
-            (NoduleKind::Solid, kinds.solid),
-            (NoduleKind::PartSolid, kinds.part_solid),
-            (NoduleKind::GroundGlass, kinds.ground_glass),
-            (NoduleKind::Calcified, kinds.calcified),
-        ];
-        let mut at = rng.random::<f64>() * shares.iter().map(|s| s.1).sum::<f64>();
-        let mut kind = NoduleKind::Solid;
-        for (candidate, share) in shares {
-            if share > 0.0 {
-                kind = candidate;
-            }
-            at -= share;
-            if at < 0.0 {
-                break;
-            }
-        }
-        let marked = rng.random::<f64>() < 0.45;
-        let amount = if marked { uniform(rng, 0.3, 1.0) } else { uniform(rng, 0.0, 0.12) };
-        let spiculation = amount
-            * match kind {
-                NoduleKind::Solid | NoduleKind::PartSolid => 1.0,
-                NoduleKind::GroundGlass => 0.4,
-                NoduleKind::Calcified => 0.1,
-            };
-        let upper_lobe = rng.random::<f64>() < mix.upper_lobe_share;
-        let known = -4.5
-            + 6.0 * (diameter_mm / 6.5).ln()
-            + 7.5 * spiculation
-            + match kind {
-                NoduleKind::PartSolid => 3.0,
-                NoduleKind::Calcified => -6.0,
-                NoduleKind::Solid | NoduleKind::GroundGlass => 0.0,
-            }
-            + if upper_lobe { 0.6 } else { 0.0 };
-        let malignant = rng.random::<f64>() < logistic(known + 0.7 * normal(rng));
-        Self { diameter_mm, kind, spiculation, upper_lobe, malignancy_probability: blurred_logistic(known), malignant }
-    }
-}
-
-fn logistic(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// Mean of the logistic over N(x, 0.7), by its usual approximation (MacKay 1992).
-fn blurred_logistic(x: f64) -> f64 {
-    logistic(x / (1.0 + PI * 0.7 * 0.7 / 8.0).sqrt())
-}
-
 impl Nodule {
     /// A shape with these traits at `seed_point`, sized so that the part in the lung has the drawn diameter.
     pub(crate) fn shape(
@@ -178,7 +103,7 @@ impl Nodule {
     ) -> Self {
         let uneven = 0.03 + 0.05 * rng.random::<f64>() + 0.05 * traits.spiculation;
         let lobes = (0..6)
-            .map(|_| Lobe {
+            .map(|_| Lobulation {
                 k: scale(direction(rng), uniform(rng, 1.5, 4.5)),
                 phase: uniform(rng, 0.0, 2.0 * PI),
                 amplitude: uneven * uniform(rng, 0.4, 1.0),
@@ -219,10 +144,12 @@ impl Nodule {
             core,
             position: seed_point,
             volume_mm3: sphere_mm3(2.0 * radius_mm),
+            lobe: Lobe::RightUpper,
+            axes_mm: [2.0 * radius_mm; 2],
         }
     }
 
-    /// Scales the shape until the part in the lung has the drawn volume, then notes that part's volume and centroid.
+    /// Scales the shape until the part in the lung has the drawn volume, then notes what is true of that part.
     /// `false` where the lung leaves no room for it.
     pub(crate) fn fit(&mut self, chest: &Chest) -> bool {
         let wanted = sphere_mm3(self.traits.diameter_mm);
@@ -230,26 +157,39 @@ impl Nodule {
             self.measure(chest);
             let ratio = wanted / self.volume_mm3.max(1e-9);
             if (ratio - 1.0).abs() < 0.005 {
-                return true;
+                break;
             }
-            self.radius_mm *= ratio.cbrt().clamp(0.7, 1.4);
+            self.radius_mm = (self.radius_mm * ratio.cbrt().clamp(0.7, 1.4)).min(0.9 * self.traits.diameter_mm);
         }
         self.measure(chest);
-        // What was reached is what is true.
-        self.traits.diameter_mm = (6.0 * self.volume_mm3 / PI).cbrt();
+        self.settle(chest);
         (wanted / self.volume_mm3 - 1.0).abs() < 0.05
+    }
+
+    /// Notes what follows from volume and position. What was reached is what is true.
+    pub(crate) fn settle(&mut self, chest: &Chest) {
+        self.traits.diameter_mm = (6.0 * self.volume_mm3 / PI).cbrt();
+        self.axes_mm = self.axial_axes(self.pleura(chest).as_ref());
+        self.lobe = chest.lobe_at(self.position);
+    }
+
+    /// The lung as it is rendered, for a nodule that it cuts.
+    fn pleura(&self, chest: &Chest) -> Option<Field> {
+        let reach = self.radius_bounds()[1];
+        let [low, high] = [-reach, reach].map(|by| self.seed_point.map(|v| v + by));
+        (self.place == Place::Juxtapleural).then(|| Field::over(chest, 0, 0.0, low, high))
     }
 
     /// Volume and centroid of the part in the lung: a star-shaped body's are integrals over the directions,
     /// `V = sum r^3/3 dw` and `V c = sum r^4/4 u dw`.
-    fn measure(&mut self, chest: &Chest) {
-        let clipped = self.place == Place::Juxtapleural;
+    pub(crate) fn measure(&mut self, chest: &Chest) {
+        let lung = self.pleura(chest);
         let weight = 4.0 * PI / DIRECTIONS.len() as f64;
         let (mut volume, mut moment) = (0.0, [0.0; 3]);
         for u in DIRECTIONS.iter().copied() {
             let mut r = self.radius_towards(u);
-            if clipped {
-                r = r.min(self.to_pleura(chest, u, r));
+            if let Some(lung) = &lung {
+                r = r.min(self.to_pleura(lung, u, r));
             }
             volume += weight * r.powi(3) / 3.0;
             moment = add(moment, scale(u, weight * r.powi(4) / 4.0));
@@ -259,17 +199,49 @@ impl Nodule {
     }
 
     /// Distance along `u` to where the lung ends, at most `limit`.
-    fn to_pleura(&self, chest: &Chest, u: V3, limit: f64) -> f64 {
-        let depth = |r: f64| chest.lung(add(self.seed_point, scale(u, r)));
-        if depth(limit) > 0.0 {
+    fn to_pleura(&self, lung: &Field, u: V3, limit: f64) -> f64 {
+        let in_lung = |r: f64| depth(lung, add(self.seed_point, scale(u, r))) > 0.0;
+        if in_lung(limit) {
             return limit;
         }
-        let (mut inside, mut outside) = (0.0, limit);
-        for _ in 0..7 {
-            let middle = 0.5 * (inside + outside);
-            if depth(middle) > 0.0 { inside = middle } else { outside = middle }
+        bisect(limit, in_lung)
+    }
+
+    /// Longest diameter and the one at right angles to it, on the axial section of largest area. A section's outline is
+    /// taken from rays that start above or below the seed point.
+    fn axial_axes(&self, lung: Option<&Field>) -> [f64; 2] {
+        const RAYS: usize = 90;
+        let reach = self.radius_bounds()[1];
+        let section = |level: f64| -> Vec<[f64; 2]> {
+            let from = add(self.seed_point, [0.0, 0.0, level]);
+            let inside = |p: V3| self.holds(p) && lung.is_none_or(|lung| depth(lung, p) > 0.0);
+            if !inside(from) {
+                return Vec::new();
+            }
+            let ray = |i: usize| {
+                let (sin, cos) = (i as f64 * 2.0 * PI / RAYS as f64).sin_cos();
+                let r = bisect(reach, |r| inside(add(from, [r * cos, r * sin, 0.0])));
+                [r * cos, r * sin]
+            };
+            (0..RAYS).map(ray).collect()
+        };
+        let area = |outline: &[[f64; 2]]| -> f64 { outline.iter().map(|p| p[0] * p[0] + p[1] * p[1]).sum() };
+        let outlines = (-4..=4).map(|i| section(0.15 * f64::from(i) * self.radius_mm));
+        let largest = outlines.max_by(|a, b| area(a).total_cmp(&area(b))).unwrap_or_default();
+        // Longest distance between two points of the outline, then the extent at right angles to it.
+        let (mut long, mut along) = (0.0, [1.0, 0.0]);
+        for (i, p) in largest.iter().enumerate() {
+            for q in &largest[..i] {
+                let d = [p[0] - q[0], p[1] - q[1]];
+                let length = (d[0] * d[0] + d[1] * d[1]).sqrt();
+                if length > long {
+                    (long, along) = (length, d.map(|v| v / length));
+                }
+            }
         }
-        0.5 * (inside + outside)
+        let across = largest.iter().map(|p| p[1] * along[0] - p[0] * along[1]);
+        let (low, high) = across.fold((0.0f64, 0.0f64), |(low, high), v| (low.min(v), high.max(v)));
+        [long, high - low]
     }
 
     /// Distance from the seed point to the surface.
@@ -303,7 +275,11 @@ impl Nodule {
             volume_mm3: Some(self.volume_mm3),
             kind: Some(self.traits.kind),
             malignant: Some(self.traits.malignant),
+            malignancy_probability: Some(self.traits.malignancy_probability),
             spiculation: Some(self.traits.spiculation),
+            lobe: Some(self.lobe),
+            long_axis_mm: Some(self.axes_mm[0]),
+            short_axis_mm: Some(self.axes_mm[1]),
             excluded: false,
         }
     }
@@ -318,6 +294,22 @@ impl Spike {
         }
         self.length * (1.0 - cos.min(1.0).acos() / self.half_angle)
     }
+}
+
+/// Depth below the pleura as it is rendered.
+fn depth(lung: &Field, p: V3) -> f32 {
+    let node = lung.at(p);
+    node[RIGHT].max(node[LEFT])
+}
+
+/// Where `inside` ends between 0 and `limit`, to a thousandth of it.
+fn bisect(limit: f64, inside: impl Fn(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (0.0, limit);
+    for _ in 0..10 {
+        let middle = 0.5 * (low + high);
+        if inside(middle) { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
 }
 
 pub(crate) fn sphere_mm3(diameter: f64) -> f64 {
@@ -335,90 +327,55 @@ fn fibonacci(i: usize, n: usize) -> V3 {
     [r * angle.cos(), r * angle.sin(), z]
 }
 
-mod kind_name {
-    use lungai_ct::NoduleKind;
+mod lobe_name {
+    use lungai_ct::Lobe;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub fn serialize<S: Serializer>(kind: &NoduleKind, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(kind.name())
+    pub fn serialize<S: Serializer>(lobe: &Lobe, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(lobe.name())
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NoduleKind, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lobe, D::Error> {
         let name = String::deserialize(deserializer)?;
-        NoduleKind::from_name(&name).ok_or_else(|| D::Error::custom(format!("unknown nodule kind `{name}`")))
+        Lobe::from_name(&name).ok_or_else(|| D::Error::custom(format!("unknown lobe `{name}`")))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Difficulty, Scene};
+    use crate::{CaseMix, Difficulty, Scene};
     use rand::{SeedableRng, rngs::StdRng};
 
-    fn traits(n: usize) -> Vec<Traits> {
-        let mut rng = StdRng::seed_from_u64(7);
-        let mix = CaseMix::preset(Difficulty::Standard);
-        (0..n).map(|_| Traits::draw(&mix, &mut rng)).collect()
-    }
-
-    /// Share of pairs of a malignant and a benign nodule that the score puts in order.
-    fn auc(traits: &[Traits], score: impl Fn(&Traits) -> f64) -> f64 {
-        let (mut pairs, mut right) = (0.0, 0.0);
-        for a in traits.iter().filter(|t| t.malignant) {
-            for b in traits.iter().filter(|t| !t.malignant) {
-                pairs += 1.0;
-                right += if score(a) > score(b) { 1.0 } else { 0.0 };
-            }
-        }
-        right / pairs
-    }
-
-    #[test]
-    fn a_perfect_reader_reaches_an_auc_near_0_94_and_size_alone_does_not() {
-        let drawn = traits(2000);
-        let share = drawn.iter().filter(|t| t.malignant).count() as f64 / 2000.0;
-        let (oracle, size) = (auc(&drawn, |t| t.malignancy_probability), auc(&drawn, |t| t.diameter_mm));
-        assert!((0.30..0.40).contains(&share), "{share} malignant");
-        assert!((0.92..0.97).contains(&oracle), "oracle AUC {oracle}");
-        assert!((0.70..0.85).contains(&size), "size-only AUC {size}");
-    }
-
-    #[test]
-    fn the_drawn_probability_is_calibrated() {
-        let drawn = traits(4000);
-        for (low, high) in [(0.0, 0.2), (0.2, 0.8), (0.8, 1.0)] {
-            let bin: Vec<_> = drawn.iter().filter(|t| (low..high).contains(&t.malignancy_probability)).collect();
-            let expected = bin.iter().map(|t| t.malignancy_probability).sum::<f64>() / bin.len() as f64;
-            let observed = bin.iter().filter(|t| t.malignant).count() as f64 / bin.len() as f64;
-            let sd = (expected * (1.0 - expected) / bin.len() as f64).sqrt();
-            assert!((observed - expected).abs() < 3.5 * sd + 0.01, "{observed} malignant where {expected} was drawn");
-        }
-    }
-
-    #[test]
-    fn diameters_are_log_normal_within_their_range() {
-        let mut logs: Vec<f64> = traits(4000).iter().map(|t| t.diameter_mm.ln()).collect();
-        logs.sort_by(f64::total_cmp);
-        assert!(logs[0] >= 3f64.ln() && logs[3999] <= 30f64.ln());
-        // ln d ~ N(ln 6.5, 0.5) cut at 3 mm (-1.546 SD, 6.1 %) and 30 mm (0.1 %): quantile q of the cut law is quantile
-        // 0.061 + 0.938 q of the whole: 0.2955 -> z -0.537, 0.530 -> 0.0753, 0.7645 -> 0.721.
-        for (quantile, z) in [(1000, -0.537), (2000, 0.0753), (3000, 0.721)] {
-            let expected = 6.5f64.ln() + 0.5 * z;
-            assert!((logs[quantile] - expected).abs() < 0.04, "{} instead of {expected}", logs[quantile]);
-        }
-    }
-
-    #[test]
-    fn the_integral_of_a_smooth_ball_is_the_balls_volume() {
-        let chest = Scene::draw(&CaseMix::preset(Difficulty::Easy), 1).chest;
+    /// A smooth ball of 10 mm.
+    fn ball() -> (Nodule, Chest) {
+        let mix = CaseMix::preset(Difficulty::Easy);
         let mut rng = StdRng::seed_from_u64(1);
-        let drawn = traits(1).remove(0);
+        let drawn = Traits::draw(&mix, false, &mut rng);
         let mut ball = Nodule::shape("n1".into(), drawn, Place::Intraparenchymal, [1.0, 2.0, 3.0], 0.0, &mut rng);
         ball.lobes.clear();
         ball.spikes.clear();
         ball.radius_mm = 5.0;
+        (ball, Scene::draw(&mix, 1).chest)
+    }
+
+    #[test]
+    fn the_integral_of_a_smooth_ball_is_the_balls_volume() {
+        let (mut ball, chest) = ball();
         ball.measure(&chest);
         assert!((ball.volume_mm3 - 523.6).abs() < 0.1);
         assert!(crate::vector::distance(ball.position, [1.0, 2.0, 3.0]) < 1e-3);
+    }
+
+    #[test]
+    fn a_ball_is_as_long_as_wide_and_a_spike_in_its_plane_makes_it_longer() {
+        let (mut ball, chest) = ball();
+        ball.measure(&chest);
+        ball.settle(&chest);
+        assert!(ball.axes_mm.iter().all(|mm| (mm - 10.0).abs() < 0.02), "{:?}", ball.axes_mm);
+        ball.spikes.push(Spike { direction: [1.0, 0.0, 0.0], half_angle: 0.3, length: 0.6 });
+        ball.settle(&chest);
+        // 5 mm on one side, 5 mm and a spike of 3 mm on the other.
+        assert!((ball.axes_mm[0] - 13.0).abs() < 0.05 && (ball.axes_mm[1] - 10.0).abs() < 0.05, "{:?}", ball.axes_mm);
     }
 }

@@ -13,8 +13,8 @@ pub struct Noise {
     narrow: Vec<f32>,
     wide: Vec<f32>,
     cut: f32,
-    /// Weight of each neighbouring slice: a slice thicker than the spacing shares photons with its neighbours.
-    neighbour: f32,
+    /// Weights of the slices from the lowest on: a slice thicker than the spacing shares photons with its neighbours.
+    shared: Vec<f32>,
     gain: f32,
 }
 
@@ -25,10 +25,15 @@ impl Noise {
         let narrow = gaussian(shape.noise_low_mm / pixel_mm);
         let wide = gaussian(2.5 * shape.noise_low_mm / pixel_mm);
         let cut = shape.noise_cut as f32;
-        let overlap = (scanner.slice_thickness_mm / slice_mm - 1.0).clamp(0.0, 2.0);
-        let neighbour = (0.5 * overlap) as f32;
-        let gain = 1.0 / (power(&narrow, &wide, cut) * (1.0 + 2.0 * neighbour * neighbour)).sqrt();
-        Self { seed: hash(seed, 0x6e6f_6973), narrow, wide, cut, neighbour, gain }
+        // How much of each slice's cell lies within the slab of this one's thickness.
+        let half = 0.5 * scanner.slice_thickness_mm / slice_mm;
+        let reach = (half - 0.5).ceil().max(0.0) as i32;
+        let shared: Vec<f32> =
+            (-reach..=reach).map(|dz| (half + 0.5 - f64::from(dz.abs())).clamp(0.0, 1.0) as f32).collect();
+        let shared = if reach == 0 { vec![1.0] } else { shared };
+        let sum: f32 = shared.iter().map(|w| w * w).sum();
+        let gain = 1.0 / (power(&narrow, &wide, cut) * sum).sqrt();
+        Self { seed: hash(seed, 0x6e6f_6973), narrow, wide, cut, shared, gain }
     }
 
     /// Voxels that [`Noise::slice`] needs on each side.
@@ -40,14 +45,12 @@ impl Noise {
     /// - `at`: lattice place `[z, y, x]` of the first pixel
     pub fn slice(&self, at: [i64; 3], rows: usize, columns: usize) -> Vec<f32> {
         let mut white = vec![0.0f32; rows * columns];
-        for (dz, weight) in [(-1, self.neighbour), (0, 1.0), (1, self.neighbour)] {
-            if weight == 0.0 {
-                continue;
-            }
+        let below = (self.shared.len() / 2) as i64;
+        for (dz, weight) in (-below..).zip(&self.shared) {
             for (row, line) in white.chunks_mut(columns).enumerate() {
                 let key = hash(hash(self.seed, (at[0] + dz) as u64), (at[1] + row as i64) as u64);
                 for (column, value) in line.iter_mut().enumerate() {
-                    *value += weight * gauss(hash(key, (at[2] + column as i64) as u64));
+                    *value += *weight * gauss(hash(key, (at[2] + column as i64) as u64));
                 }
             }
         }

@@ -36,6 +36,34 @@ pub struct Scanner {
     pub noise_sd_hu: f64,
     /// Calibration error in HU, -50..=50.
     pub bias_hu: f64,
+    /// What physics and the patient add; left out of a file, none.
+    #[serde(default = "Artefacts::none", skip_serializing_if = "Artefacts::are_none")]
+    pub artefacts: Artefacts,
+}
+
+/// Faults of real scans that are no noise.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artefacts {
+    /// HU lost in the middle of a nominal chest to the hardening of the beam, less towards the skin, 0..=40.
+    pub cupping_hu: f64,
+    /// HU lost between the shoulders of a nominal chest along the longest paths, less around other bone, 0..=100.
+    pub band_hu: f64,
+    /// Travel of the diaphragm during the scan in mm, 0..=15: 0 is a held breath.
+    pub breath_mm: f64,
+}
+
+impl Artefacts {
+    /// A perfect scanner and a patient who holds their breath.
+    pub const NONE: Self = Self { cupping_hu: 0.0, band_hu: 0.0, breath_mm: 0.0 };
+
+    fn none() -> Self {
+        Self::NONE
+    }
+
+    fn are_none(&self) -> bool {
+        *self == Self::NONE
+    }
 }
 
 /// Reconstruction kernels.
@@ -61,6 +89,11 @@ pub(crate) struct KernelShape {
     pub noise_low_mm: f64,
     /// Share of the Gaussian 2.5 times as wide that is taken off again: the ramp filter leaves little slow noise.
     pub noise_cut: f64,
+}
+
+impl KernelShape {
+    /// No blur.
+    pub const NONE: Self = Self { fwhm_mm: 0.0, enhancement: 0.0, noise_low_mm: 0.0, noise_cut: 0.0 };
 }
 
 impl Kernel {
@@ -91,6 +124,7 @@ impl Scanner {
             exposure_mas: 40.0,
             noise_sd_hu: 22.0,
             bias_hu: 0.0,
+            artefacts: Artefacts::NONE,
         }
     }
 
@@ -118,6 +152,10 @@ impl Scanner {
         require((1.0..=1000.0).contains(&self.exposure_mas), "exposure_mas", self.exposure_mas, "within 1..=1000")?;
         require((0.0..=200.0).contains(&self.noise_sd_hu), "noise_sd_hu", self.noise_sd_hu, "within 0..=200")?;
         require((-50.0..=50.0).contains(&self.bias_hu), "bias_hu", self.bias_hu, "within -50..=50")?;
+        let Artefacts { cupping_hu, band_hu, breath_mm } = self.artefacts;
+        require((0.0..=40.0).contains(&cupping_hu), "artefacts.cupping_hu", cupping_hu, "within 0..=40")?;
+        require((0.0..=100.0).contains(&band_hu), "artefacts.band_hu", band_hu, "within 0..=100")?;
+        require((0.0..=15.0).contains(&breath_mm), "artefacts.breath_mm", breath_mm, "within 0..=15")?;
         require(self.tube_kv.is_finite(), "tube_kv", self.tube_kv, "a number")
     }
 

@@ -2,8 +2,10 @@
 
 use crate::case_mix::CaseMix;
 use crate::chest::{Chest, Wave};
+use crate::disease::Disease;
 use crate::mimic::{self, Mimic};
-use crate::nodule::{Nodule, Place, Traits};
+use crate::nodule::{Nodule, Place};
+use crate::traits::Traits;
 use crate::trees::{self, Trees};
 use crate::vector::{V3, add, direction, distance, hash, normal, scale, to_segment, uniform};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -17,6 +19,8 @@ pub struct Scene {
     pub seed: u64,
     /// The large shapes.
     pub chest: Chest,
+    /// What changes the whole lung.
+    pub disease: Disease,
     /// Airways and vessels grow from this seed: some thousand branches need not be stored.
     pub tree_seed: u64,
     /// Number of branches relative to the shipped standard.
@@ -42,7 +46,8 @@ impl Scene {
         let tree_seed = hash(seed, 2);
         let tree_density = mix.difficulty.vessel_factor();
         let trees = trees::grow(&chest, tree_density, tree_seed);
-        let nodules = draw_nodules(mix, &chest, &trees, &mut stream(3));
+        let disease = Disease::draw(mix, &mut stream(5));
+        let nodules = draw_nodules(mix, &chest, disease, &trees, &mut stream(3));
         let factor = mix.difficulty.mimic_factor();
         let mut mimics = mimic::draw(&chest, &trees, &mix.mimics, factor, &mut stream(4));
         mimics.retain(|mimic| {
@@ -50,7 +55,7 @@ impl Scene {
             let reach = 0.5 * diameter_mm + 3.0;
             nodules.iter().all(|n| distance(n.seed_point, centre) > n.radius_bounds()[1] + reach)
         });
-        Self { seed, chest, tree_seed, tree_density, nodules, mimics }
+        Self { seed, chest, disease, tree_seed, tree_density, nodules, mimics }
     }
 
     pub(crate) fn trees(&self) -> Trees {
@@ -81,15 +86,15 @@ fn draw_chest(mix: &CaseMix, rng: &mut impl Rng) -> Chest {
     }
 }
 
-fn draw_nodules(mix: &CaseMix, chest: &Chest, trees: &Trees, rng: &mut impl Rng) -> Vec<Nodule> {
+fn draw_nodules(mix: &CaseMix, chest: &Chest, disease: Disease, trees: &Trees, rng: &mut impl Rng) -> Vec<Nodule> {
     let count = crate::vector::poisson(rng, mix.nodules_mean).min(mix.nodules_max);
     let mut nodules: Vec<Nodule> = Vec::new();
     for _ in 0..count {
-        let traits = Traits::draw(mix, rng);
+        let traits = Traits::draw(mix, disease.emphysema > 0.0, rng);
         let choice: f64 = rng.random();
         let place = if choice < mix.juxtapleural_share {
             Place::Juxtapleural
-        } else if choice < mix.juxtapleural_share + mix.juxtavascular_share {
+        } else if choice < mix.juxtapleural_share + mix.difficulty.on_vessel_factor() * mix.juxtavascular_share {
             Place::Juxtavascular
         } else {
             Place::Intraparenchymal
@@ -122,7 +127,8 @@ fn seek(place: Place, traits: &Traits, chest: &Chest, trees: &Trees, rng: &mut i
             Place::Juxtapleural => mimic::point_at_depth(chest, rng, [0.2 * r, 0.75 * r])?,
             Place::Intraparenchymal => mimic::anywhere(chest, rng),
             Place::Juxtavascular => {
-                let tube = trees.vessels[rng.random_range(0..trees.vessels.len().max(1))];
+                let n = trees.arteries.len() + trees.veins.len();
+                let tube = *trees.vessels().nth(rng.random_range(0..n.max(1)))?;
                 if !(0.9..3.5).contains(&tube.radius[0]) || tube.generation < 2 {
                     continue;
                 }
@@ -142,7 +148,7 @@ fn seek(place: Place, traits: &Traits, chest: &Chest, trees: &Trees, rng: &mut i
         let clear_of_airways = trees.airways.iter().all(|t| t.radius[0] < 1.5 || t.distance(at) > r + 0.5);
         let near = |t: &trees::Tube| to_segment(at, t.a, t.b) < r + t.radius[0] + 0.5;
         let clear_of_vessels =
-            place != Place::Intraparenchymal || trees.vessels.iter().all(|t| t.radius[0] < 1.6 || !near(t));
+            place != Place::Intraparenchymal || trees.vessels().all(|t| t.radius[0] < 1.6 || !near(t));
         if clear_of_airways && clear_of_vessels {
             return Some(at);
         }

@@ -1,6 +1,6 @@
 //! Ribs, sternum, shoulder blades and the spine.
 
-use crate::chest::{APEX_Z, BASE_Z, Chest, SPINE_Y, cage_at, smoothstep};
+use crate::chest::{APEX_Z, BASE_Z, Chest, SPINE_Y, cage_at, gutter, smoothstep};
 use crate::trees::Tube;
 use crate::vector::V3;
 
@@ -44,7 +44,8 @@ pub fn bones(chest: &Chest) -> Vec<BonePart> {
                 let (sin, cos) = angle.sin_cos();
                 let n = 2.5;
                 let r = ((sin / (a + 5.5)).powf(n) + (cos.abs() / (b + 5.5)).powf(n)).powf(-1.0 / n);
-                [side * r * sin, cy + r * cos, z]
+                let y = cy + r * cos;
+                [side * r * sin, y + gutter(r * sin, y), z]
             };
             let neck =
                 [[side * 13.0, SPINE_Y + 19.0, top + 4.0], [side * 24.0, SPINE_Y + 33.0, top + 1.0], on_cage(0.0)];
@@ -63,12 +64,14 @@ pub fn bones(chest: &Chest) -> Vec<BonePart> {
             chain(&body, 5.0, 260.0, 110.0);
         }
         // Shoulder blade: a fan of thin bars behind the ribs.
-        for bar in 0..5 {
-            let t = bar as f64 / 4.0;
-            let top = [side * (140.0 - 12.0 * t), 62.0 + 22.0 * t, 118.0 - 6.0 * t];
-            let tip = [side * (112.0 - 8.0 * t), 98.0 + 2.0 * t, 20.0 + 16.0 * t];
-            chain(&[top, tip], 2.7, 420.0, 240.0);
+        for bar in 0..12 {
+            let t = bar as f64 / 11.0;
+            let top = [side * (172.0 - 62.0 * t), 40.0 + 58.0 * t, 126.0 - 8.0 * t];
+            let tip = [side * (122.0 - 14.0 * t), 92.0 + 12.0 * t, 14.0 + 18.0 * t];
+            chain(&[top, tip], 3.0, 420.0, 240.0);
         }
+        let ridge = [[side * 170.0, 44.0, 128.0], [side * 140.0, 92.0, 122.0], [side * 108.0, 108.0, 112.0]];
+        chain(&ridge, 5.0, 480.0, 220.0);
         let collar = [[side * 16.0, -84.0, 112.0], [side * 60.0, -82.0, 122.0], [side * 105.0, -52.0, 133.0]];
         chain(&collar, 5.2, 650.0, 160.0);
     }

@@ -51,6 +51,12 @@ pub fn to_segment(p: V3, a: V3, b: V3) -> f64 {
     distance(p, add(a, scale(ab, t)))
 }
 
+/// The whole number below `t`, for `|t|` below a million: without SSE4.1 the standard one is a function call.
+pub fn floor(t: f64) -> i64 {
+    const UP: i64 = 1 << 20;
+    (t + UP as f64) as i64 - UP
+}
+
 pub fn uniform(rng: &mut impl Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * rng.random::<f64>()
 }

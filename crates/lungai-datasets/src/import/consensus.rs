@@ -116,6 +116,10 @@ pub(crate) fn consensus(
             kind: None,
             malignant: None,
             spiculation: None,
+            malignancy_probability: None,
+            lobe: None,
+            long_axis_mm: None,
+            short_axis_mm: None,
             excluded: true,
         };
         marked.push(Marked { nodule, file: reading.file.clone(), line: point.line });
@@ -287,6 +291,10 @@ fn agreed(rule: &Consensus, members: &[&Marking], excluded: bool) -> ReferenceNo
         kind,
         malignant,
         spiculation: rated(&|r| r.spiculation).map(|rating| (rating - 1.0) / 4.0),
+        malignancy_probability: None,
+        lobe: None,
+        long_axis_mm: None,
+        short_axis_mm: None,
         excluded,
     }
 }

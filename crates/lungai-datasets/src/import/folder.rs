@@ -143,6 +143,10 @@ pub(crate) fn read_table(path: &Path, columns: &Columns) -> Result<Truth, Datase
             kind,
             malignant: yes_no(malignant)?,
             spiculation,
+            malignancy_probability: None,
+            lobe: None,
+            long_axis_mm: None,
+            short_axis_mm: None,
             excluded: yes_no(excluded)?.unwrap_or(false),
         };
         let series = row.text(series);

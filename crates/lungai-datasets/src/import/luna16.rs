@@ -32,6 +32,10 @@ pub(crate) fn read(
                 kind: None,
                 malignant: None,
                 spiculation: None,
+                malignancy_probability: None,
+                lobe: None,
+                long_axis_mm: None,
+                short_axis_mm: None,
                 excluded,
             };
             let series = row.text("seriesuid");

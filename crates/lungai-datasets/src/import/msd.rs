@@ -121,6 +121,10 @@ impl Decathlon {
                 kind: None,
                 malignant: self.labels.malignant,
                 spiculation: None,
+                malignancy_probability: None,
+                lobe: None,
+                long_axis_mm: None,
+                short_axis_mm: None,
                 excluded: diameter_mm < self.labels.diameter_at_least_mm,
             }
         };

@@ -86,6 +86,10 @@ mod tests {
             kind: None,
             malignant: None,
             spiculation: None,
+            malignancy_probability: None,
+            lobe: None,
+            long_axis_mm: None,
+            short_axis_mm: None,
             excluded: false,
         };
         Marked { nodule, file: "t.csv".into(), line: 7 }

@@ -1,0 +1,80 @@
+//! Diseases of the whole lung that change what a nodule is seen against.
+
+use crate::case_mix::CaseMix;
+use crate::chest::{Chest, smoothstep};
+use crate::vector::{V3, uniform};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+/// What a patient's lungs suffer from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disease {
+    /// Volume of the emphysematous holes relative to the lungs', overlaps counted twice; 0 where there are none.
+    pub emphysema: f64,
+    /// Severity of the reticular fibrosis, 0..=1; 0 where there is none.
+    pub fibrosis: f64,
+}
+
+impl Disease {
+    pub(crate) fn draw(mix: &CaseMix, rng: &mut impl Rng) -> Self {
+        // Always the same number of draws, so that one share leaves the other's patients alone.
+        let [has_emphysema, extent, has_fibrosis, severity]: [f64; 4] = std::array::from_fn(|_| rng.random());
+        Self {
+            emphysema: if has_emphysema < mix.emphysema_share { 0.03 + 0.22 * extent * extent } else { 0.0 },
+            fibrosis: if has_fibrosis < mix.fibrosis_share { 0.35 + 0.65 * severity } else { 0.0 },
+        }
+    }
+}
+
+/// A round hole of air.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hole {
+    pub centre: V3,
+    pub radius_mm: f64,
+}
+
+/// HU inside a hole.
+pub(crate) const HOLE_HU: f32 = -985.0;
+/// Smallest and largest radius of a hole in mm.
+const HOLE_MM: [f64; 2] = [2.0, 14.0];
+
+/// The holes of an emphysema. Their number falls with size by a power law, as the clusters of low attenuation do that
+/// Mishima (1999) counted: areas by the exponent -(1.3 + 1), so radii by -3.6. More of them lie in the upper lung.
+pub(crate) fn holes(chest: &Chest, extent: f64, seed: u64) -> Vec<Hole> {
+    let mut holes = Vec::new();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let lungs_mm3 = 5e6 * chest.mean_scale().powi(3);
+    let mut left = extent * lungs_mm3;
+    let [low, high] = HOLE_MM.map(|mm| mm.powf(-2.6));
+    let mut tries = 0;
+    while left > 0.0 && tries < 400_000 {
+        tries += 1;
+        let centre = crate::mimic::anywhere(chest, &mut rng);
+        let radius_mm = (low - rng.random::<f64>() * (low - high)).powf(-1.0 / 2.6);
+        let keep = 0.3 + 0.7 * smoothstep(-60.0, 80.0, centre[2] / chest.scale[2]);
+        if rng.random::<f64>() < keep && chest.lung(centre) > uniform(&mut rng, 0.4, 1.0) * radius_mm {
+            left -= crate::nodule::sphere_mm3(2.0 * radius_mm);
+            holes.push(Hole { centre, radius_mm });
+        }
+    }
+    holes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Difficulty, Scene};
+
+    #[test]
+    fn holes_fill_the_stated_volume_and_their_sizes_follow_a_power_law() {
+        let chest = Scene::draw(&CaseMix::preset(Difficulty::Easy), 1).chest;
+        let holes = holes(&chest, 0.1, 1);
+        let volume: f64 = holes.iter().map(|h| crate::nodule::sphere_mm3(2.0 * h.radius_mm)).sum();
+        let expected = 0.1 * 5e6 * chest.mean_scale().powi(3);
+        assert!((volume / expected - 1.0).abs() < 0.03, "{volume} mm3");
+        // P(r > 4) = (4^-2.6 - 14^-2.6) / (2^-2.6 - 14^-2.6) = 0.159.
+        let share = holes.iter().filter(|h| h.radius_mm > 4.0).count() as f64 / holes.len() as f64;
+        assert!((0.13..0.19).contains(&share), "{share}");
+    }
+}
