@@ -9,7 +9,7 @@ use crate::nodule::{Nodule, Place};
 use crate::skeleton::{RIB_SQUASH, SHELL_MM, spine};
 use crate::texture::{CELL_MM, GRAIN, SEPTA, TileRow};
 use crate::trees::{Tube, wall_mm};
-use crate::vector::{dot, norm, sub, unit};
+use crate::vector::{dot, norm, scale, sub};
 use lungai_ct::NoduleKind;
 
 const AIR: f32 = -1000.0;
@@ -144,15 +144,17 @@ impl Canvas {
     fn hole(&mut self, grid: &Grid, z: f64, hole: &Hole) {
         let width = grid.edge.max(2.0);
         let Some([xs, ys]) = grid.span(hole.centre, hole.reach_mm() + width, z) else { return };
+        let reach = hole.reach_mm() + 0.5 * width;
         for iy in ys {
             for ix in xs.clone() {
                 let i = iy * grid.nx + ix;
                 let d = sub([grid.x(ix), grid.y(iy), z], hole.centre);
-                let r = norm(d);
-                if r > hole.reach_mm() + width {
+                if self.lung[i] <= 1.0 || dot(d, d) > reach * reach {
                     continue;
                 }
-                let share = (0.5 + (hole.radius_towards(unit(d)) - r) / width).clamp(0.0, 1.0) as f32;
+                let r = norm(d);
+                let share =
+                    (0.5 + (hole.radius_towards(scale(d, 1.0 / r.max(1e-9))) - r) / width).clamp(0.0, 1.0) as f32;
                 over(&mut self.hu[i], HOLE_HU, share * (self.lung[i] - 1.0).clamp(0.0, 1.0));
             }
         }

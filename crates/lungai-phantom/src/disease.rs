@@ -2,7 +2,7 @@
 
 use crate::case_mix::CaseMix;
 use crate::chest::{Chest, smoothstep};
-use crate::vector::{V3, uniform};
+use crate::vector::{V3, floor, uniform};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -40,14 +40,21 @@ impl Hole {
 
     pub fn radius_towards(&self, u: V3) -> f64 {
         let [x, y, z] = self.centre;
-        let waves = (3.0 * u[0] + 2.0 * u[1] + x).sin() + (3.0 * u[1] - 2.5 * u[2] + y).sin();
-        self.radius_mm * (1.0 + Self::UNEVEN * (waves + (3.5 * u[2] + 1.5 * u[0] + z).sin()))
+        let waves = wave(3.0 * u[0] + 2.0 * u[1] + x) + wave(3.0 * u[1] - 2.5 * u[2] + y);
+        self.radius_mm * (1.0 + Self::UNEVEN * (waves + wave(3.5 * u[2] + 1.5 * u[0] + z)))
     }
 
     /// No border is farther.
     pub fn reach_mm(&self) -> f64 {
         self.radius_mm * (1.0 + 3.0 * Self::UNEVEN)
     }
+}
+
+/// Nearly the sine, from parabolas: a border needs no more, and a sine at every voxel took half of a patch's time.
+fn wave(t: f64) -> f64 {
+    let x = t / std::f64::consts::PI;
+    let x = x - 2.0 * floor(0.5 * x + 0.5) as f64;
+    4.0 * x * (1.0 - x.abs())
 }
 
 /// HU inside a hole.
