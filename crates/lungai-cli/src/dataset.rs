@@ -2,7 +2,7 @@
 
 use crate::Report;
 use crate::arguments::{Check, Croissant, DifficultyCheck, ImportKind, Make, Manifest as Named, OnDemand, Plan, Store};
-use crate::failure::Failure;
+use crate::failure::{Failure, io};
 use indicatif::{ProgressBar, ProgressStyle};
 use lungai_datasets::difficulty::{Gate, draw_page, measure};
 use lungai_datasets::import::{Import, ImportConfig, Tables, import as import_set};
@@ -36,8 +36,7 @@ pub fn difficulty(arguments: &DifficultyCheck) -> Result<Report, Failure> {
         Some(path) => Gate::load(path)?,
         None => Gate::shipped(),
     };
-    let failed = |path: &Path, error: std::io::Error| Failure::new("io", format!("{}: {error}", path.display()));
-    std::fs::create_dir_all(&arguments.out).map_err(|error| failed(&arguments.out, error))?;
+    std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
     draw_page(&recipe, &arguments.out.join("slices.png"))?;
     let bar = Bar::new("rendering and detecting");
     let found = measure(&recipe, &gate, &mut |done, total| bar.at(done, total, ""))?;
@@ -49,7 +48,7 @@ pub fn difficulty(arguments: &DifficultyCheck) -> Result<Report, Failure> {
     json["passed"] = json!(found.passed());
     let path = arguments.out.join("difficulty.json");
     let text = serde_json::to_string_pretty(&json).expect("plain data");
-    std::fs::write(&path, text + "\n").map_err(|error| failed(&path, error))?;
+    std::fs::write(&path, text + "\n").map_err(io(&path))?;
     if found.passed() {
         return Ok(Report { text: found.text(), json });
     }

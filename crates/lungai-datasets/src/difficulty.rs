@@ -45,7 +45,6 @@ pub struct Gate {
 
 /// What [`measure`] found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Report {
     /// Both detectors on each profile, easy first.
     pub profiles: Vec<Profile>,
@@ -57,7 +56,6 @@ pub struct Report {
 
 /// Both detectors on one profile.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Profile {
     /// Setting of [`CaseMix::difficulty`] that replaces that of every centre.
     pub difficulty: Difficulty,
@@ -73,7 +71,6 @@ pub struct Profile {
 
 /// A detector at its best setting.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Tuned {
     /// The setting.
     pub setting: String,

@@ -2,7 +2,8 @@
 //! and recipes for synthetic sets.
 //!
 //! This crate refuses to guess: an image without a stated orientation, a patient in two splits, a file that is not what
-//! its checksum says are errors. It knows no network and no statistics.
+//! its checksum says are errors. It knows no network. Statistics serve one question: whether a synthetic set is hard
+//! enough.
 
 pub mod difficulty;
 pub mod import;

@@ -40,8 +40,7 @@ pub struct Reading {
 }
 
 impl Reader {
-    /// Three readers of different habits. They agree on malignancy about as LIDC's radiologists do (ordinal alpha 0.44), and
-    /// two thirds to nine tenths of what one of them finds is found by another.
+    /// Three readers of different habits. They agree on malignancy about as LIDC's radiologists do (ordinal alpha 0.44).
     pub fn panel() -> [Self; 3] {
         let reader = |name: &str, half_found_mm: f64, mimic_chance: f64, rating_shift: f64| Self {
             name: name.to_owned(),
@@ -83,8 +82,8 @@ impl Reader {
             // 3 where nothing speaks for either; what is in the image moves all readers, what is not moves each.
             let p = nodule.malignancy_probability.unwrap_or(0.1).clamp(0.01, 0.99);
             let rating = 3.0
-                + 0.33 * (p / (1.0 - p)).ln()
-                + 0.3 * belief
+                + 0.25 * (p / (1.0 - p)).ln()
+                + 0.23 * belief
                 + self.rating_shift
                 + self.rating_sd * normal(&mut own);
             marks.push(Reading { position, diameter_mm, malignancy: rating.round().clamp(1.0, 5.0) as u8 });
@@ -258,7 +257,10 @@ mod tests {
         assert!((solid[0] - 0.5).abs() < 0.05, "half of those of 3.6 mm, not {}", solid[0]);
         assert!(solid[1] > 0.7 && solid[2] > 0.95, "{solid:?}");
         assert!(found(5.0, NoduleKind::GroundGlass) < solid[1] - 0.2);
-        assert_eq!(reader.read("c", &[template.clone()], 7), reader.read("c", &[template], 7));
+        assert_eq!(
+            reader.read("c", std::slice::from_ref(&template), 7),
+            reader.read("c", std::slice::from_ref(&template), 7)
+        );
     }
 
     #[test]

@@ -45,11 +45,11 @@ pub struct CaseMix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Difficulty {
-    /// Mimics times 0.4, half of the vessels.
+    /// Mimics times 0.4, half of the vessels, no nodule on a vessel, subsolid nodules 60 HU denser.
     Easy,
     /// As configured.
     Standard,
-    /// Mimics times 1.8, vessels times 1.5, subsolid nodules 80 HU fainter.
+    /// Mimics times 1.8, vessels times 1.5, three times as many nodules on vessels, subsolid nodules 100 HU fainter.
     Hard,
 }
 
@@ -190,9 +190,23 @@ impl Difficulty {
         }
     }
 
+    /// On the share of nodules that touch a vessel. Mimics alone make nothing harder to judge: a mark on one counts for
+    /// nothing. What hides a nodule does.
+    pub(crate) fn on_vessel_factor(self) -> f64 {
+        match self {
+            Self::Easy => 0.0,
+            Self::Standard => 1.0,
+            Self::Hard => 3.0,
+        }
+    }
+
     /// Added to the HU of ground glass.
     pub(crate) fn subsolid_shift_hu(self) -> f64 {
-        if self == Self::Hard { -80.0 } else { 0.0 }
+        match self {
+            Self::Easy => 60.0,
+            Self::Standard => 0.0,
+            Self::Hard => -100.0,
+        }
     }
 }
 

@@ -94,7 +94,7 @@ fn draw_nodules(mix: &CaseMix, chest: &Chest, disease: Disease, trees: &Trees, r
         let choice: f64 = rng.random();
         let place = if choice < mix.juxtapleural_share {
             Place::Juxtapleural
-        } else if choice < mix.juxtapleural_share + mix.juxtavascular_share {
+        } else if choice < mix.juxtapleural_share + mix.difficulty.on_vessel_factor() * mix.juxtavascular_share {
             Place::Juxtavascular
         } else {
             Place::Intraparenchymal

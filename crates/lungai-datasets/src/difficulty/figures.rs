@@ -58,7 +58,6 @@ pub struct Shares {
 
 /// A figure of the set beside its anchor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Compared {
     /// What is compared.
     pub what: String,
