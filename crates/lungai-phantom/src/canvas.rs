@@ -9,7 +9,7 @@ use crate::nodule::{Nodule, Place};
 use crate::skeleton::{RIB_SQUASH, SHELL_MM, spine};
 use crate::texture::{CELL_MM, GRAIN, SEPTA, TileRow};
 use crate::trees::{Tube, wall_mm};
-use crate::vector::{dot, sub};
+use crate::vector::{dot, norm, scale, sub};
 use lungai_ct::NoduleKind;
 
 const AIR: f32 = -1000.0;
@@ -129,7 +129,9 @@ impl Canvas {
                     let mut air = at_height + texture * node[TEXTURE] + fine * self.grain.at(across);
                     air += fissure * fissure_share(&node, sheet);
                     if node[FIBROSIS] > 0.0 {
-                        air += node[FIBROSIS] * (70.0 + 480.0 * self.septa.at(across));
+                        // In patches, as it is in patients.
+                        let patch = (0.55 + 0.5 * node[TEXTURE]).clamp(0.0, 1.0);
+                        air += node[FIBROSIS] * patch * (60.0 + 330.0 * self.septa.at(across));
                     }
                     value += share * (air - soft);
                 }
@@ -138,15 +140,21 @@ impl Canvas {
         }
     }
 
-    /// A hole with a border as soft as a millimetre.
+    /// A hole with an uneven border as soft as two millimetres.
     fn hole(&mut self, grid: &Grid, z: f64, hole: &Hole) {
-        let width = grid.edge.max(1.2);
-        let Some([xs, ys]) = grid.span(hole.centre, hole.radius_mm + width, z) else { return };
+        let width = grid.edge.max(2.0);
+        let Some([xs, ys]) = grid.span(hole.centre, hole.reach_mm() + width, z) else { return };
+        let reach = hole.reach_mm() + 0.5 * width;
         for iy in ys {
             for ix in xs.clone() {
                 let i = iy * grid.nx + ix;
-                let r = crate::vector::distance([grid.x(ix), grid.y(iy), z], hole.centre);
-                let share = (0.5 + (hole.radius_mm - r) / width).clamp(0.0, 1.0) as f32;
+                let d = sub([grid.x(ix), grid.y(iy), z], hole.centre);
+                if self.lung[i] <= 1.0 || dot(d, d) > reach * reach {
+                    continue;
+                }
+                let r = norm(d);
+                let share =
+                    (0.5 + (hole.radius_towards(scale(d, 1.0 / r.max(1e-9))) - r) / width).clamp(0.0, 1.0) as f32;
                 over(&mut self.hu[i], HOLE_HU, share * (self.lung[i] - 1.0).clamp(0.0, 1.0));
             }
         }

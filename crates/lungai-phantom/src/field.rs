@@ -122,9 +122,9 @@ fn sample(chest: &Chest, seed: u64, fibrosis: f64, p: V3) -> Node {
     [body, right, left, soft, texture(seed, p), oblique, horizontal, fibrosis].map(|v| v as f32)
 }
 
-/// Where usual interstitial pneumonia sits: below and behind, in the outer 25 mm. 0 to 1.
+/// Where usual interstitial pneumonia sits: below and behind, in the outer 20 mm. 0 to 1.
 fn basal_and_peripheral(q: V3, depth: f64) -> f64 {
-    smoothstep(28.0, 8.0, depth) * smoothstep(10.0, -75.0, q[2] - 0.45 * q[1])
+    smoothstep(22.0, 5.0, depth) * smoothstep(-5.0, -90.0, q[2] - 0.6 * q[1])
 }
 
 /// Irregular texture of standard deviation about 1 with detail from 4 to 36 mm, as 1/f noise has.

@@ -109,7 +109,7 @@ impl<'a> Slab<'a> {
             arteries: tubes(&body.trees.arteries),
             veins: tubes(&body.trees.veins),
             bones: body.bones.iter().filter(bone).collect(),
-            holes: body.holes.iter().filter(|hole| meets(hole.centre, hole.centre, hole.radius_mm)).collect(),
+            holes: body.holes.iter().filter(|hole| meets(hole.centre, hole.centre, hole.reach_mm())).collect(),
         }
     }
 }
