@@ -109,7 +109,7 @@ impl Demo {
     }
 
     fn recipe(&self) -> &'static str {
-        if self.quick { "phantom-quick" } else { "phantom-demo" }
+        if self.quick { "phantom-quick" } else { "phantom-small" }
     }
 
     fn data_folder(&self) -> PathBuf {

@@ -164,7 +164,7 @@ pub enum DatasetVerb {
     /// Make a synthetic data set from a recipe. May be interrupted: a second run goes on where the first stopped.
     #[command(after_help = "\
 Examples:
-  lungai dataset make datasets/phantom-demo.yaml --out data/phantom-demo
+  lungai dataset make datasets/phantom-small.yaml --out data/phantom-small
   lungai dataset make datasets/phantom-8c.yaml --out data/phantom-8c --on-demand test")]
     Make(Make),
     /// Measure how hard a recipe's scans are for two detectors without training, compare it with published figures, and draw
@@ -181,20 +181,20 @@ Examples:
     /// Compare with dataset.lock if there is one; then open every case, compare checksums, grids and positions.
     ///
     /// Exit code 4: a file is changed, gone or new.
-    #[command(after_help = "Example: lungai dataset check data/phantom-demo/manifest.yaml")]
+    #[command(after_help = "Example: lungai dataset check data/phantom-small/manifest.yaml")]
     Check(Check),
     /// One hash that changes with any voxel, label, nodule or split.
-    #[command(after_help = "Example: lungai dataset fingerprint data/phantom-demo --json")]
+    #[command(after_help = "Example: lungai dataset fingerprint data/phantom-small --json")]
     Fingerprint(Manifest),
     /// Hash every file and write dataset.lock, which `sha256sum -c` can check too.
-    #[command(after_help = "Example: lungai dataset lock data/phantom-demo")]
+    #[command(after_help = "Example: lungai dataset lock data/phantom-small")]
     Lock(Manifest),
     /// Measure the training cases (spacing, sizes, HU) and derive grid, patch and batch by nnU-Net's rules.
     #[command(after_help = "Example: lungai dataset plan data/luna16 --json > plan.json")]
     Plan(Plan),
     /// Describe the set as Croissant 1.0 JSON-LD, without patients' pseudonyms.
     #[command(after_help = "\
-Example: lungai dataset croissant data/phantom-demo --url https://example.org/phantom-demo --date 2026-01-31 > croissant.json")]
+Example: lungai dataset croissant data/phantom-small --url https://example.org/phantom-small --date 2026-01-31 > croissant.json")]
     Croissant(Croissant),
     /// Fill a patch store: one memory-mapped file per scan, from which training reads patches without decoding a series.
     #[command(after_help = "Example: lungai dataset store data/luna16 --out cache/ --spacing 1.0")]
@@ -339,6 +339,9 @@ pub struct Make {
     /// Store no images of these cases (all, if no word follows); they are computed when they are opened, at some seconds each.
     #[arg(long, value_name = "CASES", num_args = 0..=1, default_missing_value = "all")]
     pub on_demand: Option<OnDemand>,
+    /// Also store label maps of lobes, airways, vessels and each nodule with the stored cases.
+    #[arg(long)]
+    pub masks: bool,
 }
 
 /// Cases without stored images.

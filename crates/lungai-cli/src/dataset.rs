@@ -6,7 +6,7 @@ use crate::failure::{Failure, io};
 use indicatif::{ProgressBar, ProgressStyle};
 use lungai_datasets::difficulty::{Gate, draw_page, measure};
 use lungai_datasets::import::{Import, ImportConfig, Tables, import as import_set};
-use lungai_datasets::recipe::{Recipe, Storage, make_with};
+use lungai_datasets::recipe::{Keep, Recipe, Storage, make_with};
 use lungai_datasets::{
     Budget, Manifest, PatchStore, Split, StoreGrid, croissant as describe, is_locked, plan as plan_set, verify,
     write_lock,
@@ -23,7 +23,8 @@ pub fn make(arguments: &Make) -> Result<Report, Failure> {
         Some(OnDemand::All) => Storage::None,
     };
     let bar = Bar::new("making");
-    let manifest = make_with(&recipe, &arguments.out, storage, &|step| {
+    let keep = Keep { storage, masks: arguments.masks };
+    let manifest = make_with(&recipe, &arguments.out, keep, &|step| {
         let how = if step.reused { "kept" } else { "made" };
         bar.at(step.done, step.total, &format!("{} {how}", step.case));
     })?;

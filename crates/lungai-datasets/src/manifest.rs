@@ -44,7 +44,7 @@ impl Split {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Name, such as `phantom-demo`.
+    /// Name, such as `phantom-small`.
     pub name: String,
     /// Version of the data set, raised whenever a case changes.
     pub version: String,
@@ -106,6 +106,10 @@ pub struct Case {
     /// Table of nodules, if it is known where they are; the checksum is that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodules: Option<Part>,
+    /// Further label maps by name, if there are any: of a synthetic set `lobes` ([`lungai_ct::Lobe`]), `airways` (1 lumen,
+    /// 2 wall), `vessels` (1 arteries, 2 veins) and `nodules` (`k` for nodule `nk`); checksums are those of the files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub masks: BTreeMap<String, Part>,
     #[serde(skip)]
     folder: PathBuf,
     /// Where series lie; as `folder` unless the manifest says otherwise.
@@ -258,7 +262,10 @@ impl Manifest {
         leaves.extend(cases.into_iter().map(|case| {
             let sum = |part: &Option<Part>| part.as_ref().map_or("-".to_owned(), |part| part.sha256.clone());
             let (lungs, nodules) = (sum(&case.lungs), sum(&case.nodules));
-            leaf(&[&case.id, &case.patient, &case.centre, case.split.name(), &case.series.sha256, &lungs, &nodules])
+            let mut fields =
+                vec![&*case.id, &case.patient, &case.centre, case.split.name(), &case.series.sha256, &lungs, &nodules];
+            fields.extend(case.masks.iter().flat_map(|(name, part)| [name.as_str(), &part.sha256]));
+            leaf(&fields)
         }));
         hex(&merkle(&leaves))
     }
@@ -274,6 +281,9 @@ impl Manifest {
             let grid = scan.volume.geometry();
             if case.lungs.is_some() {
                 case.load_lungs(grid)?;
+            }
+            for name in case.masks.keys() {
+                case.load_mask(name, grid)?;
             }
             if case.nodules.is_some() {
                 case.check_nodules(grid)?;
@@ -311,13 +321,14 @@ fn merkle(leaves: &[[u8; 32]]) -> [u8; 32] {
 impl Case {
     pub(crate) fn new(id: String, patient: String, centre: String, split: Split, series: Part) -> Self {
         let (folder, images) = (PathBuf::new(), PathBuf::new());
-        Self { id, patient, centre, split, series, lungs: None, nodules: None, folder, images }
+        Self { id, patient, centre, split, series, lungs: None, nodules: None, masks: BTreeMap::new(), folder, images }
     }
 
     fn parts(&self) -> impl Iterator<Item = (&Part, &'static str)> {
         let lungs = self.lungs.as_ref().map(|part| (part, "lungs"));
         let nodules = self.nodules.as_ref().map(|part| (part, "nodules"));
-        [Some((&self.series, "series")), lungs, nodules].into_iter().flatten()
+        let masks = self.masks.values().map(|part| (part, "masks"));
+        [Some((&self.series, "series")), lungs, nodules].into_iter().flatten().chain(masks)
     }
 
     /// The scan; where the series' place holds several, the one that the checksum names.
@@ -352,15 +363,30 @@ impl Case {
         let part = self.lungs.as_ref().ok_or_else(|| DatasetError::NoTruth { case: self.id.clone(), part: "lungs" })?;
         let labels = match self.rendering(part, &self.folder, "lungs")? {
             Some(rendering) => rendering.lungs(&self.id, &part.sha256)?,
-            None => {
-                let path = self.resolve(part, &self.folder)?;
-                self.read_checked(part, &path, "lungs")?;
-                read_labels(&path)?
-            }
+            None => self.read_mask(part, "lungs")?,
         };
-        align_labels(&labels, grid).ok_or_else(|| DatasetError::Case {
+        self.on_grid(&labels, grid)
+    }
+
+    /// One of [`Case::masks`] on `grid`, as [`Case::load_lungs`].
+    ///
+    /// # Errors
+    /// [`DatasetError::NoTruth`] where the manifest names none of this name.
+    pub fn load_mask(&self, name: &str, grid: &Geometry) -> Result<LabelMap, DatasetError> {
+        let no_truth = || DatasetError::NoTruth { case: self.id.clone(), part: "masks" };
+        self.on_grid(&self.read_mask(self.masks.get(name).ok_or_else(no_truth)?, "masks")?, grid)
+    }
+
+    fn read_mask(&self, part: &Part, what: &'static str) -> Result<LabelMap, DatasetError> {
+        let path = self.resolve(part, &self.folder)?;
+        self.read_checked(part, &path, what)?;
+        read_labels(&path)
+    }
+
+    fn on_grid(&self, labels: &LabelMap, grid: &Geometry) -> Result<LabelMap, DatasetError> {
+        align_labels(labels, grid).ok_or_else(|| DatasetError::Case {
             case: self.id.clone(),
-            reason: "the lung mask's grid is not that of the scan".into(),
+            reason: "the mask's grid is not that of the scan".into(),
         })
     }
 

@@ -5,11 +5,12 @@ use crate::hash::sha256;
 use crate::manifest::{Case, Manifest, Part, Split};
 use crate::on_demand::{self, Rendering};
 use crate::{DatasetError, hu_sha256, nodules_csv, write_labels, yaml};
+use lungai_ct::LabelMap;
 use lungai_dicom::SeriesTags;
-use lungai_phantom::{Artefacts, CaseMix, Difficulty, Scanner, Scene, render};
+use lungai_phantom::{Artefacts, Body, CaseMix, Difficulty, Masks, Scanner, Scene, render};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -92,6 +93,15 @@ impl Patient<'_> {
     pub fn scan_seed(&self) -> u64 {
         derived_seed(self.seed, "noise")
     }
+}
+
+/// How a set is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Which cases are stored.
+    pub storage: Storage,
+    /// Whether lobes, airways, vessels and each nodule are stored as label maps beside the lungs: [`Case::masks`].
+    pub masks: bool,
 }
 
 /// Which cases of a set are stored as series and masks.
@@ -187,7 +197,7 @@ fn derived_seed(seed: u64, purpose: &str) -> u64 {
 /// # Errors
 /// [`DatasetError`]; what was finished until then is kept.
 pub fn make(recipe: &Recipe, folder: &Path, progress: &(dyn Fn(Progress) + Sync)) -> Result<Manifest, DatasetError> {
-    make_with(recipe, folder, Storage::All, progress)
+    make_with(recipe, folder, Keep { storage: Storage::All, masks: false }, progress)
 }
 
 /// Makes the data set in `folder`: `cases/ID/{dicom/, lungs.nii.gz, nodules.csv}` (or `cases/ID/{render.json, nodules.csv}`
@@ -200,7 +210,7 @@ pub fn make(recipe: &Recipe, folder: &Path, progress: &(dyn Fn(Progress) + Sync)
 pub fn make_with(
     recipe: &Recipe,
     folder: &Path,
-    storage: Storage,
+    keep: Keep,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Manifest, DatasetError> {
     let manifest_path = folder.join("manifest.yaml");
@@ -218,7 +228,7 @@ pub fn make_with(
     let made: Result<Vec<Case>, DatasetError> = patients
         .par_iter()
         .map(|patient| {
-            let (case, reused) = make_case(patient, &cases, storage.keeps(patient.split))?;
+            let (case, reused) = make_case(patient, &cases, keep)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             progress(Progress { case: patient.id.clone(), reused, done, total: patients.len() });
             Ok(case)
@@ -269,12 +279,17 @@ pub(crate) fn generator_sha256() -> &'static str {
     &GENERATOR
 }
 
-fn make_case(patient: &Patient, cases: &Path, stored: bool) -> Result<(Case, bool), DatasetError> {
+fn make_case(patient: &Patient, cases: &Path, keep: Keep) -> Result<(Case, bool), DatasetError> {
     let Patient { id, split, seed, centre } = patient;
+    let stored = keep.storage.keeps(*split);
     let recipe = serde_json::to_string(&(id, split, seed, &centre.scanner, &centre.case_mix)).expect("plain data");
     // A series is named by what it is made from, not by how it is kept.
     let made_from = sha256(format!("{}{recipe}", generator_sha256()).as_bytes());
-    let kept_as = if stored { made_from.clone() } else { sha256(format!("{made_from} on demand").as_bytes()) };
+    let kept_as = match (stored, keep.masks) {
+        (true, false) => made_from.clone(),
+        (true, true) => sha256(format!("{made_from} with masks").as_bytes()),
+        (false, _) => sha256(format!("{made_from} on demand").as_bytes()),
+    };
     let folder = cases.join(id);
     let present = std::fs::read(folder.join("case.json")).ok();
     if let Some(finished) = present.and_then(|bytes| serde_json::from_slice::<Finished>(&bytes).ok())
@@ -295,14 +310,30 @@ fn make_case(patient: &Patient, cases: &Path, stored: bool) -> Result<(Case, boo
     };
     let scene = patient.scene();
     let scanner = &centre.scanner;
+    let write_mask = |name: &str, labels: &LabelMap| {
+        let file = format!("{name}.nii.gz");
+        let path = draft.join(&file);
+        write_labels(&path, labels)?;
+        let bytes = std::fs::read(&path).map_err(DatasetError::io(&path))?;
+        Ok::<Part, DatasetError>(part(&file, sha256(&bytes)))
+    };
+    let mut masks = BTreeMap::new();
     let (series, lungs, reference) = if stored {
-        let rendered = render(&scene, scanner, patient.scan_seed());
+        let wanted = if keep.masks { Masks::ALL } else { Masks::NONE };
+        let rendered = Body::of(&scene).render_with(scanner, &scanner.geometry(&scene), patient.scan_seed(), wanted);
         let tags = SeriesTags::synthetic(&pseudonym, &made_from);
         lungai_dicom::write_series(&rendered.volume, &scanner.acquisition(), &tags, &draft.join("dicom"))?;
-        let path = draft.join("lungs.nii.gz");
-        write_labels(&path, &rendered.lungs)?;
-        let lungs = sha256(&std::fs::read(&path).map_err(DatasetError::io(&path))?);
-        (part("dicom", hu_sha256(&rendered.volume)), part("lungs.nii.gz", lungs), rendered.nodules)
+        for (name, labels) in [
+            ("lobes", &rendered.lobes),
+            ("airways", &rendered.airways),
+            ("vessels", &rendered.vessels),
+            ("nodules", &rendered.nodule_labels),
+        ] {
+            if let Some(labels) = labels {
+                masks.insert(name.to_owned(), write_mask(name, labels)?);
+            }
+        }
+        (part("dicom", hu_sha256(&rendered.volume)), write_mask("lungs", &rendered.lungs)?, rendered.nodules)
     } else {
         let file = write(on_demand::FILE, &Rendering::of(patient, &pseudonym, &made_from).text())?;
         let reference = scene.reference(scanner, &scanner.geometry(&scene), patient.scan_seed());
@@ -310,6 +341,7 @@ fn make_case(patient: &Patient, cases: &Path, stored: bool) -> Result<(Case, boo
     };
     let mut case = Case::new(id.clone(), pseudonym, centre.name.clone(), *split, series);
     case.lungs = Some(lungs);
+    case.masks = masks;
     case.nodules = Some(write("nodules.csv", nodules_csv(&reference).as_ref())?);
     let finished = Finished { made_from: kept_as, case };
     write("case.json", &serde_json::to_vec_pretty(&finished).expect("plain data"))?;

@@ -181,7 +181,7 @@ pub fn assess(scan: &Scan, lungs: &LabelMap) -> Quality {
     }
 
     gate.upper("duplicate-slices", slices::equal_neighbours(&volume) as f64, "pairs", limits.equal_neighbours);
-    if let Some(steps) = slices::steps(&volume) {
+    if let Some(steps) = slices::steps(&volume, &lungs) {
         // A reader that saw the position of every slice refused gaps. From one thick slice to the next anatomy changes as
         // much as over a gap.
         if !scan.has_slice_positions() && slice_mm <= 3.0 {

@@ -749,7 +749,7 @@ pub mod tests {
     use lungai_trace::verifies;
 
     pub fn protocol() -> Protocol {
-        let text = include_str!("../../../validation/phantom-demo.yaml");
+        let text = include_str!("../../../validation/phantom-small.yaml");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("protocol.yaml");
         std::fs::write(&path, text).unwrap();

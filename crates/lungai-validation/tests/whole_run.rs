@@ -36,12 +36,12 @@ impl Site {
         recipe.centres[0].scanner.pixel_spacing_mm = 2.6;
         recipe.centres[0].scanner.slice_spacing_mm = 2.8;
         make(&recipe, &folder.path().join("data"), &|_| ()).unwrap();
-        let protocol = std::fs::read_to_string(root.join("validation/phantom-demo.yaml"))
+        let protocol = std::fs::read_to_string(root.join("validation/phantom-small.yaml"))
             .unwrap()
-            .replace("data_set: phantom-demo", "data_set: phantom-quick")
+            .replace("data_set: phantom-small", "data_set: phantom-quick")
             .replace("lowest_score: 0.02", "lowest_score: 0.0")
-            .replace("../demo/data/phantom-demo/manifest.yaml", "data/manifest.yaml")
-            .replace("[coast-hospital, hill-screening]", &format!("[{}]", recipe.centres[0].name));
+            .replace("../demo/data/phantom-small/manifest.yaml", "data/manifest.yaml")
+            .replace("[coast-hospital, delta-hospital, hill-screening]", &format!("[{}]", recipe.centres[0].name));
         let model = frozen(&folder.path().join("models"));
         Self { folder, model, protocol }
     }

@@ -3,7 +3,7 @@
 //! Slices are averaged to blocks of about 3 mm, which takes most of the noise off. From one slice to the next a body changes
 //! little and steadily; where it does not, slices are missing or the patient moved.
 
-use lungai_ct::Volume;
+use lungai_ct::{LabelMap, Volume};
 use ndarray::{Array3, ArrayView2, Axis};
 use rayon::prelude::*;
 
@@ -47,8 +47,8 @@ struct Step {
     moved: [f64; 2],
 }
 
-/// `None` below 12 slices.
-pub fn steps(volume: &Volume) -> Option<Steps> {
+/// `None` below 12 slices. `lungs` are on the volume's grid.
+pub fn steps(volume: &Volume, lungs: &LabelMap) -> Option<Steps> {
     let [dz, dy, dx] = volume.geometry().spacing().zyx_mm();
     let hu = volume.hu();
     if hu.shape()[0] < FEWEST {
@@ -62,6 +62,8 @@ pub fn steps(volume: &Volume) -> Option<Steps> {
         .map(|z| step(blocks.index_axis(Axis(0), z - 1), blocks.index_axis(Axis(0), z), block_mm))
         .collect();
     let n = steps.len();
+    let lung = |z: usize| lungs.labels().index_axis(Axis(0), z).iter().filter(|label| **label > 0).count();
+    let lung: Vec<usize> = (0..=n).into_par_iter().map(lung).collect();
     let around = (AROUND_MM / dz).round().clamp(2.0, 6.0) as usize;
     let mut largest: f64 = 0.0;
     let mut jumps = Vec::with_capacity(n);
@@ -78,8 +80,9 @@ pub fn steps(volume: &Volume) -> Option<Steps> {
         jumps.push(off(near));
         sway.push(off(wide) / dz);
         pace.push(if usual > 0.0 { (step.change / usual - 1.0).abs() } else { 0.0 });
-        // Near the ends the first lung or the last of the neck comes into view within a slice or two.
-        if i >= around && i + around < n {
+        // Near the ends the neck comes into view within a slice or two, and so does a lung whose base or apex is blunt.
+        let lung_begins = 2 * lung[i].min(lung[i + 1]) < lung[i].max(lung[i + 1]);
+        if i >= around && i + around < n && !lung_begins {
             let beside = steps[i - 1].change.max(steps[i + 1].change).max(usual);
             largest = largest.max(if beside > 0.0 { step.change / beside } else { 0.0 });
         }
@@ -163,17 +166,22 @@ mod tests {
         Volume::new(hu, grid).unwrap()
     }
 
+    fn steps_of(volume: &Volume) -> Steps {
+        let lungs = volume.hu().map(|hu| u8::from(*hu < -400));
+        steps(volume, &LabelMap::new(lungs, volume.geometry().clone()).unwrap()).unwrap()
+    }
+
     #[verifies("FR-002")]
     #[test]
     fn steady_slices_show_no_step() {
-        let still = steps(&cone(|z| [z, 0.0])).unwrap();
+        let still = steps_of(&cone(|z| [z, 0.0]));
         assert!(still.largest < 1.2 && still.jump_mm < 0.05 && still.sway < 0.05 && still.pace < 0.2, "{still:?}");
     }
 
     #[verifies("FR-002")]
     #[test]
     fn two_missing_slices_are_a_step_of_about_three() {
-        let gap = steps(&cone(|z| [if z < 20.0 { z } else { z + 2.0 }, 0.0])).unwrap();
+        let gap = steps_of(&cone(|z| [if z < 20.0 { z } else { z + 2.0 }, 0.0]));
         assert!((2.0..4.5).contains(&gap.largest), "{gap:?}"); // noise is taken off each difference
         assert!(gap.jump_mm < 0.3, "{gap:?}");
     }
@@ -181,17 +189,17 @@ mod tests {
     #[verifies("FR-002")]
     #[test]
     fn a_patient_who_moves_once_jumps_and_one_who_sways_sways() {
-        let jump = steps(&cone(|z| [z, if z < 20.0 { 0.0 } else { 2.0 }])).unwrap();
+        let jump = steps_of(&cone(|z| [z, if z < 20.0 { 0.0 } else { 2.0 }]));
         assert!((jump.jump_mm - 2.0).abs() < 0.6 && jump.sway < 0.2, "{jump:?}");
         // Up to 4 mm * 2 pi / 20 mm = 1.26 mm per mm to each side.
-        let sway = steps(&cone(|z| [z, 4.0 * (z * std::f64::consts::TAU / 20.0).sin()])).unwrap();
+        let sway = steps_of(&cone(|z| [z, 4.0 * (z * std::f64::consts::TAU / 20.0).sin()]));
         assert!((1.0..2.6).contains(&sway.sway), "{sway:?}");
     }
 
     #[verifies("FR-002")]
     #[test]
     fn breathing_lets_the_anatomy_pass_unevenly() {
-        let breath = steps(&cone(|z| [z + 2.0 * (z * std::f64::consts::TAU / 14.0).sin(), 0.0])).unwrap();
+        let breath = steps_of(&cone(|z| [z + 2.0 * (z * std::f64::consts::TAU / 14.0).sin(), 0.0]));
         assert!(breath.pace > 0.5, "{breath:?}");
     }
 
