@@ -75,7 +75,8 @@ pub fn import(kind: &ImportKind) -> Result<Report, Failure> {
     let (images, patients) = (from.images.as_path(), from.patients.as_deref());
     let request = Import { config: &config, images, tables, patients, out: &from.out, copy: from.copy };
     let bar = Bar::new("reading");
-    let manifest = import_set(&request, &mut |step| bar.at(step.done, step.total, &step.file))?;
+    let manifest =
+        import_set(&request, &mut |step| bar.at(step.done, step.total, if step.reused { "kept" } else { "read" }))?;
     bar.finish();
     let mut report = report(&manifest, "imported");
     if let Some(provenance) = &manifest.provenance {
@@ -84,6 +85,16 @@ pub fn import(kind: &ImportKind) -> Result<Report, Failure> {
         report.json["identity"] = json!(provenance.identity);
     }
     Ok(report)
+}
+
+/// A manifest; of a recipe it is said what can be done with it.
+fn load(path: &Path) -> Result<Manifest, Failure> {
+    Manifest::load(path).map_err(|error| match Recipe::load(path) {
+        Ok(_) => Failure::usage(
+            "this is a recipe, not a data set: `dataset make` makes the set, `dataset difficulty` measures how hard it is",
+        ),
+        Err(_) => error.into(),
+    })
 }
 
 /// Everything that a lock and a manifest promise.
@@ -106,7 +117,7 @@ pub fn check(arguments: &Check) -> Result<Report, Failure> {
         let message = "the set has no dataset.lock; `lungai dataset lock` writes one";
         return Err(Failure::new("not-locked", message));
     }
-    let manifest = Manifest::load(manifest_path)?;
+    let manifest = load(manifest_path)?;
     if !arguments.lock_only {
         let (mut at, total) = (0, manifest.all_cases().len());
         let bar = Bar::new("checking");
@@ -123,14 +134,14 @@ pub fn check(arguments: &Check) -> Result<Report, Failure> {
 
 /// One hash; no image is opened.
 pub fn fingerprint(arguments: &Named) -> Result<Report, Failure> {
-    let manifest = Manifest::load(&arguments.manifest)?;
+    let manifest = load(&arguments.manifest)?;
     let text = format!("{}\n", manifest.fingerprint());
     Ok(Report { text, ..report(&manifest, "") })
 }
 
 /// Freezes every byte.
 pub fn lock(arguments: &Named) -> Result<Report, Failure> {
-    let manifest = Manifest::load(&arguments.manifest)?;
+    let manifest = load(&arguments.manifest)?;
     let lock = write_lock(&manifest, &folder(&arguments.manifest))?;
     let mut report = report(&manifest, "locked");
     report.text += &format!("dataset.lock: {} files, root {}\n", lock.files, lock.root);
@@ -141,7 +152,7 @@ pub fn lock(arguments: &Named) -> Result<Report, Failure> {
 
 /// Sizes for training, from the training cases.
 pub fn plan(arguments: &Plan) -> Result<Report, Failure> {
-    let manifest = Manifest::load(&arguments.set.manifest)?;
+    let manifest = load(&arguments.set.manifest)?;
     let Plan { batch_voxels, divisor, batch_at_least, .. } = *arguments;
     let bar = Bar::new("measuring");
     let budget = Budget { batch_voxels, divisor, batch_at_least };
@@ -166,14 +177,14 @@ pub fn plan(arguments: &Plan) -> Result<Report, Failure> {
 /// JSON-LD for those who look for data.
 pub fn croissant(arguments: &Croissant) -> Result<Report, Failure> {
     let path = &arguments.set.manifest;
-    let manifest = Manifest::load(path)?;
+    let manifest = load(path)?;
     let described = describe(&manifest, &folder(path), &arguments.url, &arguments.date)?;
     Ok(Report { text: format!("{described:#}\n"), json: json!({ "croissant": described }) })
 }
 
 /// One mapped file per scan.
 pub fn store(arguments: &Store) -> Result<Report, Failure> {
-    let manifest = Manifest::load(&arguments.set.manifest)?;
+    let manifest = load(&arguments.set.manifest)?;
     let grid = arguments.spacing.map_or(StoreGrid::Native, |mm| StoreGrid::Isotropic { mm });
     let store = PatchStore::new(&arguments.out, grid)?;
     let cases: Vec<_> = manifest.all_cases().iter().collect();

@@ -27,7 +27,7 @@ use lungai_ct::ReferenceNodule;
 use lungai_dicom::Identity;
 use lungai_trace::implements;
 use msd::Decathlon;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use truth::Truth;
 
@@ -53,8 +53,6 @@ pub struct Import<'a> {
 /// One step of [`import`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// Name of the file or folder that was read.
-    pub file: String,
     /// Whether an earlier run had read it.
     pub reused: bool,
     /// Places that are read.
@@ -136,7 +134,14 @@ pub fn import(import: &Import, progress: &mut dyn FnMut(Progress)) -> Result<Man
         let reason = "every series is excluded: see the rules under `inclusion`".to_owned();
         return Err(DatasetError::Case { case: config.name.clone(), reason });
     }
-    let centres = centre_of_patients(&members, &config.splits.held_out_centres)?;
+    let held_out = &config.splits.held_out_centres;
+    if let Some(unknown) = held_out.iter().find(|held| members.iter().all(|member| member.centre != **held)) {
+        let known: BTreeSet<&str> = members.iter().map(|member| member.centre.as_str()).collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        let reason = format!("held-out centre `{unknown}` is no included series' centre; these are: {known}");
+        return Err(DatasetError::Case { case: config.name.clone(), reason });
+    }
+    let centres = centre_of_patients(&members, held_out)?;
     let assigned = config.splits.assign(&centres, &frozen, &splits_file)?;
     let mut flow = flow(&named, exclusions, &members, &assigned);
     flow.found.series += read.iter().map(|place| place.unreadable.len()).sum::<usize>();
@@ -173,6 +178,10 @@ impl Source {
             }
             Self::Lidc(readings) => {
                 let Some(reading) = readings.get(&series.key) else { return Ok(None) };
+                if series.identity.is_none() {
+                    let reason = "outlines count the rows of DICOM images; converters may turn them over".to_owned();
+                    return Err(DatasetError::Case { case: series.key.clone(), reason });
+                }
                 let rule = config.consensus.as_ref().expect("`check_for` asks for the section");
                 let marked = consensus::consensus(rule, reading, &grid, config.finding_diameter_mm)?;
                 truth::place(&marked, &grid, false).map(Some)

@@ -426,7 +426,8 @@ impl Case {
 
     /// Where lungs and nodules lie, as far as there are any.
     pub(crate) fn truth_paths(&self) -> Result<Vec<PathBuf>, DatasetError> {
-        [&self.lungs, &self.nodules].into_iter().flatten().map(|part| self.resolve(part, &self.folder)).collect()
+        let parts = [&self.lungs, &self.nodules].into_iter().flatten().chain(self.masks.values());
+        parts.map(|part| self.resolve(part, &self.folder)).collect()
     }
 
     /// What a part is rendered from, if it is not stored.

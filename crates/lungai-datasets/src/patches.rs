@@ -1,8 +1,9 @@
 //! Volumes as training reads them: one file per scan, mapped into memory, so that a patch costs a few rows of the page
 //! cache and not a series of 300 files.
 //!
-//! A file is named by what it holds (voxels' hash, lung mask's hash, grid): it never becomes stale, two data sets that share
-//! a scan share it, and whatever lies under the name is right. It is written under another name and renamed when complete, so an
+//! A file is named by what it holds (voxels' hash, lung mask's hash, grid, version of this crate): two data sets that share
+//! a scan share it. A spacing or origin that is corrected in an image's header changes no voxel and so no name: the store
+//! must then be filled anew. A file is written under another name and renamed when complete, so an
 //! interrupted filling goes on where it stopped, and several processes may fill one folder.
 
 use crate::error::name;
@@ -104,7 +105,8 @@ impl PatchStore {
     fn key(&self, case: &Case) -> String {
         let lungs = case.lungs.as_ref().map_or("-", |part| part.sha256.as_str());
         let grid = serde_json::to_string(&self.grid).expect("plain data");
-        sha256(format!("{}\n{lungs}\n{grid}", case.series.sha256).as_bytes())
+        let version = env!("CARGO_PKG_VERSION");
+        sha256(format!("{}\n{lungs}\n{grid}\n{version}", case.series.sha256).as_bytes())
     }
 
     fn path(&self, key: &str) -> PathBuf {

@@ -68,19 +68,16 @@ impl Luna {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn run(&self, config: &ImportConfig, copy: bool) -> (Result<Manifest, DatasetError>, Vec<String>) {
+    /// The set, and how many files were read anew.
+    fn run(&self, config: &ImportConfig, copy: bool) -> (Result<Manifest, DatasetError>, usize) {
         let tables = Tables::Luna16 {
             annotations: self.path("annotations.csv"),
             excluded: Some(self.path("annotations_excluded.csv")),
         };
         let patients = self.path("patients.csv");
         let request = Import { config, images: &self.images, tables, patients: Some(&patients), out: &self.out, copy };
-        let mut new = Vec::new();
-        let result = import(&request, &mut |step| {
-            if !step.reused {
-                new.push(step.file);
-            }
-        });
+        let mut new = 0;
+        let result = import(&request, &mut |step| new += usize::from(!step.reused));
         (result, new)
     }
 
@@ -144,9 +141,9 @@ fn a_second_import_reads_only_what_is_new_and_moves_nobody() {
     let luna = Luna::new();
     let shipped = config("luna16", &[]);
     let (first, new) = luna.run(&shipped, false);
-    assert_eq!(new, ["a.mhd", "b.mhd", "c.mhd", "d.mhd"]);
+    assert_eq!(new, 4);
     let splits = std::fs::read_to_string(luna.out.join("splits.csv")).unwrap();
-    assert_eq!(luna.run(&shipped, false).1, [] as [&str; 0]);
+    assert_eq!(luna.run(&shipped, false).1, 0);
     for i in 0..12 {
         write_volume(&luna.images.join(format!("subset1/e{i}.mha")), &volume(i)).unwrap();
     }
@@ -154,7 +151,7 @@ fn a_second_import_reads_only_what_is_new_and_moves_nobody() {
     let patients = std::fs::read_to_string(luna.path("patients.csv")).unwrap();
     luna.table("patients.csv", &(patients + &more));
     let (second, new) = luna.run(&shipped, false);
-    assert_eq!(new.len(), 12);
+    assert_eq!(new, 12);
     let lines = std::fs::read_to_string(luna.out.join("splits.csv")).unwrap();
     assert!(splits.lines().all(|line| lines.contains(line)), "{splits}\n{lines}");
     let (first, second) = (first.unwrap(), second.unwrap());

@@ -12,16 +12,21 @@ use serde::{Deserialize, Serialize};
 /// Output channels: background, right lung, left lung (the labels of `lungai_ct::Lung`).
 pub const CLASSES: usize = 3;
 
-/// Input channels: HU, and where a voxel lies between the scan's right and left edge (a coordinate channel, Liu et al.
-/// 2018): the two lungs look alike, and a tile does not show which side it was cut from.
+/// Input channels: HU, and how far a voxel lies from the middle of the scan towards the patient's left (a coordinate channel,
+/// Liu et al. 2018): the two lungs look alike, and a tile does not show which side it was cut from.
 pub const CHANNELS: usize = 2;
+
+/// What the second channel counts in, mm: about half a chest. Not a share of the scan's width, which is what the scanner's
+/// operator chose: on a field of view unlike those of the training, lungs were cut along a straight line.
+const POSITION_MM: f64 = 200.0;
 
 /// Adds the second channel to a cube of HU values scaled to `-1..=1`.
 ///
 /// - `cube`: `edge^3` values, `[z, y, x]`
-/// - `start_x`: first column of the cube in the scan, `width`: columns of the scan
-pub fn with_position(cube: &mut Vec<f32>, edge: usize, start_x: isize, width: usize) {
-    let column = |x: usize| (2.0 * (start_x as f64 + x as f64 + 0.5) / width as f64 - 1.0) as f32;
+/// - `start_x`: first column of the cube in the scan, `width`: columns of the scan, of `voxel_mm` each
+pub fn with_position(cube: &mut Vec<f32>, edge: usize, start_x: isize, width: usize, voxel_mm: f64) {
+    let middle = 0.5 * width as f64;
+    let column = |x: usize| ((start_x as f64 + x as f64 + 0.5 - middle) * voxel_mm / POSITION_MM) as f32;
     cube.extend((0..edge.pow(3)).map(|i| column(i % edge)));
 }
 
@@ -163,7 +168,7 @@ mod learning {
             z * z + y * y + x * x < 25.0
         };
         let mut scan: Vec<f32> = (0..4096).map(|i| if inside(i) { -0.8 } else { 0.2 }).collect();
-        with_position(&mut scan, 16, 0, 16);
+        with_position(&mut scan, 16, 0, 16, 2.0);
         let mut truth = vec![0f32; 3 * 4096];
         for i in 0..4096 {
             truth[if inside(i) { 4096 + i } else { i }] = 1.0;

@@ -32,13 +32,11 @@ impl Traits {
     /// shows. The weights of all but emphysema are larger than Brock's, so that about a third is malignant and the drawn
     /// probability has an AUC of about 0.945: a label that an image can explain, not an epidemiological rate.
     pub(crate) fn draw(mix: &CaseMix, emphysema: bool, rng: &mut impl Rng) -> Self {
-        let diameter_mm = loop {
-            let excess = mix.diameter_median_mm - mix.diameter_offset_mm;
-            let d = mix.diameter_offset_mm + excess * (mix.diameter_log_sd * normal(rng)).exp();
-            if mix.diameter_log_sd == 0.0 || (mix.diameter_range_mm[0]..=mix.diameter_range_mm[1]).contains(&d) {
-                break d;
-            }
-        };
+        let excess = mix.diameter_median_mm - mix.diameter_offset_mm;
+        let [low, high] = mix.diameter_range_mm;
+        let mut draws = (0..1000).map(|_| mix.diameter_offset_mm + excess * (mix.diameter_log_sd * normal(rng)).exp());
+        // Of a range that next to no draw meets, the median, which lies in it.
+        let diameter_mm = draws.find(|d| (low..=high).contains(d)).unwrap_or(mix.diameter_median_mm);
         let kinds = &mix.kinds;
         let shares = [
             (NoduleKind::Solid, kinds.solid),

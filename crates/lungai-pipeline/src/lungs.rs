@@ -92,7 +92,7 @@ fn tiled_logits(net: &LungNet, config: &LungConfig, coarse: &Volume, device: &De
     for start in tiles([d, h, w], edge) {
         let input = cut(coarse.hu(), start, edge, config.window_hu);
         let mut values = input.into_raw_vec_and_offset().0;
-        with_position(&mut values, edge, start[2] as isize, w);
+        with_position(&mut values, edge, start[2] as isize, w, config.spacing_mm);
         let data = TensorData::new(values, [1, CHANNELS, edge, edge, edge]);
         let out = net.forward(Tensor::from_data(data, device)).into_data().convert::<f32>();
         let out: Vec<f32> = out.try_to_vec().expect("converted");

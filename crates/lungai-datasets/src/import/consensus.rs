@@ -133,8 +133,15 @@ impl<'a> Marking<'a> {
         // Holes last: a hole may come before the outline that it is cut from.
         let mut contours: Vec<&Contour> = outlined.contours.iter().collect();
         contours.sort_by_key(|contour| !contour.inclusion);
+        let [_, rows, columns] = grid.size();
         for contour in contours {
             let slice = slice_at(contour.z_mm, grid, reading, outlined.line)?;
+            // Before the area is filled: four points far away could enclose billions of pixels.
+            if let Some([x, y]) = contour.points.iter().find(|p| p[0] as usize >= columns || p[1] as usize >= rows) {
+                let reason = format!("an outline's point at column {x}, row {y} lies outside of the image");
+                let (file, line) = (reading.file.clone(), Some(outlined.line));
+                return Err(DatasetError::Fault { fault: Fault::OutsideVolume, file, line, reason });
+            }
             for [column, row] in enclosed(&contour.points, !contour.inclusion) {
                 if contour.inclusion {
                     voxels.insert([slice, row, column]);

@@ -133,7 +133,8 @@ pub(crate) fn places(images: &Path) -> Result<Vec<PathBuf>, DatasetError> {
         let mut dicom = false;
         for entry in entries {
             let name = entry.file_name();
-            if name.to_string_lossy().starts_with('.') {
+            // A DICOMDIR is a table of the files below, no image.
+            if name.to_string_lossy().starts_with('.') || name.eq_ignore_ascii_case("DICOMDIR") {
                 continue;
             }
             let path = folder.join(&name);
@@ -192,7 +193,7 @@ pub(crate) fn read_all(
             }
         };
         all.push(place);
-        progress(Progress { file: crate::error::name(path), reused, done: at + 1, total: places.len() });
+        progress(Progress { reused, done: at + 1, total: places.len() });
     }
     Ok(all)
 }
@@ -234,19 +235,34 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     Ok(files)
 }
 
+/// Whether the same file may be read another time: such a failure must not be remembered as the file's.
+fn of_the_machine(error: &DatasetError) -> bool {
+    use DicomError::{Io, TooSlow, WorkerNotInitialised, WorkerStart};
+    let dicom = |e: &DicomError| matches!(e, Io { .. } | TooSlow { .. } | WorkerNotInitialised | WorkerStart { .. });
+    match error {
+        DatasetError::Io { .. } => true,
+        DatasetError::Dicom(error) => dicom(error),
+        _ => false,
+    }
+}
+
 fn read_place(images: &Path, path: &Path, config: &ImportConfig) -> Result<Place, DatasetError> {
     let full = images.join(path);
     let opened = match open(&full) {
         Ok(opened) => opened,
         // A fault of ours or of the machine is none of the file's.
-        Err(error @ DatasetError::Dicom(DicomError::WorkerNotInitialised | DicomError::WorkerStart { .. })) => {
-            return Err(error);
-        }
+        Err(error) if of_the_machine(&error) => return Err(error),
         Err(error) => {
             let unreadable = vec![(error.rule(), error.to_string())];
             return Ok(Place { series: Vec::new(), unreadable });
         }
     };
+    for refused in &opened.refused {
+        let error = DatasetError::Dicom(refused.error.clone());
+        if of_the_machine(&error) {
+            return Err(error);
+        }
+    }
     let is_dicom = opened.scans.iter().any(Scan::has_slice_positions);
     let identities = if is_dicom { Some(lungai_dicom::identity(&full)?) } else { None };
     let series = opened.scans.iter().map(|scan| Series::of(path, scan, config, identities.as_ref())).collect();

@@ -12,6 +12,8 @@ const BLOCK_MM: f64 = 3.0;
 const NOISE_HU: f32 = 40.0;
 /// What lies this far on each side says what is usual at a place, mm; within 2..=6 slices.
 const AROUND_MM: f64 = 9.0;
+/// Lung area below which a slice shows its first or last tip.
+const LITTLE_LUNG_CM2: f64 = 15.0;
 /// Fewer slices say nothing.
 const FEWEST: usize = 12;
 
@@ -62,8 +64,9 @@ pub fn steps(volume: &Volume, lungs: &LabelMap) -> Option<Steps> {
         .map(|z| step(blocks.index_axis(Axis(0), z - 1), blocks.index_axis(Axis(0), z), block_mm))
         .collect();
     let n = steps.len();
-    let lung = |z: usize| lungs.labels().index_axis(Axis(0), z).iter().filter(|label| **label > 0).count();
-    let lung: Vec<usize> = (0..=n).into_par_iter().map(lung).collect();
+    let lung = |z: usize| lungs.labels().index_axis(Axis(0), z).iter().filter(|label| **label > 0).count() as f64;
+    let lung: Vec<f64> = (0..=n).into_par_iter().map(lung).collect();
+    let pixel_cm2 = dy * dx / 100.0;
     let around = (AROUND_MM / dz).round().clamp(2.0, 6.0) as usize;
     let mut largest: f64 = 0.0;
     let mut jumps = Vec::with_capacity(n);
@@ -81,7 +84,7 @@ pub fn steps(volume: &Volume, lungs: &LabelMap) -> Option<Steps> {
         sway.push(off(wide) / dz);
         pace.push(if usual > 0.0 { (step.change / usual - 1.0).abs() } else { 0.0 });
         // Near the ends the neck comes into view within a slice or two, and so does a lung whose base or apex is blunt.
-        let lung_begins = 2 * lung[i].min(lung[i + 1]) < lung[i].max(lung[i + 1]);
+        let lung_begins = lung[i].min(lung[i + 1]) * pixel_cm2 < LITTLE_LUNG_CM2;
         if i >= around && i + around < n && !lung_begins {
             let beside = steps[i - 1].change.max(steps[i + 1].change).max(usual);
             largest = largest.max(if beside > 0.0 { step.change / beside } else { 0.0 });

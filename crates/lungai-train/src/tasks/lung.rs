@@ -90,7 +90,11 @@ impl Task for LungTask {
             let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
             let mut cube = Vec::with_capacity(CHANNELS * edge.pow(3));
             cut(volume.hu(), start, edge, symmetry, hu_value(shift, self.config.window_hu), &mut cube);
-            with_position(&mut cube, edge, start[2], volume.geometry().size()[2]);
+            let width = volume.geometry().size()[2];
+            // What is mirrored lies on the other side of the scan's middle.
+            let mirrored = width as isize - start[2] - edge as isize;
+            let first = if symmetry.swaps_sides() { mirrored } else { start[2] };
+            with_position(&mut cube, edge, first, width, self.config.spacing_mm);
             values.extend(cube);
             let mut labels = Vec::with_capacity(edge.pow(3));
             cut(lungs.labels(), start, edge, symmetry, |label| label.unwrap_or(0), &mut labels);
