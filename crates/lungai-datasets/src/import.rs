@@ -27,7 +27,7 @@ use lungai_ct::ReferenceNodule;
 use lungai_dicom::Identity;
 use lungai_trace::implements;
 use msd::Decathlon;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use truth::Truth;
 
@@ -134,14 +134,7 @@ pub fn import(import: &Import, progress: &mut dyn FnMut(Progress)) -> Result<Man
         let reason = "every series is excluded: see the rules under `inclusion`".to_owned();
         return Err(DatasetError::Case { case: config.name.clone(), reason });
     }
-    let held_out = &config.splits.held_out_centres;
-    if let Some(unknown) = held_out.iter().find(|held| members.iter().all(|member| member.centre != **held)) {
-        let known: BTreeSet<&str> = members.iter().map(|member| member.centre.as_str()).collect();
-        let known = known.into_iter().collect::<Vec<_>>().join(", ");
-        let reason = format!("held-out centre `{unknown}` is no included series' centre; these are: {known}");
-        return Err(DatasetError::Case { case: config.name.clone(), reason });
-    }
-    let centres = centre_of_patients(&members, held_out)?;
+    let centres = centre_of_patients(&members, &config.splits.held_out_centres)?;
     let assigned = config.splits.assign(&centres, &frozen, &splits_file)?;
     let mut flow = flow(&named, exclusions, &members, &assigned);
     flow.found.series += read.iter().map(|place| place.unreadable.len()).sum::<usize>();
@@ -298,12 +291,8 @@ fn centre(series: &Series, rule: &Centres) -> Result<String, DatasetError> {
             series.manufacturer.clone().ok_or_else(|| refuse("the series states no Manufacturer"))?
         }
     };
-    let words: Vec<String> = given
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_ascii_lowercase)
-        .collect();
-    if words.is_empty() { Err(refuse("its centre's name has no letter or digit")) } else { Ok(words.join("-")) }
+    let centre = splits::centre_name(&given);
+    if centre.is_empty() { Err(refuse("its centre's name has no letter or digit")) } else { Ok(centre) }
 }
 
 /// A name that can be a file's.

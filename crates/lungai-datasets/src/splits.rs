@@ -40,6 +40,12 @@ pub(crate) fn keyed_hash(key: &str, message: &str) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
+/// A centre's name as sets spell it: lower-case letters and digits, with hyphens between words.
+pub(crate) fn centre_name(given: &str) -> String {
+    let words = given.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
+}
+
 impl SplitRule {
     /// The broken rule with its key and value, for the line in the file.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String, String)> {
@@ -49,6 +55,11 @@ impl SplitRule {
         if !(0.0..=0.5).contains(&self.tune_share) {
             let value = self.tune_share.to_string();
             return Err(("tune_share", value.clone(), format!("splits: tune_share {value} must be within 0..=0.5")));
+        }
+        // Spelt otherwise it would hold nobody out, without a word.
+        if let Some(centre) = self.held_out_centres.iter().find(|centre| **centre != centre_name(centre)) {
+            let reason = format!("splits: held-out centre `{centre}` must be spelt `{}`", centre_name(centre));
+            return Err(("held_out_centres", format!("[{}]", self.held_out_centres.join(", ")), reason));
         }
         Ok(())
     }

@@ -571,6 +571,11 @@ fn a_configuration_that_cannot_be_followed_is_refused_by_line() {
     };
     check("lidc-idri, split of version 1", "short", "splits: the key needs at least 16 characters");
     check("tune_share: 0.1", "tune_share: 1.5", "splits: tune_share 1.5 must be within 0..=0.5");
+    check(
+        "held_out_centres: [philips, toshiba]",
+        "held_out_centres: [Philips, toshiba]",
+        "splits: held-out centre `Philips` must be spelt `philips`",
+    );
     check("finding_diameter_mm: 10.0", "finding_diameter_mm: -1", "finding_diameter_mm -1 must be positive");
     check(
         "benign_malignant: [2.5, 3.5]",

@@ -168,7 +168,7 @@ mod learning {
             z * z + y * y + x * x < 25.0
         };
         let mut scan: Vec<f32> = (0..4096).map(|i| if inside(i) { -0.8 } else { 0.2 }).collect();
-        with_position(&mut scan, 16, 0, 16, 2.0);
+        with_position(&mut scan, 16, 0, 16, 25.0); // from -1 to 1
         let mut truth = vec![0f32; 3 * 4096];
         for i in 0..4096 {
             truth[if inside(i) { 4096 + i } else { i }] = 1.0;

@@ -170,8 +170,8 @@ mod tests {
     }
 
     fn steps_of(volume: &Volume) -> Steps {
-        let lungs = volume.hu().map(|hu| u8::from(*hu < -400));
-        steps(volume, &LabelMap::new(lungs, volume.geometry().clone()).unwrap()).unwrap()
+        let everywhere = LabelMap::new(volume.hu().map(|_| 1), volume.geometry().clone()).unwrap();
+        steps(volume, &everywhere).unwrap()
     }
 
     #[verifies("FR-002")]
@@ -187,6 +187,17 @@ mod tests {
         let gap = steps_of(&cone(|z| [if z < 20.0 { z } else { z + 2.0 }, 0.0]));
         assert!((2.0..4.5).contains(&gap.largest), "{gap:?}"); // noise is taken off each difference
         assert!(gap.jump_mm < 0.3, "{gap:?}");
+    }
+
+    #[verifies("FR-002")]
+    #[test]
+    fn where_a_lung_begins_it_may_begin_bluntly() {
+        let gap = cone(|z| [if z < 20.0 { z } else { z + 2.0 }, 0.0]);
+        // Lung from slice 20 on: the same step is the base of the lung.
+        let mut lungs = gap.hu().map(|_| 1);
+        lungs.slice_mut(ndarray::s![..20, .., ..]).fill(0);
+        let lungs = LabelMap::new(lungs, gap.geometry().clone()).unwrap();
+        assert!(steps(&gap, &lungs).unwrap().largest < 1.5);
     }
 
     #[verifies("FR-002")]
