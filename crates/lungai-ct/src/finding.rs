@@ -61,6 +61,31 @@ pub struct ReferenceNodule {
     pub excluded: bool,
 }
 
+impl ReferenceNodule {
+    /// A nodule of which only place and diameter in mm are known, to be scored.
+    pub fn at(position: WorldPoint, diameter_mm: f64) -> Self {
+        Self {
+            id: String::new(),
+            position,
+            diameter_mm,
+            volume_mm3: None,
+            kind: None,
+            malignant: None,
+            malignancy_probability: None,
+            spiculation: None,
+            lobe: None,
+            long_axis_mm: None,
+            short_axis_mm: None,
+            excluded: false,
+        }
+    }
+}
+
+/// Diameter in mm of the sphere of a volume in mm3.
+pub fn sphere_diameter_mm(volume_mm3: f64) -> f64 {
+    (6.0 * volume_mm3 / std::f64::consts::PI).cbrt()
+}
+
 /// A nodule that the system reports.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {

@@ -9,7 +9,9 @@ mod geometry;
 mod scan;
 mod volume;
 
-pub use finding::{Characteristics, Finding, Malignancy, MalignancyClass, NoduleKind, ReferenceNodule};
+pub use finding::{
+    Characteristics, Finding, Malignancy, MalignancyClass, NoduleKind, ReferenceNodule, sphere_diameter_mm,
+};
 pub use geometry::{Geometry, GeometryError, Spacing, VoxelIndex, VoxelPoint, WorldPoint};
 pub use scan::{Acquisition, Scan};
 pub use volume::{AIR_HU, LabelMap, Lobe, Lung, ShapeError, Volume};

@@ -489,17 +489,8 @@ mod tests {
             write_labels(&folder.join(format!("{id}.nii.gz")), &lungs).unwrap();
             let nodules = nodules_csv(&[ReferenceNodule {
                 id: "1".into(),
-                position: WorldPoint([2.0, 2.0, 2.0]),
-                diameter_mm: 6.0,
-                volume_mm3: None,
                 kind: Some(NoduleKind::Solid),
-                malignant: None,
-                malignancy_probability: None,
-                spiculation: None,
-                lobe: None,
-                long_axis_mm: None,
-                short_axis_mm: None,
-                excluded: false,
+                ..ReferenceNodule::at(WorldPoint([2.0, 2.0, 2.0]), 6.0)
             }]);
             std::fs::write(folder.join(format!("{id}.csv")), &nodules).unwrap();
             let file = sha256(&std::fs::read(folder.join(format!("{id}.nii.gz"))).unwrap());

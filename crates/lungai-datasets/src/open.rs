@@ -3,7 +3,7 @@
 use crate::formats::Format;
 use crate::{DatasetError, hu_sha256, read_volume};
 use lungai_ct::Scan;
-use lungai_dicom::{DicomError, Refused, SetAside};
+use lungai_dicom::{DicomError, DicomInput, Identities, Refused, SetAside};
 use lungai_trace::implements;
 use std::path::Path;
 
@@ -16,6 +16,8 @@ pub struct Opened {
     pub refused: Vec<Refused>,
     /// Files that belong to no series.
     pub set_aside: Vec<SetAside>,
+    /// What DICOM files say about whom they show; `None` of a research image.
+    pub identities: Option<Identities>,
 }
 
 /// Opens whatever `path` is, by content first and name second. A research image is a CT by assumption and
@@ -32,8 +34,8 @@ pub fn open(path: &Path) -> Result<Opened, DatasetError> {
         }
         let hash = hu_sha256(&volume);
         let scan = Scan::of_image(&format!("sha256:{}", &hash[..16]), format, volume);
-        return Ok(Opened { scans: vec![scan], refused: Vec::new(), set_aside: Vec::new() });
+        return Ok(Opened { scans: vec![scan], refused: Vec::new(), set_aside: Vec::new(), identities: None });
     }
-    let input = lungai_dicom::read(path)?;
-    Ok(Opened { scans: input.scans, refused: input.refused, set_aside: input.set_aside })
+    let DicomInput { scans, refused, set_aside, identities } = lungai_dicom::read(path)?;
+    Ok(Opened { scans, refused, set_aside, identities: Some(identities) })
 }

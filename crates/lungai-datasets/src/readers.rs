@@ -169,17 +169,8 @@ pub fn join(readers: &[Vec<Reading>]) -> Vec<Joined> {
 pub fn consensus(joined: &[Joined], least_votes: usize) -> Vec<ReferenceNodule> {
     let nodule = |(number, joined): (usize, &Joined)| ReferenceNodule {
         id: format!("c{number}"),
-        position: joined.position,
-        diameter_mm: joined.diameter_mm,
-        volume_mm3: None,
-        kind: None,
-        malignant: None,
-        malignancy_probability: None,
-        spiculation: None,
-        lobe: None,
-        long_axis_mm: None,
-        short_axis_mm: None,
         excluded: joined.votes() < least_votes,
+        ..ReferenceNodule::at(joined.position, joined.diameter_mm)
     };
     (1..).zip(joined).map(nodule).collect()
 }

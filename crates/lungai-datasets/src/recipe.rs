@@ -4,6 +4,7 @@ use crate::error::name;
 use crate::hash::sha256;
 use crate::manifest::{Case, Manifest, Part, Split};
 use crate::on_demand::{self, Rendering};
+use crate::write::remove_folder;
 use crate::{DatasetError, hu_sha256, nodules_csv, write_labels, yaml};
 use lungai_ct::LabelMap;
 use lungai_dicom::SeriesTags;
@@ -300,7 +301,7 @@ fn make_case(patient: &Patient, cases: &Path, keep: Keep) -> Result<(Case, bool)
 
     let pseudonym = format!("SYN-{id}");
     let draft = cases.join(format!(".{id}.part"));
-    remove(&draft)?;
+    remove_folder(&draft)?;
     std::fs::create_dir_all(&draft).map_err(DatasetError::io(&draft))?;
     let part = |file: &str, sha256: String| Part { path: PathBuf::from(format!("cases/{id}/{file}")), sha256 };
     let write = |file: &str, bytes: &[u8]| {
@@ -345,15 +346,7 @@ fn make_case(patient: &Patient, cases: &Path, keep: Keep) -> Result<(Case, bool)
     case.nodules = Some(write("nodules.csv", nodules_csv(&reference).as_ref())?);
     let finished = Finished { made_from: kept_as, case };
     write("case.json", &serde_json::to_vec_pretty(&finished).expect("plain data"))?;
-    remove(&folder)?;
+    remove_folder(&folder)?;
     std::fs::rename(&draft, &folder).map_err(DatasetError::io(&folder))?;
     Ok((finished.case, false))
-}
-
-/// Removes a folder that may be absent.
-fn remove(folder: &Path) -> Result<(), DatasetError> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(DatasetError::io(folder)(error)),
-        _ => Ok(()),
-    }
 }

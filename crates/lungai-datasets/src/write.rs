@@ -13,3 +13,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DatasetError>
         DatasetError::Io { file: name(path), source }
     })
 }
+
+/// Removes a folder that may be absent.
+pub(crate) fn remove_folder(folder: &Path) -> Result<(), DatasetError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(DatasetError::io(folder)(error)),
+        _ => Ok(()),
+    }
+}

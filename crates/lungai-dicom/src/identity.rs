@@ -1,15 +1,11 @@
 //! What files still say about whom they show: which identifying attributes hold a value, never the value.
 
-use crate::job::Source;
-use crate::read::{Look, list, look_at};
-use crate::{DicomError, Limits};
+use crate::header::Header;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::atomic::AtomicUsize;
 
 /// Attributes of the Basic Application Level Confidentiality Profile (PS3.15, table E.1-1) that name a person, a place or
 /// a date, or hold free text. UIDs are not among them: they are how a series is told from another.
@@ -53,7 +49,7 @@ const IDENTIFYING: [(Tag, &str); 37] = [
     (tags::DEVICE_SERIAL_NUMBER, "DeviceSerialNumber"),
 ];
 
-/// The attributes that [`identity`] looks for, by keyword.
+/// The attributes that are looked for, by keyword.
 pub fn identifying_attributes() -> Vec<&'static str> {
     IDENTIFYING.iter().map(|(_, keyword)| *keyword).collect()
 }
@@ -180,7 +176,7 @@ impl Identity {
     }
 }
 
-/// What [`identity`] gives: the counts, and each series' PatientAge in years, where stated.
+/// What the DICOM files of one input say: the counts, and each series' PatientAge in years, where stated.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Identities {
     /// Over all files.
@@ -189,38 +185,16 @@ pub struct Identities {
     pub series: BTreeMap<String, (Identity, Option<f64>)>,
 }
 
-/// Looks at the headers of every DICOM file below `path` (as [`read`](crate::read()) finds them, archives included) for
-/// identifying attributes, at the top level and before the pixels. No pixel is decoded: what is burned into the image is only known as far as the header says so.
-///
-/// # Errors
-/// [`DicomError`] where the input as a whole cannot be read; files that are no DICOM are passed over.
-#[implements("SR-003")]
-pub fn identity(path: &Path) -> Result<Identities, DicomError> {
-    let limits = Limits::default();
-    let mut found = Identities::default();
-    let mut waiting = Vec::new();
-    let kept = AtomicUsize::new(0);
-    for (_, source, look) in look_at(list(path, &limits)?, &limits, &kept)? {
-        match look {
-            Ok(Look::Image(header)) => found.add(&header.series_uid, &header.marks),
-            Ok(Look::Archive(names)) => waiting.extend(
-                names
-                    .into_iter()
-                    .map(|(index, inner)| (inner, Source { path: source.path.clone(), entry: Some(index) })),
-            ),
-            Err(error @ (DicomError::WorkerNotInitialised | DicomError::WorkerStart { .. })) => return Err(error),
-            Err(_) => (),
-        }
-    }
-    for (_, _, look) in look_at(waiting, &limits, &kept)? {
-        if let Ok(Look::Image(header)) = look {
-            found.add(&header.series_uid, &header.marks);
-        }
-    }
-    Ok(found)
-}
-
 impl Identities {
+    /// Counts over headers: attributes at the top level and before the pixels. What is burned into an image is only known as
+    /// far as its header says so.
+    #[implements("SR-003")]
+    pub(crate) fn of<'a>(headers: impl Iterator<Item = &'a Header>) -> Self {
+        let mut found = Self::default();
+        headers.for_each(|header| found.add(&header.series_uid, &header.marks));
+        found
+    }
+
     fn add(&mut self, series_uid: &str, marks: &Marks) {
         self.all.add(marks);
         let (identity, age) = self.series.entry(series_uid.to_owned()).or_default();

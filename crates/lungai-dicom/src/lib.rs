@@ -23,7 +23,7 @@ mod write;
 
 pub use digest::hu_sha256;
 pub use error::DicomError;
-pub use identity::{Identities, Identity, YesNo, identifying_attributes, identity};
+pub use identity::{Identities, Identity, YesNo, identifying_attributes};
 pub use limits::Limits;
 pub use read::{DecodedFile, DicomInput, Refused, SetAside, decode_file, decode_files, read, read_within};
 pub use write::{SeriesTags, derived_uid, write_series};

@@ -1,6 +1,7 @@
 //! A folder, an archive or a file in; CT scans out.
 
 use crate::header::Header;
+use crate::identity::Identities;
 use crate::job::Source;
 use crate::series::{Plan, check_axial, check_kind, plan};
 use crate::worker::{Failure, Reply, Want, run_all};
@@ -22,6 +23,8 @@ pub struct DicomInput {
     pub refused: Vec<Refused>,
     /// Files that are no axial CT slices, in order of their names.
     pub set_aside: Vec<SetAside>,
+    /// What the headers of all DICOM files, whatever became of them, still say about whom they show.
+    pub identities: Identities,
 }
 
 /// A CT series that was not read.
@@ -162,7 +165,8 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
     refused.sort_by(|a, b| a.series_uid.cmp(&b.series_uid));
     set_aside.sort_by(|a, b| a.file.cmp(&b.file));
     if !scans.is_empty() {
-        return Ok(DicomInput { scans, refused, set_aside });
+        let identities = Identities::of(images.iter().map(|(_, _, header)| &**header));
+        return Ok(DicomInput { scans, refused, set_aside, identities });
     }
     let largest = refused.into_iter().rev().max_by_key(|series| series.files).map(|series| series.error);
     let only = if looked_at == 1 { set_aside.pop().map(|file| file.reason) } else { None };
@@ -210,7 +214,7 @@ pub fn decode_files(paths: &[impl AsRef<Path> + Sync], limits: &Limits) -> Vec<R
 }
 
 /// A file itself, or the files below a folder by name, so that results do not depend on the file system's order.
-pub(crate) fn list(path: &Path, limits: &Limits) -> Result<Vec<(String, Source)>, DicomError> {
+fn list(path: &Path, limits: &Limits) -> Result<Vec<(String, Source)>, DicomError> {
     let mut files = Vec::new();
     if std::fs::metadata(path)?.is_dir() {
         walk(path, String::new(), 0, limits, &mut files)?;
@@ -252,7 +256,7 @@ fn walk(
     Ok(())
 }
 
-pub(crate) enum Look {
+enum Look {
     Image(Box<Header>),
     Archive(Vec<(usize, String)>),
 }
@@ -261,11 +265,7 @@ pub(crate) enum Look {
 type Seen = (String, Source, Result<Look, DicomError>);
 
 /// `kept` counts what [`Limits::frames`] bounds.
-pub(crate) fn look_at(
-    files: Vec<(String, Source)>,
-    limits: &Limits,
-    kept: &AtomicUsize,
-) -> Result<Vec<Seen>, DicomError> {
+fn look_at(files: Vec<(String, Source)>, limits: &Limits, kept: &AtomicUsize) -> Result<Vec<Seen>, DicomError> {
     let jobs: Vec<&Source> = files.iter().map(|(_, source)| source).collect();
     let looks = run_all(
         jobs,

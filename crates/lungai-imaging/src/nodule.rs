@@ -9,7 +9,7 @@ use crate::distance;
 use crate::morphology::{dilate_mm, fill_holes, open_mm};
 use crate::resample::{patch, patch_geometry};
 use crate::surface::surface;
-use lungai_ct::{Characteristics, Geometry, LabelMap, NoduleKind, Volume, VoxelPoint, WorldPoint};
+use lungai_ct::{Characteristics, Geometry, LabelMap, NoduleKind, Volume, VoxelPoint, WorldPoint, sphere_diameter_mm};
 use lungai_trace::implements;
 use ndarray::{Array3, Zip};
 use std::f64::consts::PI;
@@ -190,7 +190,7 @@ impl Neighbourhood {
             mask: LabelMap::new(labels, self.grid.clone()).expect("made on this grid"),
             centre: WorldPoint(sum.map(|s| s / voxels as f64)),
             size_mm: std::array::from_fn(|i| high[i] - low[i] + self.step_mm),
-            diameter_mm: (6.0 * volume_mm3 / PI).cbrt(),
+            diameter_mm: sphere_diameter_mm(volume_mm3),
             volume_mm3,
             characteristics,
         })

@@ -75,17 +75,12 @@ impl Mimic {
         let (centre, diameter_mm) = self.extent();
         ReferenceNodule {
             id,
-            position: WorldPoint(centre),
-            diameter_mm,
             volume_mm3: micronodule.then(|| sphere_mm3(diameter_mm)), // its semi-axes are equal
             kind: micronodule.then_some(NoduleKind::Solid),
             malignant: micronodule.then_some(false),
-            malignancy_probability: None,
             spiculation: micronodule.then_some(0.0),
-            lobe: None,
-            long_axis_mm: None,
-            short_axis_mm: None,
             excluded: true,
+            ..ReferenceNodule::at(WorldPoint(centre), diameter_mm)
         }
     }
 

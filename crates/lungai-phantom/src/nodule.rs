@@ -4,7 +4,7 @@ use crate::chest::Chest;
 use crate::field::{Field, LEFT, RIGHT};
 use crate::traits::Traits;
 use crate::vector::{V3, add, direction, dot, norm, scale, sub, uniform};
-use lungai_ct::{Lobe, NoduleKind, ReferenceNodule, WorldPoint};
+use lungai_ct::{Lobe, NoduleKind, ReferenceNodule, WorldPoint, sphere_diameter_mm};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -168,7 +168,7 @@ impl Nodule {
 
     /// Notes what follows from volume and position. What was reached is what is true.
     pub(crate) fn settle(&mut self, chest: &Chest) {
-        self.traits.diameter_mm = (6.0 * self.volume_mm3 / PI).cbrt();
+        self.traits.diameter_mm = sphere_diameter_mm(self.volume_mm3);
         self.axes_mm = self.axial_axes(self.pleura(chest).as_ref());
         self.lobe = chest.lobe_at(self.position);
     }
@@ -271,7 +271,7 @@ impl Nodule {
         ReferenceNodule {
             id: self.id.clone(),
             position: WorldPoint(self.position),
-            diameter_mm: (6.0 * self.volume_mm3 / PI).cbrt(),
+            diameter_mm: sphere_diameter_mm(self.volume_mm3),
             volume_mm3: Some(self.volume_mm3),
             kind: Some(self.traits.kind),
             malignant: Some(self.traits.malignant),

@@ -188,7 +188,7 @@ mod tests {
 
     fn input(scans: Vec<Scan>) -> DicomInput {
         let refused = Refused { series_uid: "1.2.9".into(), files: 1, error: DicomError::SingleSlice };
-        DicomInput { scans, refused: vec![refused], set_aside: vec![] }
+        DicomInput { scans, refused: vec![refused], set_aside: vec![], identities: Default::default() }
     }
 
     #[test]

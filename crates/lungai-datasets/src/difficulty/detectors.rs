@@ -1,6 +1,6 @@
 //! Two detectors without training. Both are told where the lungs are, which favours them.
 
-use lungai_ct::{Volume, VoxelPoint, WorldPoint};
+use lungai_ct::{Volume, VoxelPoint, WorldPoint, sphere_diameter_mm};
 use lungai_imaging::{Connectivity, components, gaussian, morphology};
 use lungai_metrics::matching::Mark;
 use lungai_phantom::Rendered;
@@ -159,7 +159,7 @@ impl ThresholdGrid {
         let regions = components(mask.view(), Connectivity::Faces).regions;
         let candidate = |region: &lungai_imaging::Region| {
             let volume = region.voxels as f64 * voxel;
-            let diameter_mm = (6.0 * volume / PI).cbrt();
+            let diameter_mm = sphere_diameter_mm(volume);
             let extent = (0..3).map(|i| (region.last.0[i] - region.first.0[i] + 1) as f64 * step[i]);
             // The share of the ball round its longest side that it fills.
             let shape = volume / (PI / 6.0 * extent.fold(0.0, f64::max).powi(3));

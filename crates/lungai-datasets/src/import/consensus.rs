@@ -9,7 +9,7 @@ use super::lidc_xml::{Contour, Outlined, Ratings, Reading};
 use super::truth::Marked;
 use crate::DatasetError;
 use crate::error::Fault;
-use lungai_ct::{Geometry, NoduleKind, ReferenceNodule, VoxelPoint, WorldPoint};
+use lungai_ct::{Geometry, NoduleKind, ReferenceNodule, VoxelPoint, WorldPoint, sphere_diameter_mm};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,20 +108,7 @@ pub(crate) fn consensus(
     for point in reading.readers.iter().flat_map(|reader| reader.small.iter().chain(&reader.non_nodules)) {
         let slice = slice_at(point.z_mm, grid, reading, point.line)?;
         let position = grid.to_world(VoxelPoint([slice as f64, point.row, point.column]));
-        let nodule = ReferenceNodule {
-            id: String::new(),
-            position,
-            diameter_mm: finding_diameter_mm,
-            volume_mm3: None,
-            kind: None,
-            malignant: None,
-            spiculation: None,
-            malignancy_probability: None,
-            lobe: None,
-            long_axis_mm: None,
-            short_axis_mm: None,
-            excluded: true,
-        };
+        let nodule = ReferenceNodule { excluded: true, ..ReferenceNodule::at(position, finding_diameter_mm) };
         marked.push(Marked { nodule, file: reading.file.clone(), line: point.line });
     }
     Ok(marked)
@@ -172,11 +159,6 @@ impl<'a> Marking<'a> {
             voxels,
         })
     }
-}
-
-/// Diameter of the sphere of that volume.
-pub(crate) fn sphere_diameter_mm(volume_mm3: f64) -> f64 {
-    (6.0 * volume_mm3 / std::f64::consts::PI).cbrt()
 }
 
 /// The slice at a height in mm, within half of a slice distance.
@@ -291,18 +273,15 @@ fn agreed(rule: &Consensus, members: &[&Marking], excluded: bool) -> ReferenceNo
         None => None,
     };
     ReferenceNodule {
-        id: String::new(),
-        position: WorldPoint(std::array::from_fn(|axis| mean(&|m| m.centre.0[axis]))),
-        diameter_mm: mean(&|m| m.diameter_mm),
         volume_mm3: Some(mean(&|m| m.volume_mm3)),
         kind,
         malignant,
         spiculation: rated(&|r| r.spiculation).map(|rating| (rating - 1.0) / 4.0),
-        malignancy_probability: None,
-        lobe: None,
-        long_axis_mm: None,
-        short_axis_mm: None,
         excluded,
+        ..ReferenceNodule::at(
+            WorldPoint(std::array::from_fn(|axis| mean(&|m| m.centre.0[axis]))),
+            mean(&|m| m.diameter_mm),
+        )
     }
 }
 

@@ -263,9 +263,8 @@ fn read_place(images: &Path, path: &Path, config: &ImportConfig) -> Result<Place
             return Err(error);
         }
     }
-    let is_dicom = opened.scans.iter().any(Scan::has_slice_positions);
-    let identities = if is_dicom { Some(lungai_dicom::identity(&full)?) } else { None };
-    let series = opened.scans.iter().map(|scan| Series::of(path, scan, config, identities.as_ref())).collect();
+    let identities = opened.identities.as_ref();
+    let series = opened.scans.iter().map(|scan| Series::of(path, scan, config, identities)).collect();
     let unreadable = opened.refused.iter().map(|r| (r.error.rule(), r.error.to_string())).collect();
     Ok(Place { series, unreadable })
 }

@@ -24,20 +24,7 @@ pub(crate) fn read(
             let unmeasured = excluded && diameter < 0.0;
             let diameter_mm = if unmeasured { finding_diameter_mm } else { checked_diameter(&row, diameter)? };
             let position = WorldPoint([row.number("coordX")?, row.number("coordY")?, row.number("coordZ")?]);
-            let nodule = ReferenceNodule {
-                id: String::new(),
-                position,
-                diameter_mm,
-                volume_mm3: None,
-                kind: None,
-                malignant: None,
-                spiculation: None,
-                malignancy_probability: None,
-                lobe: None,
-                long_axis_mm: None,
-                short_axis_mm: None,
-                excluded,
-            };
+            let nodule = ReferenceNodule { excluded, ..ReferenceNodule::at(position, diameter_mm) };
             let series = row.text("seriesuid");
             if series.is_empty() {
                 return Err(row.refuse("seriesuid is empty".into()));

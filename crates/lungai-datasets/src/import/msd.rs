@@ -1,11 +1,10 @@
 //! Sets laid out as in the Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13:4128, 2022):
 //! `dataset.json`, `imagesTr/` and `labelsTr/` in NIfTI. A nodule is a connected region of the labels that stand for one.
 
-use super::consensus::sphere_diameter_mm;
 use crate::error::{Fault, name};
 use crate::import::found::stem;
 use crate::{DatasetError, align_labels, read_labels};
-use lungai_ct::{Geometry, ReferenceNodule};
+use lungai_ct::{Geometry, ReferenceNodule, sphere_diameter_mm};
 use lungai_imaging::{Connectivity, Region, components};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,17 +114,10 @@ impl Decathlon {
             let diameter_mm = sphere_diameter_mm(volume_mm3);
             ReferenceNodule {
                 id: number.to_string(),
-                position: grid.to_world(region.centroid),
-                diameter_mm,
                 volume_mm3: Some(volume_mm3),
-                kind: None,
                 malignant: self.labels.malignant,
-                spiculation: None,
-                malignancy_probability: None,
-                lobe: None,
-                long_axis_mm: None,
-                short_axis_mm: None,
                 excluded: diameter_mm < self.labels.diameter_at_least_mm,
+                ..ReferenceNodule::at(grid.to_world(region.centroid), diameter_mm)
             }
         };
         Ok(found.regions.iter().zip(1..).map(nodule).collect())

@@ -78,20 +78,7 @@ mod tests {
     use lungai_ct::Spacing;
 
     fn marked(at: [f64; 3]) -> Marked {
-        let nodule = ReferenceNodule {
-            id: String::new(),
-            position: WorldPoint(at),
-            diameter_mm: 6.0,
-            volume_mm3: None,
-            kind: None,
-            malignant: None,
-            spiculation: None,
-            malignancy_probability: None,
-            lobe: None,
-            long_axis_mm: None,
-            short_axis_mm: None,
-            excluded: false,
-        };
+        let nodule = ReferenceNodule::at(WorldPoint(at), 6.0);
         Marked { nodule, file: "t.csv".into(), line: 7 }
     }
 

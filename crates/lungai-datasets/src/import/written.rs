@@ -6,7 +6,7 @@ use crate::import::found::files_of;
 use crate::manifest::{Case, Manifest, Part, Provenance};
 use crate::rules::Flow;
 use crate::splits::{self, Assigned};
-use crate::write::write_whole;
+use crate::write::{remove_folder, write_whole};
 use crate::{DatasetError, lock, nodules_csv, sha256};
 use lungai_dicom::{Identity, identifying_attributes};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ pub(super) fn write(
 ) -> Result<Manifest, DatasetError> {
     let Import { config, out, .. } = import;
     let draft = out.join(".nodules.part");
-    remove(&draft)?;
+    remove_folder(&draft)?;
     std::fs::create_dir_all(&draft).map_err(DatasetError::io(&draft))?;
     let copies = if import.copy { Some(copy(import, members)?) } else { None };
     let elsewhere = images_elsewhere(import)?;
@@ -90,7 +90,7 @@ pub(super) fn write(
         remove_file(&out.join(stale))?;
     }
     let tables = out.join("nodules");
-    remove(&tables)?;
+    remove_folder(&tables)?;
     std::fs::rename(&draft, &tables).map_err(DatasetError::io(&tables))?;
     write_whole(&out.join("splits.csv"), &splits::csv(assigned))?;
     write_whole(&out.join("flow.json"), &flow)?;
@@ -136,13 +136,6 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), DatasetError> {
     let draft = to.with_file_name(format!(".{}.part", name(to)));
     std::fs::copy(from, &draft).map_err(DatasetError::io(from))?;
     std::fs::rename(&draft, to).map_err(DatasetError::io(to))
-}
-
-fn remove(folder: &Path) -> Result<(), DatasetError> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(DatasetError::io(folder)(error)),
-        _ => Ok(()),
-    }
 }
 
 fn remove_file(file: &Path) -> Result<(), DatasetError> {
