@@ -199,6 +199,13 @@ Example: lungai dataset croissant data/phantom-small --url https://example.org/p
     /// Fill a patch store: one memory-mapped file per scan, from which training reads patches without decoding a series.
     #[command(after_help = "Example: lungai dataset store data/luna16 --out cache/ --spacing 1.0")]
     Store(Store),
+    /// Let three simulated readers mark a synthetic set: small and faint nodules are missed, marks lie a little off, ratings
+    /// differ. For studies of reference standards and of agreement.
+    #[command(after_help = "\
+Examples:
+  lungai dataset readers data/phantom-8c --out readings/
+  cargo xtask stats kappa --csv readings/ratings.csv --json")]
+    Readers(Readers),
 }
 
 /// Third word after `dataset import`.
@@ -326,6 +333,19 @@ pub struct Store {
     /// Resample to cubes of this edge in mm; otherwise the scans keep their grids.
     #[arg(long, value_name = "MM")]
     pub spacing: Option<f64>,
+}
+
+/// `dataset readers`
+#[derive(Debug, Args)]
+pub struct Readers {
+    #[command(flatten)]
+    pub set: Manifest,
+    /// Folder for each reader's marks, their consensus and their ratings; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Which readers: another number, other opinions.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// `dataset make`

@@ -1,11 +1,14 @@
 //! The verbs of `dataset`.
 
 use crate::Report;
-use crate::arguments::{Check, Croissant, DifficultyCheck, ImportKind, Make, Manifest as Named, OnDemand, Plan, Store};
+use crate::arguments::{
+    Check, Croissant, DifficultyCheck, ImportKind, Make, Manifest as Named, OnDemand, Plan, Readers, Store,
+};
 use crate::failure::{Failure, io};
 use indicatif::{ProgressBar, ProgressStyle};
 use lungai_datasets::difficulty::{Gate, draw_page, measure};
 use lungai_datasets::import::{Import, ImportConfig, Tables, import as import_set};
+use lungai_datasets::readers::{Reader, study};
 use lungai_datasets::recipe::{Keep, Recipe, Storage, make_with};
 use lungai_datasets::{
     Budget, Manifest, PatchStore, Split, StoreGrid, croissant as describe, is_locked, plan as plan_set, verify,
@@ -29,7 +32,8 @@ pub fn make(arguments: &Make) -> Result<Report, Failure> {
         bar.at(step.done, step.total, &format!("{} {how}", step.case));
     })?;
     bar.finish();
-    Ok(report(&manifest, "made"))
+    write_lock(&manifest, &arguments.out)?;
+    Ok(report(&manifest, "made and locked"))
 }
 
 /// How hard a recipe's scans are: figures, rules, and a page to look at.
@@ -199,6 +203,36 @@ pub fn store(arguments: &Store) -> Result<Report, Failure> {
     report.text += &format!("{new} of {} scans are new in the store\n", cases.len());
     report.json["new"] = json!(new);
     Ok(report)
+}
+
+/// Opinions of three simulated readers on the test cases.
+pub fn readers(arguments: &Readers) -> Result<Report, Failure> {
+    let manifest = load(&arguments.set.manifest)?;
+    let panel = Reader::panel();
+    let found = study(&manifest, Split::Test, &panel, arguments.seed)?;
+    std::fs::create_dir_all(&arguments.out).map_err(io(&arguments.out))?;
+    for (name, table) in &found.tables {
+        let path = arguments.out.join(name);
+        std::fs::write(&path, table).map_err(io(&path))?;
+    }
+    let mut text = format!("SYNTHETIC readers of {} synthetic test scans\n", found.cases);
+    text += "reader  found < 6 mm  6 to 10 mm  >= 10 mm  false marks a scan\n";
+    let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+    for reader in &found.readers {
+        let [small, middle, large] = reader.sensitivity.map(share);
+        let wrong = reader.false_marks_per_scan;
+        text += &format!("{:6}  {small:>12}  {middle:>10}  {large:>8}  {wrong:>18.2}\n", reader.reader);
+    }
+    let votes: Vec<String> = (1..).zip(&found.votes).map(|(by, n)| format!("{n} by {by}")).collect();
+    text += &format!("findings marked: {}\n", votes.join(", "));
+    text += &format!(
+        "ratings of what all marked: ordinal alpha {}, Fleiss' kappa {}\n",
+        share(found.alpha),
+        share(found.kappa)
+    );
+    let mut json = json!({ "synthetic": true, "seed": arguments.seed, "panel": panel, "out": arguments.out });
+    json["study"] = json!(found);
+    Ok(Report { text, json })
 }
 
 /// The folder of a manifest that may be named by either.

@@ -57,6 +57,9 @@ pub struct ReferenceNodule {
     pub long_axis_mm: Option<f64>,
     /// Diameter in mm at right angles to it on the same section, where known.
     pub short_axis_mm: Option<f64>,
+    /// Volume doubling time in days since the patient's first scan, where known: infinite where the volume did not change,
+    /// negative where it shrank.
+    pub doubling_days: Option<f64>,
     /// Excluded from scoring: neither a hit nor a false positive (LUNA16's irrelevant findings).
     pub excluded: bool,
 }
@@ -76,6 +79,7 @@ impl ReferenceNodule {
             lobe: None,
             long_axis_mm: None,
             short_axis_mm: None,
+            doubling_days: None,
             excluded: false,
         }
     }

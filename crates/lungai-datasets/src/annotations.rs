@@ -26,10 +26,11 @@ struct Row {
     lobe: Option<String>,
     long_axis_mm: Option<f64>,
     short_axis_mm: Option<f64>,
+    doubling_days: Option<f64>,
 }
 
 /// Header line of the table; the columns from [`REQUIRED`] on may be absent, as they are in older tables.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "id",
     "x_lps_mm",
     "y_lps_mm",
@@ -44,6 +45,7 @@ const COLUMNS: [&str; 14] = [
     "lobe",
     "long_axis_mm",
     "short_axis_mm",
+    "doubling_days",
 ];
 const REQUIRED: usize = 10;
 
@@ -109,6 +111,12 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
                 return Err(refuse(line, format!("{column} {mm} must be positive")));
             }
         }
+        if let Some(days) = row.doubling_days.filter(|days| days.is_nan() || *days == 0.0) {
+            return Err(refuse(
+                line,
+                format!("doubling_days {days} is no time; a nodule that does not change has inf"),
+            ));
+        }
         let lobe = match &row.lobe {
             None => None,
             Some(lobe) => Some(Lobe::from_name(lobe).ok_or_else(|| {
@@ -131,6 +139,7 @@ pub(crate) fn parse_lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Refere
             lobe,
             long_axis_mm: row.long_axis_mm,
             short_axis_mm: row.short_axis_mm,
+            doubling_days: row.doubling_days,
             excluded: row.excluded,
         };
         nodules.push((line, nodule));
@@ -159,6 +168,7 @@ pub fn nodules_csv(nodules: &[ReferenceNodule]) -> Vec<u8> {
                 lobe: nodule.lobe.map(|lobe| lobe.name().to_owned()),
                 long_axis_mm: nodule.long_axis_mm,
                 short_axis_mm: nodule.short_axis_mm,
+                doubling_days: nodule.doubling_days,
             })
         })
     });
@@ -183,6 +193,7 @@ mod tests {
             lobe: Some(Lobe::RightMiddle),
             long_axis_mm: Some(9.5),
             short_axis_mm: None,
+            doubling_days: Some(149.5),
             excluded: false,
         }
     }
@@ -191,14 +202,21 @@ mod tests {
     fn a_table_without_the_later_columns_is_read() {
         let text = "id,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,volume_mm3,kind,malignant,spiculation,excluded\n\
                     a,-50.1,-148,0.3333333333333333,8.25,294,part-solid,true,,false\n";
-        let old = ReferenceNodule { malignancy_probability: None, lobe: None, long_axis_mm: None, ..nodule("a") };
+        let old = ReferenceNodule {
+            malignancy_probability: None,
+            lobe: None,
+            long_axis_mm: None,
+            doubling_days: None,
+            ..nodule("a")
+        };
         assert_eq!(parse(Path::new("n.csv"), text.as_bytes()).unwrap(), [old]);
     }
 
     #[test]
     fn nodules_survive_the_table() {
         let unknown = ReferenceNodule { volume_mm3: None, kind: None, malignant: None, excluded: true, ..nodule("b") };
-        let nodules = vec![nodule("a"), unknown];
+        let stable = ReferenceNodule { doubling_days: Some(f64::INFINITY), ..nodule("c") };
+        let nodules = vec![nodule("a"), unknown, stable];
         assert_eq!(parse(Path::new("n.csv"), &nodules_csv(&nodules)).unwrap(), nodules);
         assert_eq!(parse(Path::new("n.csv"), &nodules_csv(&[])).unwrap(), []);
     }
@@ -222,6 +240,10 @@ mod tests {
         );
         check(&good.replacen(",0.25,", ",25,", 1), "n.csv, line 2: malignancy_probability 25 must be within 0..=1");
         check(&good.replacen("x_lps_mm", "x_mm", 1), "n.csv, line 1: column `x_lps_mm` is missing");
-        check(&good.replacen(",false", "", 1), "n.csv, line 2: 13 cells where the header has 14");
+        check(&good.replacen(",false", "", 1), "n.csv, line 2: 14 cells where the header has 15");
+        check(
+            &good.replacen("149.5", "0", 1),
+            "n.csv, line 2: doubling_days 0 is no time; a nodule that does not change has inf",
+        );
     }
 }

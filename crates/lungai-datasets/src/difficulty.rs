@@ -14,7 +14,8 @@ pub use page::draw_page;
 use crate::recipe::{Patient, Recipe};
 use crate::{DatasetError, Split};
 use detectors::{Candidate, LungBox};
-use lungai_metrics::bootstrap::{Draws, froc_intervals};
+use lungai_metrics::MetricsError;
+use lungai_metrics::bootstrap::{CpmDifference, Draws, cpm_difference, froc_intervals};
 use lungai_metrics::froc::{Froc, Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_phantom::{Body, CaseMix, Difficulty, Masks, Rendered, Scanner, Scene};
@@ -48,6 +49,8 @@ pub struct Gate {
 pub struct Report {
     /// Both detectors on each profile, easy first.
     pub profiles: Vec<Profile>,
+    /// How far each detector falls from one profile to the next.
+    pub falls: Vec<Fall>,
     /// Each rule, with whether it holds.
     pub rules: Vec<(String, bool)>,
     /// The set beside published figures.
@@ -82,6 +85,19 @@ pub struct Tuned {
     pub interval: [f64; 2],
 }
 
+/// What a detector loses where the same patients are drawn harder.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Fall {
+    /// `threshold` or `blobs`.
+    pub detector: &'static str,
+    /// From which profile to which.
+    pub profiles: [Difficulty; 2],
+    /// CPM on the first less that on the second.
+    pub cpm: f64,
+    /// Paired bootstrap over patients, 95 %. Where it holds zero, the patients are too few to tell that the second is harder.
+    pub interval: [f64; 2],
+}
+
 impl Report {
     /// Whether every rule holds.
     pub fn passed(&self) -> bool {
@@ -99,6 +115,11 @@ impl Report {
                 let Tuned { setting, tuning_cpm, cpm, interval: [low, high] } = tuned;
                 text += &format!("  {detector:9} {cpm:.3} [{low:.3}, {high:.3}], tuning {tuning_cpm:.3}: {setting}\n");
             }
+        }
+        for Fall { detector, profiles: [from, to], cpm, interval: [low, high] } in &self.falls {
+            let step = format!("{detector}, {from:?} to {to:?}").to_lowercase();
+            let told = if *low > 0.0 { "" } else { ": too few patients to tell" };
+            text += &format!("CPM falls, {step}: {cpm:.3} [{low:.3}, {high:.3}]{told}\n");
         }
         for Compared { what, here, published, distance, measure, .. } in &self.compared {
             text += &format!("{what}: {here:.2?}, published {published:.2?}, {measure} {distance:.2}\n");
@@ -168,7 +189,7 @@ pub fn measure(recipe: &Recipe, gate: &Gate, progress: &mut dyn FnMut(usize, usi
         done += 1;
         progress(done, total);
     };
-    let mut profiles = Vec::new();
+    let (mut profiles, mut curves) = (Vec::new(), Vec::new());
     let mut tissues = figures::Tissues::default();
     for difficulty in [Difficulty::Easy, Difficulty::Standard, Difficulty::Hard] {
         let mut threshold = Trial::new(gate.threshold.settings());
@@ -204,15 +225,30 @@ pub fn measure(recipe: &Recipe, gate: &Gate, progress: &mut dyn FnMut(usize, usi
             threshold: threshold.judged(&by_threshold).map_err(&refuse)?,
             blobs: blobs.judged(&by_blobs).map_err(&refuse)?,
         });
+        curves.push([by_threshold, by_blobs]);
     }
+    let falls = falls(&profiles, &curves).map_err(|error| refuse(error.to_string()))?;
     let compared = figures::compare(recipe, &gate.anchors, &tissues);
-    Ok(Report { rules: rules(&profiles, gate), profiles, compared })
+    Ok(Report { rules: rules(&profiles[1], &falls, gate), profiles, falls, compared })
 }
 
-fn rules(profiles: &[Profile], gate: &Gate) -> Vec<(String, bool)> {
-    let [easy, standard, hard] = profiles else { return Vec::new() };
+/// The profiles are drawn of the same patients, so that each can be compared with itself.
+fn falls(profiles: &[Profile], curves: &[[Froc; 2]]) -> Result<Vec<Fall>, MetricsError> {
+    let mut falls = Vec::new();
+    for (index, detector) in ["threshold", "blobs"].into_iter().enumerate() {
+        for (pair, of) in profiles.windows(2).zip(curves.windows(2)) {
+            let draws = Draws::of_scans(pair[0].scans, 1000, 1)?;
+            let CpmDifference { value: cpm, interval } =
+                cpm_difference(&of[0][index], &of[1][index], &draws, Interpolation::Linear, 0.95)?;
+            falls.push(Fall { detector, profiles: [pair[0].difficulty, pair[1].difficulty], cpm, interval });
+        }
+    }
+    Ok(falls)
+}
+
+fn rules(standard: &Profile, falls: &[Fall], gate: &Gate) -> Vec<(String, bool)> {
     let [low, high] = gate.threshold_cpm;
-    let falls = |cpm: fn(&Profile) -> f64| cpm(easy) > cpm(standard) && cpm(standard) > cpm(hard);
+    let ordered = |detector| falls.iter().filter(|fall| fall.detector == detector).all(|fall| fall.cpm > 0.0);
     vec![
         (
             format!("threshold detector: CPM on standard within {low} to {high}"),
@@ -222,8 +258,8 @@ fn rules(profiles: &[Profile], gate: &Gate) -> Vec<(String, bool)> {
             format!("blob detector: CPM on standard below {}", gate.blobs_cpm_below),
             standard.blobs.cpm < gate.blobs_cpm_below,
         ),
-        ("threshold detector: easy, standard and hard in falling order".into(), falls(|p| p.threshold.cpm)),
-        ("blob detector: easy, standard and hard in falling order".into(), falls(|p| p.blobs.cpm)),
+        ("threshold detector: easy, standard and hard in falling order".into(), ordered("threshold")),
+        ("blob detector: easy, standard and hard in falling order".into(), ordered("blobs")),
     ]
 }
 
@@ -312,7 +348,7 @@ impl<S: detectors::Setting> Trial<S> {
         }
     }
 
-    fn best(self) -> Result<Best<S>, lungai_metrics::MetricsError> {
+    fn best(self) -> Result<Best<S>, MetricsError> {
         let mut best: Option<Best<S>> = None;
         for (setting, scans) in self.settings.into_iter().zip(self.scans) {
             let cpm = froc(&scans, &MatchRule::LUNA16)?.cpm(Interpolation::Linear);

@@ -18,6 +18,7 @@ mod croissant;
 mod patches;
 mod plan;
 
+mod exam;
 mod on_demand;
 mod open;
 
@@ -35,6 +36,7 @@ pub use align::align_labels;
 pub use annotations::nodules_csv;
 pub use croissant::croissant;
 pub use error::{DatasetError, Fault};
+pub use exam::FurtherScan;
 pub use formats::{
     FloatImage, MAX_VOXELS, is_image_name, read_image, read_labels, read_volume, write_labels, write_nifti2,
     write_volume,
@@ -42,7 +44,7 @@ pub use formats::{
 pub use hash::sha256;
 pub use lock::{Lock, is_locked, verify, write as write_lock};
 pub use lungai_dicom::hu_sha256;
-pub use manifest::{Case, Manifest, Part, Provenance, Split};
+pub use manifest::{Case, Follows, Manifest, Part, Provenance, Split};
 pub use open::{Opened, open};
 pub use patches::{FillProgress, PatchStore, StoreGrid, StoredCase};
 pub use plan::{Budget, Fingerprint, HuStatistics, PerAxis, Plan, Sizes, plan};

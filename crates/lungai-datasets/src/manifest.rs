@@ -110,11 +110,24 @@ pub struct Case {
     /// 2 wall), `vessels` (1 arteries, 2 veins) and `nodules` (`k` for nodule `nk`); checksums are those of the files.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub masks: BTreeMap<String, Part>,
+    /// The first scan of this patient, where this is a further one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
     #[serde(skip)]
     folder: PathBuf,
     /// Where series lie; as `folder` unless the manifest says otherwise.
     #[serde(skip)]
     images: PathBuf,
+}
+
+/// Which scan another one follows. Nodules have the same id in both tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follows {
+    /// The case of the first scan, of the same patient.
+    pub case: String,
+    /// Days in between, 0 or more.
+    pub days: f64,
 }
 
 /// A file or folder of a case.
@@ -220,6 +233,15 @@ impl Manifest {
                 let line = yaml::line_of(text, "id", id);
                 return Err(DatasetError::fault(Fault::DuplicatedPatient, path, line, reason));
             }
+            if let Some(Follows { case: first, days }) = &case.follows {
+                let known =
+                    self.cases.iter().any(|c| c.id == *first && c.patient == case.patient && c.follows.is_none());
+                if !known || first == id || !days.is_finite() || *days < 0.0 {
+                    let reason =
+                        format!("case {id}: follows must name a first scan of the same patient, 0 or more days before");
+                    return refuse("id", id, reason);
+                }
+            }
             let is_test = case.split == Split::Test;
             if *test_centres.entry(&case.centre).or_insert(is_test) != is_test {
                 let reason =
@@ -265,6 +287,8 @@ impl Manifest {
             let mut fields =
                 vec![&*case.id, &case.patient, &case.centre, case.split.name(), &case.series.sha256, &lungs, &nodules];
             fields.extend(case.masks.iter().flat_map(|(name, part)| [name.as_str(), &part.sha256]));
+            let days = case.follows.as_ref().map(|follows| follows.days.to_string());
+            fields.extend(case.follows.iter().zip(&days).flat_map(|(follows, days)| ["follows", &follows.case, days]));
             leaf(&fields)
         }));
         hex(&merkle(&leaves))
@@ -321,7 +345,8 @@ fn merkle(leaves: &[[u8; 32]]) -> [u8; 32] {
 impl Case {
     pub(crate) fn new(id: String, patient: String, centre: String, split: Split, series: Part) -> Self {
         let (folder, images) = (PathBuf::new(), PathBuf::new());
-        Self { id, patient, centre, split, series, lungs: None, nodules: None, masks: BTreeMap::new(), folder, images }
+        let (lungs, nodules, masks, follows) = (None, None, BTreeMap::new(), None);
+        Self { id, patient, centre, split, series, lungs, nodules, masks, follows, folder, images }
     }
 
     fn parts(&self) -> impl Iterator<Item = (&Part, &'static str)> {
@@ -360,9 +385,10 @@ impl Case {
     /// # Errors
     /// [`DatasetError::NoTruth`] where the manifest names none.
     pub fn load_lungs(&self, grid: &Geometry) -> Result<LabelMap, DatasetError> {
-        let part = self.lungs.as_ref().ok_or_else(|| DatasetError::NoTruth { case: self.id.clone(), part: "lungs" })?;
+        let no_truth = || DatasetError::NoTruth { case: self.id.clone(), part: "lungs" };
+        let part = self.lungs.as_ref().ok_or_else(no_truth)?;
         let labels = match self.rendering(part, &self.folder, "lungs")? {
-            Some(rendering) => rendering.lungs(&self.id, &part.sha256)?,
+            Some(rendering) => rendering.mask(&self.id, on_demand::LUNGS, &part.sha256)?.ok_or_else(no_truth)?,
             None => self.read_mask(part, "lungs")?,
         };
         self.on_grid(&labels, grid)
@@ -374,7 +400,12 @@ impl Case {
     /// [`DatasetError::NoTruth`] where the manifest names none of this name.
     pub fn load_mask(&self, name: &str, grid: &Geometry) -> Result<LabelMap, DatasetError> {
         let no_truth = || DatasetError::NoTruth { case: self.id.clone(), part: "masks" };
-        self.on_grid(&self.read_mask(self.masks.get(name).ok_or_else(no_truth)?, "masks")?, grid)
+        let part = self.masks.get(name).ok_or_else(no_truth)?;
+        let labels = match self.rendering(part, &self.folder, "masks")? {
+            Some(rendering) => rendering.mask(&self.id, name, &part.sha256)?.ok_or_else(no_truth)?,
+            None => self.read_mask(part, "masks")?,
+        };
+        self.on_grid(&labels, grid)
     }
 
     fn read_mask(&self, part: &Part, what: &'static str) -> Result<LabelMap, DatasetError> {

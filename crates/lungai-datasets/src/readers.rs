@@ -2,7 +2,9 @@
 //! off, and rate malignancy by what they believe. Synthetic opinions on synthetic patients, and nothing else.
 
 use crate::hash::sha256;
+use crate::{DatasetError, Manifest, Split};
 use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
+use lungai_metrics::agreement::{Scale, fleiss, krippendorff};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -175,6 +177,105 @@ pub fn consensus(joined: &[Joined], least_votes: usize) -> Vec<ReferenceNodule> 
     (1..).zip(joined).map(nodule).collect()
 }
 
+/// What a panel of readers made of a set's scans.
+#[derive(Debug, Clone, Serialize)]
+pub struct Study {
+    /// Scans read.
+    pub cases: usize,
+    /// What each reader found of the truth.
+    pub readers: Vec<Found>,
+    /// Findings by the number of readers who marked them: by one, by two, ...
+    pub votes: Vec<usize>,
+    /// Krippendorff's ordinal alpha of the ratings of findings that all marked; none where it is undefined.
+    pub alpha: Option<f64>,
+    /// Fleiss' kappa of the same.
+    pub kappa: Option<f64>,
+    /// Names and contents of its tables: each reader's marks (`r1.csv`, ...), `consensus.csv` with what at least two marked
+    /// (others are excluded findings, as LUNA16 has it), and `ratings.csv` as `stats kappa` reads it.
+    #[serde(skip)]
+    pub tables: Vec<(String, Vec<u8>)>,
+}
+
+/// One reader against the truth.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    /// The reader.
+    pub reader: String,
+    /// Share found of the nodules below 6 mm, of 6 mm and below 10 mm, and of 10 mm and more; none where there are none.
+    pub sensitivity: [Option<f64>; 3],
+    /// Marks per scan on what is no nodule.
+    pub false_marks_per_scan: f64,
+}
+
+/// Lets a panel read the synthetic cases of a split.
+///
+/// # Errors
+/// [`DatasetError::Config`] of an acquired set: nobody's opinion on a real scan is invented. A table that cannot be read.
+pub fn study(manifest: &Manifest, split: Split, panel: &[Reader], seed: u64) -> Result<Study, DatasetError> {
+    if !manifest.synthetic {
+        let reason = "simulated readers read synthetic sets only".to_owned();
+        return Err(DatasetError::Config { file: "manifest.yaml".to_owned(), line: 1, reason });
+    }
+    let mut marks: Vec<Vec<(&str, Vec<Reading>)>> = vec![Vec::new(); panel.len()];
+    let mut seen = vec![[(0_usize, 0_usize); 3]; panel.len()];
+    let mut wrong = vec![0_usize; panel.len()];
+    let (mut votes, mut ratings) = (vec![0; panel.len()], Vec::new());
+    let mut agreed = "case,id,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,votes,excluded\n".to_owned();
+    let cases: Vec<_> = manifest.cases(split).collect();
+    for case in &cases {
+        let reference = case.nodules()?;
+        let read: Vec<_> = panel.iter().map(|reader| reader.read(&case.id, &reference, seed)).collect();
+        // A mark hits a nodule within its radius, as in LUNA16.
+        let on = |m: &Reading, n: &ReferenceNodule| m.position.distance_mm(n.position) < 0.5 * n.diameter_mm;
+        for (reader, own) in read.iter().enumerate() {
+            for nodule in reference.iter().filter(|n| !n.excluded) {
+                let (found, all) = &mut seen[reader][[6.0, 10.0].partition_point(|mm| *mm <= nodule.diameter_mm)];
+                *all += 1;
+                *found += usize::from(own.iter().any(|mark| on(mark, nodule)));
+            }
+            wrong[reader] += own.iter().filter(|m| !reference.iter().any(|n| !n.excluded && on(m, n))).count();
+        }
+        let joined = join(&read);
+        for (nodule, joined) in consensus(&joined, 2).iter().zip(&joined) {
+            votes[joined.votes() - 1] += 1;
+            let WorldPoint([x, y, z]) = nodule.position;
+            let ReferenceNodule { id, diameter_mm, excluded, .. } = nodule;
+            let by = joined.votes();
+            agreed += &format!("{},{id},{x:.2},{y:.2},{z:.2},{diameter_mm:.2},{by},{excluded}\n", case.id);
+            if by == panel.len() {
+                ratings.push(joined.by_reader.iter().flatten().map(|m| f64::from(m.malignancy)).collect::<Vec<_>>());
+            }
+        }
+        for (all, own) in marks.iter_mut().zip(read) {
+            all.push((&case.id, own));
+        }
+    }
+    let share = |(found, all): (usize, usize)| (all > 0).then(|| found as f64 / all as f64);
+    let names: Vec<&str> = panel.iter().map(|reader| reader.name.as_str()).collect();
+    let mut rated = names.join(",") + "\n";
+    for row in &ratings {
+        rated += &(row.iter().map(f64::to_string).collect::<Vec<_>>().join(",") + "\n");
+    }
+    let table = |(name, own): (&&str, &Vec<(&str, Vec<Reading>)>)| {
+        (format!("{name}.csv"), readings_csv(own.iter().map(|(case, marks)| (*case, marks.as_slice()))))
+    };
+    let mut tables: Vec<_> = names.iter().zip(&marks).map(table).collect();
+    tables.extend([("consensus.csv".to_owned(), agreed.into_bytes()), ("ratings.csv".to_owned(), rated.into_bytes())]);
+    let found = |(reader, (seen, wrong)): (&&str, ([(usize, usize); 3], usize))| Found {
+        reader: (*reader).to_owned(),
+        sensitivity: seen.map(share),
+        false_marks_per_scan: wrong as f64 / cases.len().max(1) as f64,
+    };
+    Ok(Study {
+        cases: cases.len(),
+        readers: names.iter().zip(seen.into_iter().zip(wrong)).map(found).collect(),
+        votes,
+        alpha: krippendorff(&ratings, Scale::Ordinal).ok(),
+        kappa: fleiss(&ratings).ok(),
+        tables,
+    })
+}
+
 fn chance(purpose: &str) -> StdRng {
     StdRng::seed_from_u64(u64::from_str_radix(&sha256(purpose.as_bytes())[..16], 16).expect("hex digits"))
 }
@@ -192,8 +293,7 @@ fn normal(rng: &mut StdRng) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Recipe;
-    use lungai_metrics::agreement::{Scale, fleiss, krippendorff};
+    use crate::recipe::{Keep, Recipe, Storage, make_with};
     use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene};
     use std::path::Path;
 
@@ -216,6 +316,35 @@ mod tests {
         let marks = [mark(1.5, 6.25)];
         let table = readings_csv([("a-1", &marks[..]), ("a-2", &[])].into_iter());
         assert_eq!(table, b"case,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,malignancy\na-1,1.50,0.00,0.00,6.25,3\n");
+    }
+
+    #[test]
+    fn a_panel_reads_a_set_and_the_tables_say_what_the_summary_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/phantom-quick.yaml");
+        let recipe = Recipe::load(&path).unwrap();
+        let keep = Keep { storage: Storage::None, masks: false };
+        let set = make_with(&recipe, folder.path(), keep, &|_| ()).unwrap();
+        let found = study(&set, Split::Test, &Reader::panel(), 3).unwrap();
+        assert_eq!(found.cases, set.cases(Split::Test).count());
+        let lines = |name: &str| {
+            let (_, table) = found.tables.iter().find(|(file, _)| file == name).unwrap();
+            String::from_utf8(table.clone()).unwrap().lines().count() - 1
+        };
+        // Every mark is of one finding; a finding of two votes has two marks.
+        let marks: usize = found.votes.iter().zip(1..).map(|(n, votes)| n * votes).sum();
+        assert_eq!(["r1.csv", "r2.csv", "r3.csv"].map(lines).iter().sum::<usize>(), marks);
+        assert_eq!(lines("consensus.csv"), found.votes.iter().sum::<usize>());
+        assert_eq!(lines("ratings.csv"), found.votes[2]);
+        assert!(found.readers.iter().all(|reader| reader.sensitivity[2].is_none_or(|share| share > 0.6)), "{found:?}");
+        assert_eq!(study(&set, Split::Test, &Reader::panel(), 3).unwrap().tables, found.tables);
+
+        let text = std::fs::read_to_string(folder.path().join("manifest.yaml")).unwrap();
+        std::fs::write(folder.path().join("manifest.yaml"), text.replace("synthetic: true", "synthetic: false"))
+            .unwrap();
+        let acquired = Manifest::load(folder.path()).unwrap();
+        let error = study(&acquired, Split::Test, &Reader::panel(), 3).unwrap_err().to_string();
+        assert!(error.contains("synthetic sets only"), "{error}");
     }
 
     /// Cases of the shipped eight centres, scenes only.

@@ -1,14 +1,15 @@
 //! Synthetic data sets: from a short recipe to DICOM series with exact truth.
 
 use crate::error::name;
+use crate::exam::{self, Exam, FurtherScan};
 use crate::hash::sha256;
-use crate::manifest::{Case, Manifest, Part, Split};
+use crate::manifest::{Case, Follows, Manifest, Part, Split};
 use crate::on_demand::{self, Rendering};
 use crate::write::remove_folder;
 use crate::{DatasetError, hu_sha256, nodules_csv, write_labels, yaml};
 use lungai_ct::LabelMap;
 use lungai_dicom::SeriesTags;
-use lungai_phantom::{Artefacts, Body, CaseMix, Difficulty, Masks, Scanner, Scene, render};
+use lungai_phantom::{Artefacts, CaseMix, Difficulty, Masks, Pose, Scanner, Scene, render};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,9 @@ pub struct CentreRecipe {
     pub scanner: Scanner,
     /// How patients are drawn.
     pub case_mix: CaseMix,
+    /// Scans that each of them has after the first; none where it is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_scans: Vec<FurtherScan>,
 }
 
 /// One step of [`make`].
@@ -84,15 +88,44 @@ pub struct Patient<'a> {
     pub centre: &'a CentreRecipe,
 }
 
-impl Patient<'_> {
-    /// The patient.
+impl<'a> Patient<'a> {
+    /// The patient at the first scan.
     pub fn scene(&self) -> Scene {
         Scene::draw(&self.centre.case_mix, self.seed)
     }
 
-    /// Seed of the noise (and the breath) of the patient's scan.
+    /// Seed of the noise (and the breath) of the patient's first scan.
     pub fn scan_seed(&self) -> u64 {
         derived_seed(self.seed, "noise")
+    }
+
+    /// Names of the patient's cases and what they are made from: the first scan, then the further ones.
+    fn exams(&self) -> impl Iterator<Item = (String, Exam)> + use<'_, 'a> {
+        let first = Exam {
+            scene_seed: self.seed,
+            scan_seed: self.scan_seed(),
+            days: 0.0,
+            growth_seed: derived_seed(self.seed, "growth"),
+            pose: Pose::NONE,
+            case_mix: self.centre.case_mix.clone(),
+            scanner: self.centre.scanner.clone(),
+        };
+        let further = self.centre.further_scans.iter().map({
+            let first = first.clone();
+            move |scan| {
+                let FurtherScan { name, days, repositioned, scanner } = scan;
+                let seed = |purpose: &str| derived_seed(self.seed, &format!("{purpose}/{name}"));
+                let exam = Exam {
+                    scan_seed: seed("noise"),
+                    days: *days,
+                    pose: if *repositioned { Pose::draw(seed("pose")) } else { Pose::NONE },
+                    scanner: scanner.as_ref().unwrap_or(&first.scanner).clone(),
+                    ..first.clone()
+                };
+                (format!("{}-{name}", self.id), exam)
+            }
+        });
+        std::iter::once((self.id.clone(), first)).chain(further)
     }
 }
 
@@ -101,7 +134,7 @@ impl Patient<'_> {
 pub struct Keep {
     /// Which cases are stored.
     pub storage: Storage,
-    /// Whether lobes, airways, vessels and each nodule are stored as label maps beside the lungs: [`Case::masks`].
+    /// Whether there are label maps of lobes, airways, vessels and each nodule beside the lungs: [`Case::masks`].
     pub masks: bool,
 }
 
@@ -148,8 +181,8 @@ impl Recipe {
         for centre in &self.centres {
             let name = &centre.name;
             let refuse = |reason: String| Err(("name", name.clone(), format!("centre {name}: {reason}")));
-            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-                return refuse("a name is lower-case letters, digits and hyphens".into());
+            if !is_name(name) {
+                return refuse(NAME_RULE.into());
             }
             if !names.insert(name) {
                 return refuse("occurs twice".into());
@@ -162,6 +195,22 @@ impl Recipe {
             }
             if let Err(error) = centre.case_mix.check() {
                 return refuse(format!("case_mix.{error}"));
+            }
+            let mut scans = BTreeSet::new();
+            for FurtherScan { name, days, scanner, .. } in &centre.further_scans {
+                let refuse = |reason: String| refuse(format!("further scan {name}: {reason}"));
+                if !is_name(name) {
+                    return refuse(NAME_RULE.into());
+                }
+                if !scans.insert(name) {
+                    return refuse("occurs twice".into());
+                }
+                if let Err(reason) = exam::check_days(*days) {
+                    return refuse(reason);
+                }
+                if let Some(Err(error)) = scanner.as_ref().map(Scanner::check) {
+                    return refuse(format!("scanner.{error}"));
+                }
             }
         }
         if self.patients().next().is_none() {
@@ -186,6 +235,12 @@ impl Recipe {
             })
         })
     }
+}
+
+const NAME_RULE: &str = "a name is lower-case letters, digits and hyphens";
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// A seed of its own for each purpose, so that one case more never changes another.
@@ -225,13 +280,14 @@ pub fn make_with(
     let cases = folder.join("cases");
     std::fs::create_dir_all(&cases).map_err(DatasetError::io(&cases))?;
     let patients: Vec<Patient> = recipe.patients().collect();
+    let exams: Vec<_> = patients.iter().flat_map(|p| p.exams().map(move |(id, exam)| (p, id, exam))).collect();
     let done = AtomicUsize::new(0);
-    let made: Result<Vec<Case>, DatasetError> = patients
+    let made: Result<Vec<Case>, DatasetError> = exams
         .par_iter()
-        .map(|patient| {
-            let (case, reused) = make_case(patient, &cases, keep)?;
+        .map(|(patient, id, exam)| {
+            let (case, reused) = make_case(patient, id, exam, &cases, keep)?;
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            progress(Progress { case: patient.id.clone(), reused, done, total: patients.len() });
+            progress(Progress { case: id.clone(), reused, done, total: exams.len() });
             Ok(case)
         })
         .collect();
@@ -280,17 +336,12 @@ pub(crate) fn generator_sha256() -> &'static str {
     &GENERATOR
 }
 
-fn make_case(patient: &Patient, cases: &Path, keep: Keep) -> Result<(Case, bool), DatasetError> {
-    let Patient { id, split, seed, centre } = patient;
-    let stored = keep.storage.keeps(*split);
-    let recipe = serde_json::to_string(&(id, split, seed, &centre.scanner, &centre.case_mix)).expect("plain data");
+fn make_case(patient: &Patient, id: &str, exam: &Exam, cases: &Path, keep: Keep) -> Result<(Case, bool), DatasetError> {
+    let stored = keep.storage.keeps(patient.split);
+    let recipe = serde_json::to_string(&(id, patient.split, exam)).expect("plain data");
     // A series is named by what it is made from, not by how it is kept.
     let made_from = sha256(format!("{}{recipe}", generator_sha256()).as_bytes());
-    let kept_as = match (stored, keep.masks) {
-        (true, false) => made_from.clone(),
-        (true, true) => sha256(format!("{made_from} with masks").as_bytes()),
-        (false, _) => sha256(format!("{made_from} on demand").as_bytes()),
-    };
+    let kept_as = sha256(format!("{made_from} stored {stored}, masks {}", keep.masks).as_bytes());
     let folder = cases.join(id);
     let present = std::fs::read(folder.join("case.json")).ok();
     if let Some(finished) = present.and_then(|bytes| serde_json::from_slice::<Finished>(&bytes).ok())
@@ -299,7 +350,7 @@ fn make_case(patient: &Patient, cases: &Path, keep: Keep) -> Result<(Case, bool)
         return Ok((finished.case, true));
     }
 
-    let pseudonym = format!("SYN-{id}");
+    let pseudonym = format!("SYN-{}", patient.id);
     let draft = cases.join(format!(".{id}.part"));
     remove_folder(&draft)?;
     std::fs::create_dir_all(&draft).map_err(DatasetError::io(&draft))?;
@@ -309,8 +360,6 @@ fn make_case(patient: &Patient, cases: &Path, keep: Keep) -> Result<(Case, bool)
         std::fs::write(&path, bytes).map_err(DatasetError::io(&path))?;
         Ok::<Part, DatasetError>(part(file, sha256(bytes)))
     };
-    let scene = patient.scene();
-    let scanner = &centre.scanner;
     let write_mask = |name: &str, labels: &LabelMap| {
         let file = format!("{name}.nii.gz");
         let path = draft.join(&file);
@@ -318,32 +367,29 @@ fn make_case(patient: &Patient, cases: &Path, keep: Keep) -> Result<(Case, bool)
         let bytes = std::fs::read(&path).map_err(DatasetError::io(&path))?;
         Ok::<Part, DatasetError>(part(&file, sha256(&bytes)))
     };
+    let examined = exam.examine();
     let mut masks = BTreeMap::new();
     let (series, lungs, reference) = if stored {
         let wanted = if keep.masks { Masks::ALL } else { Masks::NONE };
-        let rendered = Body::of(&scene).render_with(scanner, &scanner.geometry(&scene), patient.scan_seed(), wanted);
+        let rendered = examined.render(&examined.body(), wanted);
         let tags = SeriesTags::synthetic(&pseudonym, &made_from);
-        lungai_dicom::write_series(&rendered.volume, &scanner.acquisition(), &tags, &draft.join("dicom"))?;
-        for (name, labels) in [
-            ("lobes", &rendered.lobes),
-            ("airways", &rendered.airways),
-            ("vessels", &rendered.vessels),
-            ("nodules", &rendered.nodule_labels),
-        ] {
-            if let Some(labels) = labels {
-                masks.insert(name.to_owned(), write_mask(name, labels)?);
-            }
+        lungai_dicom::write_series(&rendered.volume, &exam.scanner.acquisition(), &tags, &draft.join("dicom"))?;
+        for (name, labels) in exam::masks(&rendered) {
+            masks.insert(name.to_owned(), write_mask(name, labels)?);
         }
         (part("dicom", hu_sha256(&rendered.volume)), write_mask("lungs", &rendered.lungs)?, rendered.nodules)
     } else {
-        let file = write(on_demand::FILE, &Rendering::of(patient, &pseudonym, &made_from).text())?;
-        let reference = scene.reference(scanner, &scanner.geometry(&scene), patient.scan_seed());
-        (file.clone(), file, reference)
+        let file = write(on_demand::FILE, &Rendering::of(exam, &pseudonym, &made_from).text())?;
+        if keep.masks {
+            masks.extend(exam::MASKS.map(|name| (name.to_owned(), file.clone())));
+        }
+        (file.clone(), file, examined.reference())
     };
-    let mut case = Case::new(id.clone(), pseudonym, centre.name.clone(), *split, series);
+    let mut case = Case::new(id.to_owned(), pseudonym, patient.centre.name.clone(), patient.split, series);
     case.lungs = Some(lungs);
     case.masks = masks;
     case.nodules = Some(write("nodules.csv", nodules_csv(&reference).as_ref())?);
+    case.follows = (*id != patient.id).then(|| Follows { case: patient.id.clone(), days: exam.days });
     let finished = Finished { made_from: kept_as, case };
     write("case.json", &serde_json::to_vec_pretty(&finished).expect("plain data"))?;
     remove_folder(&folder)?;

@@ -39,6 +39,13 @@ fn both_detectors_are_tried_on_three_profiles() {
     let standard = report.profiles[1].threshold.cpm;
     assert_eq!(report.rules[0].1, (0.3..=0.6).contains(&standard));
     assert_eq!(report.passed(), report.rules.iter().all(|rule| rule.1));
+    // Two detectors, two steps; each fall is the difference of what the profiles say.
+    let cpm = |profile: usize| [report.profiles[profile].threshold.cpm, report.profiles[profile].blobs.cpm];
+    for (fall, (step, detector)) in report.falls.iter().zip([(0, 0), (1, 0), (0, 1), (1, 1)]) {
+        assert!((fall.cpm - (cpm(step)[detector] - cpm(step + 1)[detector])).abs() < 1e-12);
+        assert!(fall.interval[0] <= fall.cpm && fall.cpm <= fall.interval[1]);
+    }
+    assert_eq!(report.falls.len(), 4);
     assert!(report.text().contains("SYNTHETIC"));
     // Lung, vessels, muscle, diameters, counts, kinds; each distance is a number and names its source.
     assert_eq!(report.compared.len(), 6);

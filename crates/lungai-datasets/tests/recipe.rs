@@ -93,9 +93,6 @@ fn masks_of_lobes_airways_vessels_and_nodules_are_stored_where_they_are_wanted()
     let keep = Keep { storage: Storage::AllButTest, masks: true };
     let manifest = make_with(&recipe, &set, keep, &|_| ()).unwrap();
     manifest.check(&mut |_| ()).unwrap();
-    let unseen = manifest.cases(Split::Test).next().unwrap();
-    assert!(unseen.masks.is_empty());
-
     let case = manifest.cases(Split::Train).next().unwrap();
     assert_eq!(case.masks.keys().collect::<Vec<_>>(), ["airways", "lobes", "nodules", "vessels"]);
     let grid = case.load_scan().unwrap().volume.geometry().clone();
@@ -116,9 +113,87 @@ fn masks_of_lobes_airways_vessels_and_nodules_are_stored_where_they_are_wanted()
         assert!((found / truth - 1.0).abs() < 0.35, "{}: {found} mm3 of {truth}", nodule.id);
     }
     assert_eq!(case.load_mask("heart", &grid).unwrap_err().rule(), "no-truth");
+    // Rendered on demand they are the same, right after the scan and without it.
+    let lean = make_with(&recipe, &folder.path().join("lean"), Keep { storage: Storage::None, masks: true }, &|_| ());
+    let lean = lean.unwrap();
+    let twin = lean.cases(Split::Train).next().unwrap();
+    for (name, stored) in [("lobes", &lobes), ("vessels", &vessels), ("airways", &airways), ("nodules", &nodules)] {
+        assert_eq!(twin.load_mask(name, &grid).unwrap().labels(), stored.labels(), "{name}");
+    }
+    twin.load_scan().unwrap();
+    assert_eq!(twin.load_mask("lobes", &grid).unwrap().labels(), lobes.labels());
+    assert_eq!(twin.load_lungs(&grid).unwrap().labels(), lungs.labels());
+    assert_eq!(twin.load_mask("heart", &grid).unwrap_err().rule(), "no-truth");
     // A damaged mask is found.
     std::fs::write(set.join(&case.masks["vessels"].path), b"damaged").unwrap();
     assert_eq!(manifest.check(&mut |_| ()).unwrap_err().rule(), "checksum-mismatch");
+}
+
+/// The far centre of [`TINY`], its patient scanned again: lying differently, on another scanner, and a year later.
+fn tiny_again() -> String {
+    let further = "
+    further_scans:
+      - { name: rescan, days: 0.0, repositioned: true }
+      - name: other
+        days: 0.0
+        repositioned: false
+        scanner: { manufacturer: LungAI, model: Other, matrix: 88, pixel_spacing_mm: 4.0, slice_spacing_mm: 7.0,
+          slice_thickness_mm: 7.0, coverage_margin_mm: 10.0, centre_mm: [0.0, 0.0], kernel: sharp, kernel_name: B80,
+          tube_kv: 120, exposure_mas: 100, noise_sd_hu: 20.0, bias_hu: 0.0 }
+      - { name: year-1, days: 365.0, repositioned: true }
+";
+    TINY.replace("seed: 3", "seed: 5").trim_end().to_owned() + further
+}
+
+#[test]
+fn the_same_patients_are_scanned_again_on_another_scanner_and_a_year_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(folder.path(), &tiny_again()).unwrap();
+    let stored = made(&recipe, &folder.path().join("stored")).0;
+    stored.check(&mut |_| ()).unwrap();
+    let lean = make_with(&recipe, &folder.path().join("lean"), Keep { storage: Storage::None, masks: false }, &|_| ());
+    let [a, b] = [&stored, &lean.unwrap()].map(|set| set.all_cases().last().unwrap().clone());
+    assert_eq!(a.load_scan().unwrap().volume.hu(), b.load_scan().unwrap().volume.hu());
+    assert_eq!(a.nodules().unwrap(), b.nodules().unwrap());
+
+    let cases: Vec<_> = stored.cases(Split::Test).collect();
+    let ids: Vec<_> = cases.iter().map(|case| case.id.as_str()).collect();
+    assert_eq!(ids, ["far-001", "far-001-rescan", "far-001-other", "far-001-year-1"]);
+    assert!(cases.iter().all(|case| case.patient == "SYN-far-001"));
+    assert_eq!(cases[0].follows, None);
+    let follows = cases[3].follows.clone().unwrap();
+    assert_eq!((follows.case.as_str(), follows.days), ("far-001", 365.0));
+    assert_eq!(cases[2].load_scan().unwrap().acquisition.kernel.as_deref(), Some("B80"));
+
+    let tables: Vec<_> = cases.iter().map(|case| case.nodules().unwrap()).collect();
+    let nodules = |table: usize| tables[table].iter().filter(|nodule| !nodule.excluded);
+    let mut grown = 0;
+    for first in nodules(0) {
+        let again = |table: usize| nodules(table).find(|nodule| nodule.id == first.id).unwrap();
+        // The same day: the same nodule, some mm off where the patient got up in between.
+        let moved = again(1).position.distance_mm(first.position);
+        assert!(moved > 0.1 && moved < 40.0, "{moved} mm");
+        assert_eq!((again(1).volume_mm3, again(1).doubling_days), (first.volume_mm3, None));
+        assert_eq!(again(2).position, first.position);
+        // A year later: V2 = V1 2^(days / doubling), to the last digits that the tables hold.
+        let (v1, v2) = (first.volume_mm3.unwrap(), again(3).volume_mm3.unwrap());
+        let doubling = again(3).doubling_days.unwrap();
+        assert!((v2 / (v1 * (365.0 / doubling).exp2()) - 1.0).abs() < 1e-9);
+        assert_eq!(doubling.is_finite(), first.malignant.unwrap());
+        grown += usize::from(v2 > v1);
+    }
+    assert!(grown > 0, "a patient without a growing nodule shows nothing");
+
+    // Who is followed is part of what the set is.
+    let text = std::fs::read_to_string(folder.path().join("stored/manifest.yaml")).unwrap();
+    let changed = text.replace("days: 365.0", "days: 300.0");
+    std::fs::write(folder.path().join("stored/manifest.yaml"), &changed).unwrap();
+    let other = Manifest::load(&folder.path().join("stored")).unwrap();
+    assert_ne!((changed, other.fingerprint()), (text.clone(), stored.fingerprint()));
+    std::fs::write(folder.path().join("stored/manifest.yaml"), text.replace("case: far-001", "case: near-001"))
+        .unwrap();
+    let error = Manifest::load(&folder.path().join("stored")).unwrap_err().to_string();
+    assert!(error.contains("follows must name a first scan of the same patient"), "{error}");
 }
 
 #[verifies("FR-001")]
@@ -158,7 +233,7 @@ fn a_recipe_that_cannot_be_followed_is_refused_by_line() {
         "test: 1",
         "test: 1\n    Tune: 1",
         "recipe.yaml, line 25: centres[1]: unknown field `Tune`, expected one of \
-        `name`, `train`, `tune`, `test`, `scanner`, `case_mix`; did you mean `tune`?",
+        `name`, `train`, `tune`, `test`, `scanner`, `case_mix`, `further_scans`; did you mean `tune`?",
     );
     check(
         "train: 0\n    tune: 0\n    test: 1",
@@ -171,11 +246,22 @@ fn a_recipe_that_cannot_be_followed_is_refused_by_line() {
         "recipe.yaml, line 21: centre far: scanner.matrix is 8; it must be within 16..=1024",
     );
     check("name: far", "name: near", "recipe.yaml, line 8: centre near: occurs twice");
+    let again = |scans: &str| format!("case_mix: *mix\n    further_scans: [{scans}]");
+    check(
+        "case_mix: *mix",
+        &again("{ name: rescan, days: -1.0, repositioned: true }"),
+        "recipe.yaml, line 21: centre far: further scan rescan: days is -1; it must be within 0..=3650",
+    );
+    check(
+        "case_mix: *mix",
+        &again("{ name: a, days: 0.0, repositioned: true }, { name: a, days: 1.0, repositioned: true }"),
+        "recipe.yaml, line 21: centre far: further scan a: occurs twice",
+    );
 }
 
 #[test]
 fn the_shipped_recipes_are_sound_and_keep_their_test_centres_unseen() {
-    for name in ["phantom-quick", "phantom-8c", "phantom-small"] {
+    for name in ["phantom-quick", "phantom-8c", "phantom-small", "phantom-repeat"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../datasets/{name}.yaml"));
         let recipe = Recipe::load(&path).unwrap();
         assert_eq!(recipe.name, name);

@@ -8,10 +8,9 @@ use crate::scanner::Scanner;
 use crate::scene::Scene;
 use crate::vector::{V3, add, dot, hash, normal};
 use crate::{ConfigError, require};
-use lungai_ct::{Geometry, LabelMap, NoduleKind, ReferenceNodule, Volume, WorldPoint};
+use lungai_ct::{Geometry, LabelMap, NoduleKind, ReferenceNodule, Volume, WorldPoint, sphere_diameter_mm};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::PI;
 
 /// No nodule grows beyond it.
 const LARGEST_MM: f64 = 60.0;
@@ -31,20 +30,51 @@ impl Scene {
         require(days.is_finite(), "days", days, "finite")?;
         let mut later = self.clone();
         for nodule in &mut later.nodules {
-            let doubling = doubling_days(nodule);
-            require(!doubling.is_nan() && doubling != 0.0, "doubling_days", doubling, "a time other than 0")?;
-            let factor = (days / doubling).exp2();
-            let wanted = nodule.volume_mm3 * factor;
-            let diameter = (6.0 * wanted / PI).cbrt();
-            let rule = "such that every nodule stays below 60 mm and within the lung";
-            require(diameter.is_finite() && diameter < LARGEST_MM, "days", days, rule)?;
-            require(factor == 1.0 || nodule.grow(wanted, &self.chest), "days", days, rule)?;
+            *nodule = nodule.later(days, doubling_days(nodule), &self.chest)?;
         }
         Ok(later)
+    }
+
+    /// The patient `days` later, with nodules that grow as [`Nodule::usual_doubling_days`] says; one that would outgrow 60 mm
+    /// or its place takes twice as long, as often as that is needed. With the doubling time of each nodule, in their order;
+    /// infinite where it does not change.
+    ///
+    /// - `days`: 0 or more; `seed`: of the doubling times
+    pub fn aged(&self, days: f64, seed: u64) -> (Self, Vec<f64>) {
+        let mut later = self.clone();
+        let doubling_days = later.nodules.iter_mut().map(|nodule| {
+            let mut doubling = nodule.usual_doubling_days(seed);
+            loop {
+                match nodule.later(days, doubling, &self.chest) {
+                    Ok(grown) => *nodule = grown,
+                    // Growth becomes slower than any scan could tell long before it has no end.
+                    Err(_) => {
+                        doubling = if doubling < 1e6 { 2.0 * doubling } else { f64::INFINITY };
+                        continue;
+                    }
+                }
+                return doubling;
+            }
+        });
+        let doubling_days = doubling_days.collect();
+        (later, doubling_days)
     }
 }
 
 impl Nodule {
+    /// See [`Scene::grown`].
+    fn later(&self, days: f64, doubling: f64, chest: &Chest) -> Result<Self, ConfigError> {
+        require(!doubling.is_nan() && doubling != 0.0, "doubling_days", doubling, "a time other than 0")?;
+        let factor = (days / doubling).exp2();
+        let wanted = self.volume_mm3 * factor;
+        let diameter = sphere_diameter_mm(wanted);
+        let rule = "such that every nodule stays below 60 mm and within the lung";
+        require(diameter.is_finite() && diameter < LARGEST_MM, "days", days, rule)?;
+        let mut later = self.clone();
+        require(factor == 1.0 || later.grow(wanted, chest), "days", days, rule)?;
+        Ok(later)
+    }
+
     /// Scales the shape until the part in the lung has this volume. `false` where no scale gives it.
     fn grow(&mut self, wanted_mm3: f64, chest: &Chest) -> bool {
         let mut radius = self.radius_mm * (wanted_mm3 / self.volume_mm3).cbrt();
@@ -143,6 +173,12 @@ impl Pose {
         add(self.rows().map(|row| dot(row, p)), self.shift_mm)
     }
 
+    /// The reference standard in the scanner's coordinates.
+    fn moved(&self, nodules: Vec<ReferenceNodule>) -> Vec<ReferenceNodule> {
+        let position = |nodule: &ReferenceNodule| WorldPoint(self.seen(nodule.position.0));
+        nodules.into_iter().map(|nodule| ReferenceNodule { position: position(&nodule), ..nodule }).collect()
+    }
+
     /// The part of the phantom that lies on a grid of the scanner.
     fn on_phantom(&self, grid: &Geometry) -> Geometry {
         let rows = self.rows();
@@ -158,27 +194,15 @@ fn product(a: [V3; 3], b: [V3; 3]) -> [V3; 3] {
 }
 
 impl Body {
-    /// The patient in another position: image and truth in the scanner's coordinates, which no longer are the phantom's. With
-    /// [`Pose::draw`] and another seed it is the second scan of a repeatability study; with [`Scene::grown`] a follow-up.
+    /// The patient in another position, on a grid of the scanner: image and truth in the scanner's coordinates, which no
+    /// longer are the phantom's. With [`Pose::draw`] and another seed it is the second scan of a repeatability study; with
+    /// [`Scene::grown`] a follow-up.
     ///
     /// # Panics
-    /// If [`Scanner::check`] refuses the scanner.
-    pub fn render_posed(&self, scanner: &Scanner, pose: &Pose, seed: u64) -> Rendered {
-        self.render_posed_with(scanner, pose, seed, Masks::NONE)
-    }
-
-    /// As [`Body::render_posed`], with the masks that are wanted.
-    ///
-    /// # Panics
-    /// If [`Scanner::check`] refuses the scanner.
-    pub fn render_posed_with(&self, scanner: &Scanner, pose: &Pose, seed: u64, masks: Masks) -> Rendered {
-        let grid = scanner.geometry(&self.scene);
+    /// As [`crate::render_window`].
+    pub fn render_posed(&self, scanner: &Scanner, grid: &Geometry, pose: &Pose, seed: u64, masks: Masks) -> Rendered {
         let seen = self.render_with(scanner, &pose.on_phantom(&grid), seed, masks);
         let map = |map: LabelMap| LabelMap::new(map.labels().to_owned(), grid.clone()).expect("the same size");
-        let moved = |nodule: ReferenceNodule| {
-            let position = WorldPoint(pose.seen(nodule.position.0));
-            ReferenceNodule { position, ..nodule }
-        };
         Rendered {
             volume: Volume::new(seen.volume.hu().to_owned(), grid.clone()).expect("the same size"),
             lungs: map(seen.lungs),
@@ -186,8 +210,15 @@ impl Body {
             airways: seen.airways.map(map),
             vessels: seen.vessels.map(map),
             nodule_labels: seen.nodule_labels.map(map),
-            nodules: seen.nodules.into_iter().map(moved).collect(),
+            nodules: pose.moved(seen.nodules),
         }
+    }
+}
+
+impl Scene {
+    /// The reference standard of [`Body::render_posed`] without rendering it.
+    pub fn reference_posed(&self, scanner: &Scanner, grid: &Geometry, pose: &Pose, seed: u64) -> Vec<ReferenceNodule> {
+        pose.moved(self.reference(scanner, &pose.on_phantom(grid), seed))
     }
 }
 
@@ -240,6 +271,19 @@ mod tests {
         assert_eq!(refused(f64::NAN, 100.0), "days");
         assert_eq!(refused(100.0, 0.0), "doubling_days");
         assert_eq!(refused(100_000.0, 100.0), "days");
+    }
+
+    #[test]
+    fn malignant_nodules_grow_with_time_and_none_outgrows_its_place() {
+        let first = scene();
+        for days in [0.0, 180.0, 3650.0] {
+            let (later, doubling) = first.aged(days, 3);
+            for ((a, b), doubling) in first.nodules.iter().zip(&later.nodules).zip(doubling) {
+                assert_eq!(doubling.is_finite(), a.traits.malignant);
+                assert!((b.volume_mm3 / a.volume_mm3 / (days / doubling).exp2() - 1.0).abs() < 1e-9);
+                assert!(sphere_diameter_mm(b.volume_mm3) < LARGEST_MM);
+            }
+        }
     }
 
     #[test]

@@ -280,6 +280,7 @@ impl Nodule {
             lobe: Some(self.lobe),
             long_axis_mm: Some(self.axes_mm[0]),
             short_axis_mm: Some(self.axes_mm[1]),
+            doubling_days: None,
             excluded: false,
         }
     }

@@ -11,8 +11,9 @@ use lungai_ct::{Geometry, Spacing, VoxelIndex, VoxelPoint, WorldPoint};
 use ndarray::{Array3, Axis};
 use rayon::prelude::*;
 
-/// Slices that share a fine axial block.
-const SLAB: usize = 8;
+/// Height in mm of the slices that share a fine axial block: enough that what two blocks paint twice is little, and that a
+/// block fits in some hundred megabytes.
+const SLAB_MM: f64 = 40.0;
 
 /// As [`raster::render`], on any grid of square pixels.
 pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) -> Array3<i16> {
@@ -22,8 +23,11 @@ pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) ->
     // Box and linear interpolation of the fine grid blur by step^2 / 4 along each axis, which must leave something to the
     // kernel (or to the pixel, where that is wider) and to the slice profile.
     let spread = (shape.fwhm_mm / 2.355).max(pixel / 12f64.sqrt());
-    let step = (0.75 * pixel).min(1.9 * spread).min(scanner.slice_thickness_mm / 1.8).clamp(0.3, 2.0);
-    let optics = Optics::new(shape, scanner.slice_thickness_mm, geometry.spacing().zyx_mm(), Some(0.25 * step * step));
+    let within = (0.75 * pixel).min(1.9 * spread).clamp(0.3, 2.0);
+    let across = (scanner.slice_thickness_mm / 1.8).clamp(0.3, 2.0);
+    let step = if nearly_axial(geometry) { [across, within, within] } else { [within.min(across); 3] };
+    let painted = Some(0.25 * step[1] * step[1]);
+    let optics = Optics::new(shape, scanner.slice_thickness_mm, geometry.spacing().zyx_mm(), painted);
     let breath = Breath::new(scanner, &body.scene.chest, seed);
     let exposure = Exposure::new(&body.beam, scanner, geometry, [0.0; 3], seed);
     let margin = optics.margin();
@@ -32,7 +36,7 @@ pub fn render(body: &Body, scanner: &Scanner, geometry: &Geometry, seed: u64) ->
     let [sz, ..] = geometry.spacing().zyx_mm();
     let mut first = 0;
     while first < nz {
-        let count = SLAB.min(nz - first);
+        let count = slab(geometry).min(nz - first);
         let painted: Vec<isize> = optics.sub_slices(first, first + count).collect();
         let place = |sub_slice: isize, iy: usize, ix: usize| {
             let at = [optics.height(sub_slice) / sz, iy as f64 - margin as f64, ix as f64 - margin as f64];
@@ -82,10 +86,11 @@ pub fn maps(body: &Body, breath: &Breath, geometry: &Geometry, masks: Masks) -> 
     let [nz, ny, nx] = geometry.size();
     let finest = geometry.spacing().zyx_mm().into_iter().fold(f64::MAX, f64::min);
     let step = (0.5 * finest).clamp(0.3, 1.5);
+    let step = [step; 3];
     let mut all = Maps::blank(geometry.size(), masks);
     let mut first = 0;
     while first < nz {
-        let count = SLAB.min(nz - first);
+        let count = slab(geometry).min(nz - first);
         let place = |iz: usize, iy: usize, ix: usize| geometry.centre_of(VoxelIndex([iz, iy, ix]));
         let ends = [first, first + count - 1]
             .into_iter()
@@ -105,8 +110,19 @@ pub fn maps(body: &Body, breath: &Breath, geometry: &Geometry, masks: Masks) -> 
     all
 }
 
-/// Axial grid round some points, on a lattice fixed to the patient, so that a window sees what the whole sees.
-fn block(points: impl Iterator<Item = [f64; 3]>, step: f64) -> Geometry {
+/// Slices of a slab.
+fn slab(geometry: &Geometry) -> usize {
+    (SLAB_MM / geometry.spacing().zyx_mm()[0]).ceil() as usize
+}
+
+/// Turned by so little (below 15 degrees) that steps along its axes are steps along the patient's.
+fn nearly_axial(geometry: &Geometry) -> bool {
+    geometry.direction().iter().enumerate().all(|(axis, direction)| direction[axis].abs() > 0.966)
+}
+
+/// Axial grid of steps `[z, y, x]` round some points, on a lattice fixed to the patient, so that a window sees what the whole sees.
+fn block(points: impl Iterator<Item = [f64; 3]>, step: [f64; 3]) -> Geometry {
+    let along: [f64; 3] = std::array::from_fn(|axis| step[2 - axis]);
     let (mut low, mut high) = ([f64::MAX; 3], [f64::MIN; 3]);
     for p in points {
         for axis in 0..3 {
@@ -114,13 +130,14 @@ fn block(points: impl Iterator<Item = [f64; 3]>, step: f64) -> Geometry {
             high[axis] = high[axis].max(p[axis]);
         }
     }
-    let first = low.map(|v| (v / step).floor() - 1.0);
+    let first: [f64; 3] = std::array::from_fn(|axis| (low[axis] / along[axis]).floor() - 1.0);
     let size = std::array::from_fn(|i| {
         let axis = 2 - i;
-        ((high[axis] / step).ceil() - first[axis]) as usize + 2
+        ((high[axis] / along[axis]).ceil() - first[axis]) as usize + 2
     });
-    let spacing = Spacing::new([step; 3]).expect("positive");
-    Geometry::new(size, spacing, WorldPoint(first.map(|v| v * step)), Geometry::AXIAL).expect("a box")
+    let spacing = Spacing::new(step).expect("positive");
+    let origin = WorldPoint(std::array::from_fn(|axis| first[axis] * along[axis]));
+    Geometry::new(size, spacing, origin, Geometry::AXIAL).expect("a box")
 }
 
 /// Trilinear; the grid holds `p`.

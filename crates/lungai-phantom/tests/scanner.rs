@@ -3,7 +3,9 @@
 //! Truth: the protocol's own figures and the formulas that the fields' documentation names.
 
 use lungai_ct::{Geometry, NoduleKind, Spacing, Volume, VoxelIndex, WorldPoint};
-use lungai_phantom::{Artefacts, Body, CaseMix, Difficulty, Kernel, Nodule, Place, Pose, Scanner, Scene, Traits};
+use lungai_phantom::{
+    Artefacts, Body, CaseMix, Difficulty, Kernel, Masks, Nodule, Place, Pose, Scanner, Scene, Traits,
+};
 
 const HEART: [f64; 3] = [20.0, -20.0, -40.0];
 
@@ -332,12 +334,13 @@ fn a_patient_who_lies_differently_is_the_same_patient() {
         slice_thickness_mm: 4.0,
         ..quiet(&Scanner::screening())
     };
+    let grid = scanner.geometry(&scene);
     let at_rest = body.render(&scanner, 1);
-    let same = body.render_posed(&scanner, &Pose::NONE, 1);
+    let same = body.render_posed(&scanner, &grid, &Pose::NONE, 1, Masks::NONE);
     assert!(same == at_rest, "no movement, no difference");
 
     let pose = Pose { shift_mm: [5.0, -3.0, 4.0], turn_deg: [2.0, -3.0, 4.0] };
-    let posed = body.render_posed(&scanner, &pose, 1);
+    let posed = body.render_posed(&scanner, &grid, &pose, 1, Masks::NONE);
     assert_eq!(posed.volume.geometry(), at_rest.volume.geometry());
     for label in [1, 2] {
         let ratio = posed.lungs.volume_ml(label) / at_rest.lungs.volume_ml(label);
@@ -353,7 +356,8 @@ fn a_patient_who_lies_differently_is_the_same_patient() {
         }
     }
     assert!(error / n < 60.0, "mean difference {} HU on voxels up to 3 mm apart", error / n);
-    let other = body.render_posed(&scanner, &Pose { shift_mm: [-5.0, 3.0, -4.0], turn_deg: [0.0; 3] }, 1);
+    let other =
+        body.render_posed(&scanner, &grid, &Pose { shift_mm: [-5.0, 3.0, -4.0], turn_deg: [0.0; 3] }, 1, Masks::NONE);
     let truth = |scan: &lungai_phantom::Rendered| scan.nodules[0].position;
     let moved = truth(&other).distance_mm(truth(&at_rest));
     assert!((moved - 50f64.sqrt()).abs() < 1e-9, "{moved}");

@@ -101,13 +101,14 @@ impl Tissues {
             let vessels = vessels.labels().mapv(|label| label > 0);
             sample(&erode_mm(vessels.view(), spacing, 2.2), 1, &mut self.vessel);
         }
-        // Between the ribs and around them: soft tissue within 25 mm of a lung, on the side of the back.
+        // Between the ribs and around them: what lies within 25 mm of a lung on the side of the back, and within the window
+        // that body-composition studies take muscle from, which leaves out fat and bone.
         let near = dilate_mm(lungs.view(), spacing, 25.0);
         let back = scan.volume.geometry();
         let mut muscle = Zip::from(&near).and(&lungs).map_collect(|near, lung| *near && !*lung);
         Zip::indexed(&mut muscle).and(hu).for_each(|(z, y, x), set, hu| {
             let behind = *set && back.centre_of(lungai_ct::VoxelIndex([z, y, x])).0[1] > 60.0;
-            *set = behind && (-20..=120).contains(hu);
+            *set = behind && (-29..=150).contains(hu);
         });
         sample(&muscle, Self::EVERY, &mut self.muscle);
     }
@@ -136,7 +137,7 @@ pub(super) fn compare(recipe: &Recipe, anchors: &Anchors, tissues: &Tissues) -> 
     vec![
         by_percentiles("lung, HU at 5, 25, 50, 75, 95 %", tissues.lung.clone(), &anchors.lung_hu),
         by_range("lung vessels of 5 mm and more, median HU", &tissues.vessel, &anchors.vessel_hu),
-        by_range("muscle, median HU", &tissues.muscle, &anchors.muscle_hu),
+        by_range("muscle, median HU within -29 to 150", &tissues.muscle, &anchors.muscle_hu),
         by_percentiles("nodule diameters, mm at 5, 25, 50, 75, 95 %", diameters, &anchors.diameter_mm),
         by_shares("nodules per scan, shares of 0, 1, 2, ...", counts, &anchors.nodules_per_scan),
         by_shares("solid, part-solid, ground glass", kinds, &anchors.kinds),

@@ -147,6 +147,7 @@ pub(crate) fn read_table(path: &Path, columns: &Columns) -> Result<Truth, Datase
             lobe: None,
             long_axis_mm: None,
             short_axis_mm: None,
+            doubling_days: None,
             excluded: yes_no(excluded)?.unwrap_or(false),
         };
         let series = row.text(series);
