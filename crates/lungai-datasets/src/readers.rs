@@ -261,14 +261,14 @@ pub fn study(manifest: &Manifest, split: Split, panel: &[Reader], seed: u64) -> 
     };
     let mut tables: Vec<_> = names.iter().zip(&marks).map(table).collect();
     tables.extend([("consensus.csv".to_owned(), agreed.into_bytes()), ("ratings.csv".to_owned(), rated.into_bytes())]);
-    let found = |(reader, (seen, wrong)): (&&str, ([(usize, usize); 3], usize))| Found {
-        reader: (*reader).to_owned(),
-        sensitivity: seen.map(share),
-        false_marks_per_scan: wrong as f64 / cases.len().max(1) as f64,
+    let found = |reader: usize| Found {
+        reader: names[reader].to_owned(),
+        sensitivity: seen[reader].map(share),
+        false_marks_per_scan: wrong[reader] as f64 / cases.len().max(1) as f64,
     };
     Ok(Study {
         cases: cases.len(),
-        readers: names.iter().zip(seen.into_iter().zip(wrong)).map(found).collect(),
+        readers: (0..panel.len()).map(found).collect(),
         votes,
         alpha: krippendorff(&ratings, Scale::Ordinal).ok(),
         kappa: fleiss(&ratings).ok(),

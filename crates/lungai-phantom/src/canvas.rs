@@ -2,14 +2,14 @@
 
 use crate::body::Body;
 use crate::disease::{HOLE_HU, Hole};
-use crate::field::{BODY, FIBROSIS, Field, HORIZONTAL, LEFT, Node, OBLIQUE, RIGHT, SOFT, TEXTURE};
+use crate::field::{BODY, FIBROSIS, Field, HORIZONTAL, LEFT, Node, OBLIQUE, RIGHT, SOFT, TEXTURE, between};
 use crate::grid::{Grid, Slab};
 use crate::mimic::Ellipsoid;
 use crate::nodule::{Nodule, Place};
 use crate::skeleton::{RIB_SQUASH, SHELL_MM, spine};
 use crate::texture::{CELL_MM, GRAIN, SEPTA, TileRow};
 use crate::trees::{Tube, wall_mm};
-use crate::vector::{dot, norm, scale, sub};
+use crate::vector::{dot, sub};
 use lungai_ct::NoduleKind;
 
 const AIR: f32 = -1000.0;
@@ -98,6 +98,9 @@ impl Canvas {
         if fibrotic {
             self.septa.turn_to_plane(&SEPTA, z + start[2]);
         }
+        // The same in every row: the coordinate, its place in the field and in the texture.
+        let column = |x: f64| (x, field.place_x(x), TileRow::place((x + start[0]) as f32));
+        let columns: Vec<_> = (0..grid.nx).map(|ix| column(grid.x(ix))).collect();
         for iy in 0..grid.ny {
             let y = grid.y(iy);
             field.row(y, z, &mut self.row);
@@ -106,9 +109,8 @@ impl Canvas {
                 self.septa.turn_to_row(y + start[1]);
             }
             let at_height = parenchyma + gravity * y as f32;
-            for ix in 0..grid.nx {
-                let x = grid.x(ix);
-                let node = field.at_x(&self.row, x);
+            for (ix, (x, place, across)) in columns.iter().copied().enumerate() {
+                let node = between(&self.row, place);
                 let i = iy * grid.nx + ix;
                 let lung = node[RIGHT].max(node[LEFT]);
                 self.lung[i] = lung;
@@ -125,7 +127,6 @@ impl Canvas {
                 soft += skin * (5.0 - soft);
                 let mut value = soft;
                 if share > 0.0 {
-                    let across = (x + start[0]) as f32;
                     let mut air = at_height + texture * node[TEXTURE] + fine * self.grain.at(across);
                     air += fissure * fissure_share(&node, sheet);
                     if node[FIBROSIS] > 0.0 {
@@ -143,19 +144,18 @@ impl Canvas {
     /// A hole with an uneven border as soft as two millimetres.
     fn hole(&mut self, grid: &Grid, z: f64, hole: &Hole) {
         let width = grid.edge.max(2.0);
-        let Some([xs, ys]) = grid.span(hole.centre, hole.reach_mm() + width, z) else { return };
         let reach = hole.reach_mm() + 0.5 * width;
+        let Some([_, ys]) = grid.span(hole.centre, reach, z) else { return };
+        let [x, y, dz] = [hole.centre[0], hole.centre[1], z - hole.centre[2]];
         for iy in ys {
-            for ix in xs.clone() {
-                let i = iy * grid.nx + ix;
-                let d = sub([grid.x(ix), grid.y(iy), z], hole.centre);
-                if self.lung[i] <= 1.0 || dot(d, d) > reach * reach {
-                    continue;
-                }
-                let r = norm(d);
-                let share =
-                    (0.5 + (hole.radius_towards(scale(d, 1.0 / r.max(1e-9))) - r) / width).clamp(0.0, 1.0) as f32;
-                over(&mut self.hu[i], HOLE_HU, share * (self.lung[i] - 1.0).clamp(0.0, 1.0));
+            let dy = grid.y(iy) - y;
+            // Of the row only what lies in the ball.
+            let half = (reach * reach - dy * dy - dz * dz).max(0.0).sqrt();
+            let Some(xs) = grid.columns([x - half, x + half]) else { continue };
+            let row = iy * grid.nx + xs.start..iy * grid.nx + xs.end;
+            let shares = hole.shares(xs.map(|ix| (grid.x(ix) - x) as f32), [dy as f32, dz as f32], width as f32);
+            for ((hu, lung), share) in self.hu[row.clone()].iter_mut().zip(&self.lung[row]).zip(shares) {
+                over(hu, HOLE_HU, share * (lung - 1.0).clamp(0.0, 1.0));
             }
         }
     }

@@ -72,12 +72,15 @@ impl Field {
         }));
     }
 
+    /// Where `x` lies in every row: the node below and the share of the next.
+    pub fn place_x(&self, x: f64) -> (usize, f32) {
+        let (i, f) = self.place(0, x);
+        (i, f as f32)
+    }
+
     /// Interpolates a row at `x`.
     pub fn at_x(&self, row: &[Node], x: f64) -> Node {
-        let (i, f) = self.place(0, x);
-        let (a, b) = (&row[i], &row[i + 1]);
-        let f = f as f32;
-        std::array::from_fn(|c| a[c] + f * (b[c] - a[c]))
+        between(row, self.place_x(x))
     }
 
     /// All shapes at one place. For many use [`Field::row`].
@@ -105,6 +108,12 @@ impl Field {
         let i = (below - self.first[axis]).clamp(0, self.size[axis] as i64 - 2);
         (i as usize, t - below as f64)
     }
+}
+
+/// Interpolates a row at a place that [`Field::place_x`] found.
+pub fn between(row: &[Node], (i, f): (usize, f32)) -> Node {
+    let (a, b) = (&row[i], &row[i + 1]);
+    std::array::from_fn(|c| a[c] + f * (b[c] - a[c]))
 }
 
 fn sample(chest: &Chest, seed: u64, fibrosis: f64, p: V3) -> Node {

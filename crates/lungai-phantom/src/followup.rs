@@ -201,7 +201,7 @@ impl Body {
     /// # Panics
     /// As [`crate::render_window`].
     pub fn render_posed(&self, scanner: &Scanner, grid: &Geometry, pose: &Pose, seed: u64, masks: Masks) -> Rendered {
-        let seen = self.render_with(scanner, &pose.on_phantom(&grid), seed, masks);
+        let seen = self.render_with(scanner, &pose.on_phantom(grid), seed, masks);
         let map = |map: LabelMap| LabelMap::new(map.labels().to_owned(), grid.clone()).expect("the same size");
         Rendered {
             volume: Volume::new(seen.volume.hu().to_owned(), grid.clone()).expect("the same size"),

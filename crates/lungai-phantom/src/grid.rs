@@ -5,7 +5,7 @@ use crate::disease::Hole;
 use crate::nodule::Nodule;
 use crate::skeleton::{BonePart, RIB_SQUASH};
 use crate::trees::Tube;
-use crate::vector::{V3, add, scale};
+use crate::vector::{V3, add, scale, sub};
 use lungai_ct::Geometry;
 
 /// Pixels and slices. Places are counted from a corner in whole steps, so that a window computes the very coordinates that
@@ -114,6 +114,12 @@ impl<'a> Slab<'a> {
     }
 }
 
+fn clip([from, to]: [f64; 2], origin: f64, step: f64, n: usize) -> Option<std::ops::Range<usize>> {
+    let from = ((from - origin) / step).ceil().max(0.0);
+    let to = ((to - origin) / step).floor().min(n as f64 - 1.0);
+    (from <= to).then(|| from as usize..to as usize + 1)
+}
+
 pub type Ranges = [std::ops::Range<usize>; 2];
 
 impl Grid {
@@ -126,12 +132,11 @@ impl Grid {
     }
 
     pub fn ranges(&self, x: [f64; 2], y: [f64; 2]) -> Option<Ranges> {
-        let clip = |[from, to]: [f64; 2], origin: f64, step: f64, n: usize| {
-            let from = ((from - origin) / step).ceil().max(0.0);
-            let to = ((to - origin) / step).floor().min(n as f64 - 1.0);
-            (from <= to).then(|| from as usize..to as usize + 1)
-        };
-        Some([clip(x, self.x(0), self.dx, self.nx)?, clip(y, self.y(0), self.dy, self.ny)?])
+        Some([self.columns(x)?, clip(y, self.y(0), self.dy, self.ny)?])
+    }
+
+    pub fn columns(&self, x: [f64; 2]) -> Option<std::ops::Range<usize>> {
+        clip(x, self.x(0), self.dx, self.nx)
     }
 
     /// Calls `visit(pixel, distance, radius)` for the pixels near a tube whose radius is enlarged by `extra`; the distance
@@ -201,6 +206,20 @@ impl Grid {
                 if r < low - half_diagonal && core_whole != Some(-1.0) {
                     visit(iy * self.nx + ix, 1.0, core_whole.unwrap_or(0.0));
                     continue;
+                }
+                // Where the surface is farther than it could come within the voxel, all samples agree.
+                if r > 2.0 * half_diagonal {
+                    let u = scale(sub(p, nodule.seed_point), 1.0 / r);
+                    // The voxel is seen under asin(half_diagonal / r), which is less than 1.05 of its argument below 0.5.
+                    let slack = half_diagonal + nodule.radius_change(u, 1.05 * half_diagonal / r);
+                    let depth = nodule.radius_towards(u) - r;
+                    if depth < -slack {
+                        continue;
+                    }
+                    if depth > slack && core_whole != Some(-1.0) {
+                        visit(iy * self.nx + ix, 1.0, core_whole.unwrap_or(0.0));
+                        continue;
+                    }
                 }
                 let (mut whole, mut inner) = (0, 0);
                 for k in 0..n * n * n {

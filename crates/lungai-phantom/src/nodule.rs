@@ -251,6 +251,15 @@ impl Nodule {
         self.radius_mm * (1.0 + waves.max(-0.6) + spike)
     }
 
+    /// How much [`Self::radius_towards`] can change, at most, between `u` and directions up to `angle` from it.
+    pub(crate) fn radius_change(&self, u: V3, angle: f64) -> f64 {
+        let waves: f64 = self.lobes.iter().map(|lobe| lobe.amplitude * norm(lobe.k)).sum();
+        // A chord is shorter than its arc: what is farther off than this by the chord lies outside of the cone.
+        let near = |spike: &&Spike| norm(sub(spike.direction, u)) < spike.half_angle + angle;
+        let spikes = self.spikes.iter().filter(near).map(|spike| spike.length / spike.half_angle).fold(0.0, f64::max);
+        self.radius_mm * (waves + spikes) * angle
+    }
+
     /// No surface is nearer than the first or farther than the second.
     pub(crate) fn radius_bounds(&self) -> [f64; 2] {
         let waves: f64 = self.lobes.iter().map(|lobe| lobe.amplitude).sum();
@@ -290,7 +299,8 @@ impl Spike {
     /// Height over the surface in direction `u`, as a share of the radius.
     fn height(&self, u: V3) -> f64 {
         let cos = dot(self.direction, u);
-        if cos < self.half_angle.cos() {
+        // The first two terms of the cosine lie below it: most directions need no more.
+        if cos < 1.0 - 0.5 * self.half_angle * self.half_angle || cos < self.half_angle.cos() {
             return 0.0;
         }
         self.length * (1.0 - cos.min(1.0).acos() / self.half_angle)
@@ -366,6 +376,26 @@ mod tests {
         ball.measure(&chest);
         assert!((ball.volume_mm3 - 523.6).abs() < 0.1);
         assert!(crate::vector::distance(ball.position, [1.0, 2.0, 3.0]) < 1e-3);
+    }
+
+    #[test]
+    fn the_surface_changes_no_more_than_is_said() {
+        let scene = Scene::draw(&CaseMix { nodules_mean: 18.0, ..CaseMix::preset(Difficulty::Hard) }, 2);
+        let angle = 0.15;
+        let mut closest = 0.0f64;
+        for nodule in scene.nodules.iter().filter(|n| !n.spikes.is_empty()) {
+            for (i, u) in DIRECTIONS.iter().enumerate().step_by(7) {
+                let bound = nodule.radius_change(*u, angle);
+                for v in DIRECTIONS.iter().skip(i.saturating_sub(300)).take(600) {
+                    if dot(*u, *v).min(1.0).acos() <= angle {
+                        let change = (nodule.radius_towards(*u) - nodule.radius_towards(*v)).abs();
+                        assert!(change <= bound + 1e-9, "{change} of {bound}");
+                        closest = closest.max(change / bound);
+                    }
+                }
+            }
+        }
+        assert!(closest > 0.5, "a bound that is never nearly reached says little: {closest}");
     }
 
     #[test]

@@ -40,11 +40,16 @@ impl TileRow {
         mix(&mut self.row, &self.plane[i * EDGE..][..EDGE], &self.plane[j * EDGE..][..EDGE], f);
     }
 
-    pub fn at(&self, x: f32) -> f32 {
+    /// Where `x` lies in every row: the samples on both sides and the share of the second.
+    pub fn place(x: f32) -> (usize, usize, f32) {
         let t = f64::from(x * (1.0 / CELL_MM));
         let i = floor(t);
-        let (a, b) = (self.row[i as usize % EDGE], self.row[(i + 1) as usize % EDGE]);
-        a + (t - i as f64) as f32 * (b - a)
+        (i as usize % EDGE, (i + 1) as usize % EDGE, (t - i as f64) as f32)
+    }
+
+    pub fn at(&self, (i, j, f): (usize, usize, f32)) -> f32 {
+        let (a, b) = (self.row[i], self.row[j]);
+        a + f * (b - a)
     }
 }
 
@@ -135,8 +140,8 @@ mod tests {
         row.turn_to_row(-2.1);
         let period = EDGE as f32 * CELL_MM;
         for x in [-60.0, -0.3, 0.0, 50.9] {
-            assert!((row.at(x) - row.at(x + period)).abs() < 1e-3);
-            assert!((row.at(x) - row.at(x + 0.01)).abs() < 0.1);
+            assert!((row.at(TileRow::place(x)) - row.at(TileRow::place(x + period))).abs() < 1e-3);
+            assert!((row.at(TileRow::place(x)) - row.at(TileRow::place(x + 0.01))).abs() < 0.1);
         }
     }
 }
