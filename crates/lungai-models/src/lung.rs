@@ -20,7 +20,7 @@ pub const CHANNELS: usize = 2;
 
 /// What the second channel counts in, mm: about half a chest. Not a share of the scan's width, which is what the scanner's
 /// operator chose: on a field of view unlike those of the training, lungs were cut along a straight line.
-const POSITION_MM: f64 = 200.0;
+pub const POSITION_MM: f64 = 200.0;
 
 /// Adds the second channel to a cube of HU values scaled to `-1..=1`.
 ///
