@@ -1,5 +1,7 @@
 //! The networks as ONNX: weights and structure here, the results in onnxruntime.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_models::classifier::ClassifierConfig;
