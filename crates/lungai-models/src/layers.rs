@@ -93,7 +93,8 @@ impl Norm {
     fn export(&self, g: &mut Scope, x: &Node) -> Node {
         let gamma = weight(&mut g.at("gamma"), &self.gamma);
         let beta = weight(&mut g.at("beta"), &self.beta);
-        g.group_norm(x, &gamma, &beta, self.groups)
+        let [channels] = self.gamma.dims();
+        g.group_norm(x, &gamma, &beta, [channels, self.groups])
     }
 }
 

@@ -196,8 +196,9 @@ fn readme(model: &Frozen, sheets: &[Sheet; 3], sums: &[(String, String)]) -> Str
         text,
         "1. Hounsfield units, axes turned and mirrored whole so that x runs to the patient's left, y to the back, z to the \
          head.\n\
-         2. Linear resampling, antialiased where it coarsens, to cubic voxels: lung {} mm, detector {} mm (whole scan, then \
-         tiles that overlap by at least a sixth), classifier {} mm (a cube with the nodule's centre at voxel {}).\n\
+         2. Linear resampling, antialiased where it coarsens, to cubic voxels: lung {} mm and detector {} mm (rounded \
+         to whole HU, then tiles that overlap by at least a sixth), classifier {} mm (not rounded; a cube with the nodule's \
+         centre at voxel {}).\n\
          3. Outside of the scan: {} HU.\n\
          4. `2 * (clip(hu, low, high) - low) / (high - low) - 1`, low and high: lung {}, {}; detector {}, {}; classifier {}, \
          {}.\n\
@@ -220,7 +221,7 @@ fn readme(model: &Frozen, sheets: &[Sheet; 3], sums: &[(String, String)]) -> Str
     let millimetres: Vec<String> = anchors.iter().map(f64::to_string).collect();
     let _ = writeln!(
         text,
-        "* lung: the largest logit of a voxel.\n\
+        "* lung: the largest logit of a voxel. The product averages overlapping tiles and keeps one piece of each lung.\n\
          * detector: the score is `1 / (1 + exp(-class))`, one per anchor ({} mm). `boxes` holds four values an anchor, anchor \
          slowest: with `a` the anchor in voxels and `i` the cell, the centre is `{STRIDE} i + {} + {SCALE} a v` for z, y, x, the \
          diameter `a exp({SCALE} v)` with the ratio kept within 1/8 and 8. **The product runs every tile twice**, as it is and \
@@ -290,7 +291,7 @@ mod tests {
             "--minShapes=patches:1x1x32x32x32 --optShapes=patches:2x1x32x32x32 --maxShapes=patches:4x1x32x32x32",
             "(column + 0.5 - columns / 2) * 6 / 200",
             "centre is `4 i + 1.5 + 0.2 a v`",
-            "a cube with the nodule's centre at voxel 7.5",
+            "centre at voxel 7.5",
         ] {
             assert!(readme.contains(expected), "{expected}\n{readme}");
         }
