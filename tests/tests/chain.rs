@@ -148,6 +148,7 @@ fn in_torch_names(weights: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
+#[verifies("RR-001")]
 #[test]
 fn weights_from_pytorch_freeze_like_a_run_and_the_model_says_where_they_come_from() {
     let chain = Chain::get();

@@ -8,7 +8,8 @@
 //!
 //! **Opset 17**: the newest thing needed is `Shape` of some axes only (opset 15). TensorRT 10 reads opsets 9 to 20 in its
 //! first release and to 24 in 10.15; onnxruntime reads 17 since 1.12. A newer opset would only shut out older engines:
-//! what it brings, `GroupNormalization`, had its meaning changed between 18 and 21.
+//! what it brings, `GroupNormalization`, had its meaning changed between 18 and 21. From 18 on `ReduceMean` takes its axes as
+//! an input.
 
 mod graph;
 pub mod proto;

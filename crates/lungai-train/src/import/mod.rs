@@ -14,6 +14,7 @@ use crate::{Job, Printed, dispatch, open_data};
 use anyhow::{Context, ensure};
 use clap::Args;
 use lungai_models::DeviceChoice;
+use lungai_trace::implements;
 use serde_json::json;
 use std::fmt::Write;
 use std::fs;
@@ -48,6 +49,7 @@ pub struct ImportArgs {
 }
 
 /// The verb.
+#[implements("RR-001")]
 pub fn import(args: &ImportArgs) -> anyhow::Result<Printed> {
     let mut experiment = Experiment::read(&args.experiment, &args.set)?;
     if let Some(data) = &args.data {
