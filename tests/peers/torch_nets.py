@@ -4,10 +4,11 @@ Weights go both ways: `load_lungai(net, "best.safetensors")` reads ours, and wha
 `save_file` writes is read by `cargo xtask import-torch`. A configuration is the JSON of the network in a frozen model's manifest.json
 (`networks.lung`), or the same mapping from an experiment's YAML. Needs PyTorch and numpy.
 
-    torch_nets.py make KIND CONFIG.json FOLDER   random weights to weights.pt and weights.safetensors, then run
-    torch_nets.py run KIND CONFIG.json FOLDER    ours.safetensors, then run
+    torch_nets.py KIND CONFIG.json FOLDER
 
-Both read shape.json and input.f32 in FOLDER and write output0.f32, .. there. Exit code 77: PyTorch is not here.
+answers lungai-train's `..._is_the_same_in_pytorch`: FOLDER holds shape.json, input.f32 and our weights, ours.safetensors. It gets
+ours0.f32, .. (the outputs with our weights), weights.pt and weights.safetensors (weights of PyTorch's) and theirs0.f32, .. (the outputs
+with those). Exit code 77: PyTorch is not here.
 """
 import json
 import struct
@@ -20,6 +21,8 @@ try:
     from torch import nn
     from torch.nn import functional as F
 except ImportError as error:
+    if __name__ != "__main__":
+        raise
     sys.stderr.write(f"the peer's Python lacks {error.name}")
     sys.exit(77)
 
@@ -201,23 +204,26 @@ def save_safetensors(net, path):
     Path(path).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(blobs))
 
 
-def main(verb, kind, config, folder):
+def main(kind, config, folder):
     folder = Path(folder)
-    net = build(kind, Path(config).read_text())
-    if verb == "make":
-        torch.manual_seed(1)
-        with torch.no_grad():
-            for parameter in net.parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        torch.save({"epoch": 3, "state_dict": net.state_dict()}, folder / "weights.pt")
-        save_safetensors(net, folder / "weights.safetensors")
-    else:
-        load_lungai(net, folder / "ours.safetensors")
     x = np.fromfile(folder / "input.f32", np.float32).reshape(json.loads((folder / "shape.json").read_text()))
+
+    def run(net, name):
+        with torch.no_grad():
+            out = net(torch.from_numpy(x))
+        for k, y in enumerate(out if isinstance(out, tuple) else [out]):
+            y.contiguous().numpy().tofile(folder / f"{name}{k}.f32")
+
+    net = build(kind, Path(config).read_text())
+    run(load_lungai(net, folder / "ours.safetensors"), "ours")
+    torch.manual_seed(1)
+    net = build(kind, Path(config).read_text())
     with torch.no_grad():
-        out = net(torch.from_numpy(x))
-    for k, y in enumerate(out if isinstance(out, tuple) else [out]):
-        y.contiguous().numpy().tofile(folder / f"output{k}.f32")
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    torch.save({"epoch": 3, "state_dict": net.state_dict()}, folder / "weights.pt")
+    save_safetensors(net, folder / "weights.safetensors")
+    run(net, "theirs")
 
 
 if __name__ == "__main__":

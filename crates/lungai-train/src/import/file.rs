@@ -1,6 +1,6 @@
 //! Reading somebody else's file: what it lists first, a tensor only when it is asked for.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use lungai_models::frozen::sha256_hex;
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -51,7 +51,9 @@ pub fn open(path: &Path) -> anyhow::Result<(ForeignFile, String)> {
 /// PyTorch's zip. The reader refuses a pickle beyond 100 MiB, deep nesting and tensors that claim more than their storage
 /// holds; older containers it would read whole, so that only this one is taken.
 fn open_pytorch(path: &Path) -> anyhow::Result<ForeignFile> {
-    let file = PytorchReader::new(path).context("no state dict (torch.save(net.state_dict(), FILE) writes one)")?;
+    let file = PytorchReader::new(path)
+        // Its messages repeat their causes.
+        .map_err(|error| anyhow!("no state dict (torch.save(net.state_dict(), FILE) writes one): {error}"))?;
     let foreign = |tensor: &pytorch_reader::Tensor| {
         let (shape, tensor) = (tensor.shape().to_vec(), tensor.clone());
         let kind = match tensor.dtype() {
@@ -124,9 +126,11 @@ mod tests {
     fn a_pickle_that_calls_a_program_calls_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let trace = folder.path().join("trace");
-        // {"a": os.system("touch TRACE")}, as a program that loads pickles would run it.
-        let pickle = format!("(S'a'\ncos\nsystem\n(S'touch {}'\ntRd.", trace.display());
-        let found = open_pickle(pickle.as_bytes());
+        // {"a": os.system("touch TRACE")} in protocol 2, as a program that loads pickles would run it.
+        let text = |s: &str| [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat();
+        let call = [b"cos\nsystem\n", &text(&format!("touch {}", trace.display()))[..], b"\x85R"].concat();
+        let pickle = [b"\x80\x02}", &text("a")[..], &call, b"s."].concat();
+        let found = open_pickle(&pickle);
         assert_eq!(found, Ok(0));
         assert!(!trace.exists());
     }

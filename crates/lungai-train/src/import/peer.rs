@@ -47,13 +47,13 @@ fn forward(network: &Network, weights: Vec<u8>, x: Tensor<5>) -> Vec<TensorData>
 }
 
 /// Runs the peer; what it says where it is not here.
-fn torch(verb: &str, network: &Network, folder: &Path) -> Result<(), String> {
+fn torch(network: &Network, folder: &Path) -> Result<(), String> {
     let Some(python) = std::env::var_os("LUNGAI_PEER_PYTHON") else {
         return Err("LUNGAI_PEER_PYTHON names no Python with PyTorch".into());
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/torch_nets.py");
     let config = folder.join("config.json");
-    let out = Command::new(python).arg(script).args([verb, network.name()]).arg(config).arg(folder).output().unwrap();
+    let out = Command::new(python).arg(script).arg(network.name()).arg(config).arg(folder).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
     if out.status.code() == Some(77) {
         return Err(said);
@@ -62,17 +62,18 @@ fn torch(verb: &str, network: &Network, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn check_outputs(folder: &Path, ours: &[TensorData]) {
+/// `name0.f32`, .. of the peer against our outputs.
+fn check_outputs(folder: &Path, name: &str, ours: &[TensorData]) {
     for (k, ours) in ours.iter().enumerate() {
-        let bytes = fs::read(folder.join(format!("output{k}.f32"))).unwrap();
+        let bytes = fs::read(folder.join(format!("{name}{k}.f32"))).unwrap();
         let theirs = floats(&bytes, Dtype::F32).unwrap();
         assert_eq!(theirs.len(), ours.num_elements());
         let pairs = || ours.iter::<f32>().zip(&theirs);
         assert!(pairs().all(|(a, b)| a.is_finite() && b.is_finite()));
         let range = ours.iter::<f32>().map(f32::abs).fold(0.0, f32::max);
         let off = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / range;
-        eprintln!("output {k}: {off:.1e} of {range}");
-        assert!(off <= 1e-5, "output {k}: {off}");
+        eprintln!("{name}{k}: {off:.1e} of {range}");
+        assert!(off <= 1e-5, "{name}{k}: {off}");
     }
 }
 
@@ -88,21 +89,20 @@ fn check_both_ways(network: &Network, shape: [usize; 5]) {
     fs::write(at("shape.json"), serde_json::to_vec(&shape).unwrap()).unwrap();
     fs::write(at("input.f32"), noise(shape).into_data().as_bytes()).unwrap();
 
-    if let Err(reason) = torch("make", network, folder.path()) {
+    let ours = untrained(network);
+    fs::write(at("ours.safetensors"), &ours).unwrap();
+
+    if let Err(reason) = torch(network, folder.path()) {
         return not_evidenced(&reason);
     }
+    check_outputs(folder.path(), "ours", &forward(network, ours, noise(shape)));
     let read = |name: &str| {
         let (foreign, _) = open(&at(name)).unwrap();
         translate(network, &foreign, None).unwrap().weights
     };
-    let weights = read("weights.pt");
-    assert_eq!(weights, read("weights.safetensors"));
-    check_outputs(folder.path(), &forward(network, weights, noise(shape)));
-
-    let ours = untrained(network);
-    fs::write(at("ours.safetensors"), &ours).unwrap();
-    torch("run", network, folder.path()).unwrap();
-    check_outputs(folder.path(), &forward(network, ours, noise(shape)));
+    let theirs = read("weights.pt");
+    assert_eq!(theirs, read("weights.safetensors"));
+    check_outputs(folder.path(), "theirs", &forward(network, theirs, noise(shape)));
 }
 
 #[test]
