@@ -139,6 +139,70 @@ fn an_interrupted_run_equals_an_uninterrupted_one_bit_by_bit() {
     }
 }
 
+/// A weights file of a network without matrices as PyTorch would name it: a norm's gamma and beta are its weight and bias.
+fn in_torch_names(weights: &[u8]) -> Vec<u8> {
+    let (length, rest) = weights.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+    let header = std::str::from_utf8(header).unwrap().trim_end();
+    let header = header.replace(".gamma\"", ".weight\"").replace(".beta\"", ".bias\"");
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+#[verifies("RR-001")]
+#[test]
+fn weights_from_pytorch_freeze_like_a_run_and_the_model_says_where_they_come_from() {
+    let chain = Chain::get();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let trained = PathBuf::from(chain.path("runs/lung"));
+    let weights = fs::read(trained.join("best.safetensors")).unwrap();
+    fs::write(at("lung.safetensors"), in_torch_names(&weights)).unwrap();
+    let experiment = trained.join("experiment.yaml");
+    let (file, run) = (at("lung.safetensors"), at("imported"));
+    let words = ["import-torch", &file, "--experiment", experiment.to_str().unwrap(), "--run", &run, "--device", "cpu"];
+    let value = good("lungai-train", &words);
+    assert!(
+        value["tensors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|t| { t["from"] == "bottleneck.first.norm.weight" && t["to"] == "bottleneck.first.norm.gamma" })
+    );
+    // The same weights on the same scans: byte for byte and figure for figure those of the run that trained them.
+    assert!(weights == fs::read(folder.path().join("imported/best.safetensors")).unwrap());
+    let figures: serde_json::Value = serde_json::from_slice(&fs::read(trained.join("best.json")).unwrap()).unwrap();
+    assert_eq!(value["best"]["metrics"], figures["metrics"]);
+    let (code, value) = json("lungai-train", &words);
+    assert_eq!((code, value["rule"].as_str()), (1, Some("import-failed")), "{value}");
+
+    let (detector, classifier, models) = (chain.path("runs/detector"), chain.path("runs/classifier"), at("models"));
+    let words = ["freeze", &run, &detector, &classifier, "--name", "mixed", "--version", "1", "--models", &models];
+    good("lungai-train", &words);
+    let manifest = fs::read(folder.path().join("models/mixed/1/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["training"]["lung"]["imported_sha256"].as_str().map(str::len), Some(64));
+    assert!(manifest["training"]["detector"].get("imported_sha256").is_none());
+}
+
+#[test]
+fn a_frozen_model_is_exported_as_onnx_only_if_it_is_intact() {
+    let chain = Chain::get();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let value = good("lungai-train", &["export", &chain.path("models/chain/1"), "--out", &at("onnx")]);
+    assert_eq!(value["synthetic"], true);
+    let files: Vec<&str> = value["files"].as_array().unwrap().iter().filter_map(|f| f["file"].as_str()).collect();
+    assert_eq!(files, ["lung.onnx", "detector.onnx", "classifier.onnx", "README.md"]);
+    for file in files {
+        assert!(folder.path().join("onnx").join(file).is_file(), "{file}");
+    }
+    copy_folder(Path::new(&chain.path("models")), Path::new(&at("models")));
+    fs::write(folder.path().join("models/chain/1/MODEL_CARD.md"), "better").unwrap();
+    let (code, value) = json("lungai-train", &["export", &at("models/chain/1"), "--out", &at("again")]);
+    assert_eq!((code, value["rule"].as_str()), (4, Some("model-file")), "{value}");
+    assert!(!folder.path().join("again").exists());
+}
+
 #[test]
 fn a_run_folder_and_a_frozen_version_are_never_overwritten() {
     let chain = Chain::get();

@@ -152,5 +152,13 @@ pub fn doctor() -> anyhow::Result<ExitCode> {
             )
         }
     }
+    let (state, what) = match std::env::var_os("LUNGAI_PEER_PYTHON") {
+        Some(path) if Path::new(&path).is_file() => ("ok", "networks are compared with PyTorch and onnxruntime"),
+        _ => (
+            "absent",
+            "comparisons of the networks with PyTorch and onnxruntime record that they were not evidenced here",
+        ),
+    };
+    _ = writeln!(std::io::stdout(), "{state:8} LUNGAI_PEER_PYTHON: {what}");
     Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lungai-metrics", &["burn", "polars", "tokio", "dicom-object"]),
     ("lungai-dicom", &["burn", "polars", "tokio"]),
     ("lungai-kernels", &["burn", "polars", "tokio", "ndarray"]),
+    ("lungai-onnx", &["burn", "polars", "tokio", "ndarray"]),
     ("lungai-datasets", &["burn", "polars", "tokio"]),
     ("lungai-stats", &["burn", "polars", "tokio"]),
     ("lungai-evidence", &["burn", "polars", "tokio"]),

@@ -14,7 +14,7 @@ const EXCLUDED_CELLS: f64 = 1.0;
 
 /// What the codes are divided by (SSD's variances, Liu et al. 2016): a mark must lie within the nodule's radius, so an
 /// error of a millimetre or two must cost something.
-const SCALE: f64 = 0.2;
+pub const SCALE: f64 = 0.2;
 
 /// A nodule as the detector sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,6 +7,8 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
+#[cfg(feature = "onnx")]
+use lungai_onnx::{Dim, Graph};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +76,28 @@ impl ClassifierNet {
         // fills a thousandth of the cube.
         let pooled = [cells.clone().mean_dim(2), cells.max_dim(2)].map(|x| x.reshape([b, c]));
         self.head.forward(Tensor::cat(pooled.into(), 1))
+    }
+
+    /// [`Self::forward`] as ONNX: `patches` to `outputs`, open in batch, depth, height and width.
+    #[cfg(feature = "onnx")]
+    pub fn export(&self) -> Graph {
+        use crate::layers::weight;
+        let mut graph = Graph::new("classifier");
+        let [b, d, h, w] = ["batch", "depth", "height", "width"].map(Dim::Named);
+        let patches = graph.input("patches", &[b, Dim::Fixed(1), d, h, w]);
+        let g = &mut graph.root();
+        let mut x = self.stem.export(&mut g.at("stem"), &patches);
+        for (i, stage) in self.stages.iter().enumerate() {
+            x = stage.export(&mut g.at("stages").at(i), &x);
+        }
+        let (mean, max) = (g.global_mean(&x), g.global_max(&x));
+        let pooled = g.concat(&[&mean, &max]);
+        let bias = self.head.bias.as_ref().expect("the head has a bias");
+        let [rows, bias] =
+            [weight(&mut g.at("head").at("weight"), &self.head.weight), weight(&mut g.at("head").at("bias"), bias)];
+        let outputs = g.linear(&pooled, &rows, &bias);
+        graph.output("outputs", &outputs, &[b, Dim::Fixed(OUTPUTS)]);
+        graph
     }
 }
 

@@ -8,6 +8,8 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
+#[cfg(feature = "onnx")]
+use lungai_onnx::{Dim, Graph};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +153,46 @@ impl DetectorNet {
         }
         let x = self.neck.forward(x); // [b, head_width, d/4, h/4, w/4]
         DetectorOutput { class: self.class.forward(x.clone()), boxes: self.boxes.forward(x) }
+    }
+
+    /// [`Self::forward`] as ONNX: `patches` to `class` and `boxes`, open in batch, depth, height and width.
+    #[cfg(feature = "onnx")]
+    pub fn export(&self) -> Graph {
+        let mut graph = Graph::new("detector");
+        let voxels = ["depth", "height", "width"].map(Dim::Named);
+        let cells = ["depth/4", "height/4", "width/4"].map(Dim::Named);
+        let size = |channels, [d, h, w]: [Dim; 3]| [Dim::Named("batch"), Dim::Fixed(channels), d, h, w];
+        let patches = graph.input("patches", &size(1, voxels));
+        let g = &mut graph.root();
+        let mut x = match &self.stem {
+            Some(stem) => {
+                let y = stem.export(&mut g.at("stem"), &patches);
+                g.max_pool2(&y)
+            }
+            None => patches,
+        };
+        let mut levels = Vec::new();
+        for (depth, level) in self.encoder.iter().enumerate() {
+            if depth > 0 {
+                x = g.max_pool2(&x);
+            }
+            x = level.export(&mut g.at("encoder").at(depth), &x);
+            levels.push(x.clone());
+        }
+        levels.pop();
+        for (i, (up, lateral)) in self.up.iter().zip(&self.lateral).enumerate() {
+            let level = levels.pop().expect("one level a step up");
+            let from_below = up.export(&mut g.at("up").at(i), &x);
+            let across = lateral.export(&mut g.at("lateral").at(i), &level);
+            x = g.sum(&from_below, &across);
+        }
+        let x = self.neck.export(&mut g.at("neck"), &x); // [b, head_width, d/4, h/4, w/4]
+        let class = self.class.export(&mut g.at("class"), &x);
+        let boxes = self.boxes.export(&mut g.at("boxes"), &x);
+        let anchors = self.class.outputs();
+        graph.output("class", &class, &size(anchors, cells));
+        graph.output("boxes", &boxes, &size(anchors * BOX_VALUES, cells));
+        graph
     }
 
     /// Mean of what the network says of the patch and of its mirror image along all axes: a nodule looks like one from

@@ -5,6 +5,8 @@
 use crate::ops;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation::relu};
+#[cfg(feature = "onnx")]
+use lungai_onnx::{Node, Scope};
 use rand::{RngExt, rngs::StdRng};
 
 /// 3D convolution that keeps the size (stride 1) or halves it (stride 2): kernel 3 with padding 1, or kernel 1.
@@ -41,6 +43,21 @@ impl Conv {
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         ops::conv3d(x, self.weight.val(), self.bias.as_ref().map(Param::val), self.stride)
     }
+
+    /// Channels that it gives.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn outputs(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// [`Self::forward`] as ONNX.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn export(&self, g: &mut Scope, x: &Node) -> Node {
+        let [.., kernel] = self.weight.dims();
+        let weight = weight(&mut g.at("weight"), &self.weight);
+        let bias = self.bias.as_ref().map(|bias| self::weight(&mut g.at("bias"), bias));
+        g.conv(x, &weight, bias.as_ref(), kernel, self.stride)
+    }
 }
 
 /// Group normalisation (Wu & He 2018), groups of 8 channels or fewer; independent of the batch, so that a scan's
@@ -69,6 +86,15 @@ impl Norm {
     /// `relu(forward(x))` in one pass.
     pub fn forward_relu(&self, x: Tensor<5>) -> Tensor<5> {
         ops::group_norm_relu(x, self.gamma.val(), self.beta.val(), self.groups)
+    }
+
+    /// [`Self::forward`] as ONNX.
+    #[cfg(feature = "onnx")]
+    fn export(&self, g: &mut Scope, x: &Node) -> Node {
+        let gamma = weight(&mut g.at("gamma"), &self.gamma);
+        let beta = weight(&mut g.at("beta"), &self.beta);
+        let [channels] = self.gamma.dims();
+        g.group_norm(x, &gamma, &beta, [channels, self.groups])
     }
 }
 
@@ -119,6 +145,23 @@ impl ConvNorm {
             None => y,
         }
     }
+
+    /// [`Self::forward`] as ONNX.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn export(&self, g: &mut Scope, x: &Node) -> Node {
+        let y = self.export_linear(g, x);
+        g.relu(&y)
+    }
+
+    /// [`Self::forward_linear`] as ONNX.
+    #[cfg(feature = "onnx")]
+    fn export_linear(&self, g: &mut Scope, x: &Node) -> Node {
+        let y = self.conv.export(&mut g.at("conv"), x);
+        match &self.norm {
+            Some(norm) => norm.export(&mut g.at("norm"), &y),
+            None => y,
+        }
+    }
 }
 
 /// Residual block (He et al. 2016): `relu(f(x) + projection(x))`. Where it halves the size the projection averages
@@ -165,6 +208,20 @@ impl Residual {
         };
         ops::add_relu(y, short)
     }
+
+    /// [`Self::forward`] as ONNX.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn export(&self, g: &mut Scope, x: &Node) -> Node {
+        let y = self.first.export(&mut g.at("first"), x);
+        let y = self.second.export_linear(&mut g.at("second"), &y);
+        let short = if self.stride == 2 { g.mean_pool2(x) } else { x.clone() };
+        let short = match &self.projection {
+            Some(projection) => projection.export(&mut g.at("projection"), &short),
+            None => short,
+        };
+        let sum = g.sum(&y, &short);
+        g.relu(&sum)
+    }
 }
 
 /// Kernel-2 stride-2 up-sampling as a 1x1x1 convolution to eight times the channels, then depth to space: the same
@@ -183,6 +240,20 @@ impl Up {
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         ops::depth_to_space(self.conv.forward(x))
     }
+
+    /// [`Self::forward`] as ONNX.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn export(&self, g: &mut Scope, x: &Node) -> Node {
+        let y = self.conv.export(&mut g.at("conv"), x);
+        g.depth_to_space(&y, self.conv.outputs() / 8)
+    }
+}
+
+/// Adds a parameter to an ONNX graph, as it is in the weights file.
+#[cfg(feature = "onnx")]
+pub(crate) fn weight<const D: usize>(place: &mut Scope, parameter: &Param<Tensor<D>>) -> Node {
+    let data = parameter.val().into_data().convert::<f32>();
+    place.weight(data.shape(), data.as_slice().expect("converted"))
 }
 
 /// Normal deviates by Box and Muller's method.

@@ -6,6 +6,8 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
+#[cfg(feature = "onnx")]
+use lungai_onnx::{Dim, Graph, Node, Scope};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +20,7 @@ pub const CHANNELS: usize = 2;
 
 /// What the second channel counts in, mm: about half a chest. Not a share of the scan's width, which is what the scanner's
 /// operator chose: on a field of view unlike those of the training, lungs were cut along a straight line.
-const POSITION_MM: f64 = 200.0;
+pub const POSITION_MM: f64 = 200.0;
 
 /// Adds the second channel to a cube of HU values scaled to `-1..=1`.
 ///
@@ -102,6 +104,33 @@ impl LungNet {
         }
         self.head.forward(x)
     }
+
+    /// [`Self::forward`] as ONNX: `scans` to `logits`, open in batch, depth, height and width.
+    #[cfg(feature = "onnx")]
+    pub fn export(&self) -> Graph {
+        let mut graph = Graph::new("lung");
+        let size = |channels| {
+            [Dim::Named("batch"), Dim::Fixed(channels), Dim::Named("depth"), Dim::Named("height"), Dim::Named("width")]
+        };
+        let mut x = graph.input("scans", &size(CHANNELS));
+        let g = &mut graph.root();
+        let mut skips = Vec::new();
+        for (i, level) in self.encoder.iter().enumerate() {
+            let y = level.export(&mut g.at("encoder").at(i), &x);
+            x = g.max_pool2(&y);
+            skips.push(y);
+        }
+        x = self.bottleneck.export(&mut g.at("bottleneck"), &x);
+        for (i, (up, level)) in self.up.iter().zip(&self.decoder).enumerate() {
+            let skip = skips.pop().expect("one skip a level");
+            x = up.export(&mut g.at("up").at(i), &x);
+            x = g.concat(&[&x, &skip]);
+            x = level.export(&mut g.at("decoder").at(i), &x);
+        }
+        let logits = self.head.export(&mut g.at("head"), &x);
+        graph.output("logits", &logits, &size(CLASSES));
+        graph
+    }
 }
 
 impl Double {
@@ -114,6 +143,12 @@ impl Double {
 
     fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         self.second.forward(self.first.forward(x))
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export(&self, g: &mut Scope, x: &Node) -> Node {
+        let x = self.first.export(&mut g.at("first"), x);
+        self.second.export(&mut g.at("second"), &x)
     }
 }
 

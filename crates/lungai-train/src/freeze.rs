@@ -134,6 +134,7 @@ fn manifest(args: &FreezeArgs, networks: NetworkConfigs, runs: &Runs) -> anyhow:
                 device: run.record.device.clone(),
                 threads: run.record.threads,
                 metrics: run.best.metrics.clone(),
+                imported_sha256: run.record.imported.as_ref().map(|imported| imported.sha256.clone()),
             },
         );
     }
@@ -226,7 +227,10 @@ fn card(manifest: &Manifest) -> String {
             text,
             "| {network} | {word}{} | {} | {} |",
             training.data.name,
-            training.steps,
+            match &training.imported_sha256 {
+                Some(sha256) => format!("trained elsewhere, file {}", &sha256[..sha256.len().min(12)]),
+                None => training.steps.to_string(),
+            },
             figures.join(", ")
         );
     }

@@ -31,6 +31,19 @@ pub struct RunRecord {
     pub precision: String,
     /// The program.
     pub code: Code,
+    /// Where the weights come from, if not from training here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
+}
+
+/// A file of weights that another program trained.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imported {
+    /// Its name, without folders.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
 }
 
 /// A finished run, read back.
@@ -48,11 +61,21 @@ pub struct Finished {
 }
 
 /// Makes the run folder.
-pub fn begin(folder: &Path, experiment: &Experiment, manifest: &Manifest, device: &str) -> anyhow::Result<()> {
+pub fn create(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
         bail!("{0} exists already: go on with `--resume {0}` or choose another folder with `--run`", folder.display());
     }
-    fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))
+}
+
+/// Writes down what the run begins with.
+pub fn begin(
+    folder: &Path,
+    experiment: &Experiment,
+    manifest: &Manifest,
+    device: &str,
+    imported: Option<Imported>,
+) -> anyhow::Result<()> {
     let record = RunRecord {
         data: DataOrigin { name: manifest.name.clone(), manifest_sha256: manifest.fingerprint() },
         synthetic: manifest.synthetic,
@@ -60,6 +83,7 @@ pub fn begin(folder: &Path, experiment: &Experiment, manifest: &Manifest, device
         threads: rayon::current_num_threads(),
         precision: "f32".into(),
         code: code(),
+        imported,
     };
     write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())?;
     write_whole(&folder.join(RUN), &serde_json::to_vec_pretty(&record)?)?;

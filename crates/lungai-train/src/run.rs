@@ -33,6 +33,8 @@ pub trait Task: Sync {
 
     /// Untrained.
     fn init(&self, seed: u64, device: &Device) -> Self::Objective;
+    /// With the weights of a file that [`Self::weights`] could have written.
+    fn with_weights(&self, weights: Vec<u8>, device: &Device) -> anyhow::Result<Self::Objective>;
     /// The next batch; a pure function of `rng`.
     fn draw(&self, rng: &mut StdRng) -> anyhow::Result<Self::Batch>;
     /// Figures on the `tune` split.
@@ -175,6 +177,13 @@ pub fn run<T: Task>(
     journal.write("end", json!({ "step": state.step, "stopped_early": stopped_early, "best": best }))?;
     journal.sync()?;
     Ok(Outcome { best, steps: state.step, stopped_early })
+}
+
+/// Figures of weights that were not trained here.
+pub fn judge<T: Task>(task: &T, weights: &[u8], device: &Device) -> anyhow::Result<Outcome> {
+    let objective = task.with_weights(weights.to_vec(), device)?;
+    let best = Best { step: 0, metrics: task.evaluate(&objective, device)? };
+    Ok(Outcome { best, steps: 0, stopped_early: false })
 }
 
 fn optimiser(training: &Training) -> ModuleOptimizer {

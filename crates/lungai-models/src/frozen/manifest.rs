@@ -76,6 +76,9 @@ pub struct Training {
     pub threads: usize,
     /// Held-out metrics of the kept weights, by name.
     pub metrics: BTreeMap<String, f64>,
+    /// SHA-256 of the file that the weights were imported from, where another program trained them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_sha256: Option<String>,
 }
 
 /// A data set, pinned.

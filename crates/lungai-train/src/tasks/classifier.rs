@@ -13,7 +13,7 @@ use lungai_datasets::{Case, Manifest, Split};
 use lungai_imaging::{axial, patch};
 use lungai_metrics::roc;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
-use lungai_models::frozen::weights_to_bytes;
+use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::loss;
 use lungai_pipeline::{MIN_DIAMETER_MM, classify};
 use ndarray::Array3;
@@ -114,6 +114,12 @@ impl Task for ClassifierTask {
 
     fn init(&self, seed: u64, device: &Device) -> ClassifierObjective {
         ClassifierObjective { net: self.config.init(seed, device) }
+    }
+
+    fn with_weights(&self, weights: Vec<u8>, device: &Device) -> anyhow::Result<ClassifierObjective> {
+        let mut objective = self.init(0, device);
+        weights_from_bytes(&mut objective.net, weights).map_err(anyhow::Error::msg)?;
+        Ok(objective)
     }
 
     fn draw(&self, rng: &mut StdRng) -> anyhow::Result<ClassifierBatch> {

@@ -15,7 +15,7 @@ use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_models::anchors::{Sphere, assign};
 use lungai_models::detector::{BOX_VALUES, DetectorConfig, DetectorNet, STRIDE};
-use lungai_models::frozen::weights_to_bytes;
+use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::loss;
 use lungai_pipeline::{
     MIN_DIAMETER_MM,
@@ -172,6 +172,12 @@ impl Task for DetectorTask {
 
     fn init(&self, seed: u64, device: &Device) -> DetectorObjective {
         DetectorObjective { net: self.config.init(seed, device) }
+    }
+
+    fn with_weights(&self, weights: Vec<u8>, device: &Device) -> anyhow::Result<DetectorObjective> {
+        let mut objective = self.init(0, device);
+        weights_from_bytes(&mut objective.net, weights).map_err(anyhow::Error::msg)?;
+        Ok(objective)
     }
 
     fn draw(&self, rng: &mut StdRng) -> anyhow::Result<DetectorBatch> {

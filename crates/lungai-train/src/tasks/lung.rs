@@ -10,7 +10,7 @@ use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
 use lungai_datasets::{Case, Manifest, Split};
 use lungai_imaging::{axial, resample, resample_labels};
-use lungai_models::frozen::weights_to_bytes;
+use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::{
     loss,
     lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position},
@@ -75,6 +75,12 @@ impl Task for LungTask {
 
     fn init(&self, seed: u64, device: &Device) -> LungObjective {
         LungObjective { net: self.config.init(seed, device) }
+    }
+
+    fn with_weights(&self, weights: Vec<u8>, device: &Device) -> anyhow::Result<LungObjective> {
+        let mut objective = self.init(0, device);
+        weights_from_bytes(&mut objective.net, weights).map_err(anyhow::Error::msg)?;
+        Ok(objective)
     }
 
     fn draw(&self, rng: &mut StdRng) -> anyhow::Result<LungBatch> {
