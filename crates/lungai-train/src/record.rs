@@ -1,37 +1,12 @@
-//! What a run folder says of itself: the resolved experiment, where it ran, on what data, and its best figures.
+//! Begins and ends a run folder; what lies in it: `lungai-runs`.
 
 use crate::config::Experiment;
-use crate::run::{Best, Outcome, write_whole};
+use crate::run::{Outcome, write_whole};
 use anyhow::{Context, bail, ensure};
 use lungai_datasets::Manifest;
-use lungai_models::frozen::{Code, DataOrigin, sha256_hex};
-use serde::{Deserialize, Serialize};
+use lungai_models::frozen::sha256_hex;
+use lungai_runs::{BEST, Best, Code, DataOrigin, EXPERIMENT, Event, Journal, RUN, RunRecord, WEIGHTS};
 use std::{fs, path::Path, process::Command};
-
-/// The resolved experiment, beside the weights it made.
-pub const EXPERIMENT: &str = "experiment.yaml";
-const RUN: &str = "run.json";
-const BEST: &str = "best.json";
-/// The weights that [`Best`] speaks of.
-pub const WEIGHTS: &str = "best.safetensors";
-
-/// `run.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunRecord {
-    /// What it was trained on.
-    pub data: DataOrigin,
-    /// Whether that is synthetic.
-    pub synthetic: bool,
-    /// `cpu`, `cuda:0`, ...
-    pub device: String,
-    /// Worker threads.
-    pub threads: usize,
-    /// Floating-point type of weights and activations.
-    pub precision: String,
-    /// The program.
-    pub code: Code,
-}
 
 /// A finished run, read back.
 pub struct Finished {
@@ -47,8 +22,8 @@ pub struct Finished {
     pub weights: Vec<u8>,
 }
 
-/// Makes the run folder.
-pub fn begin(folder: &Path, experiment: &Experiment, manifest: &Manifest, device: &str) -> anyhow::Result<()> {
+/// Makes the run folder; gives its journal.
+pub fn begin(folder: &Path, experiment: &Experiment, manifest: &Manifest, device: &str) -> anyhow::Result<Journal> {
     if folder.exists() {
         bail!("{0} exists already: go on with `--resume {0}` or choose another folder with `--run`", folder.display());
     }
@@ -63,9 +38,10 @@ pub fn begin(folder: &Path, experiment: &Experiment, manifest: &Manifest, device
     };
     write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())?;
     write_whole(&folder.join(RUN), &serde_json::to_vec_pretty(&record)?)?;
-    let mut journal = crate::journal::Journal::open(folder)?;
-    journal.write("start", serde_json::json!({ "experiment": experiment, "run": record }))?;
-    journal.sync()
+    let mut journal = Journal::open(folder)?;
+    journal.write(Event::Start { experiment: serde_json::to_value(experiment)?, run: record })?;
+    journal.sync()?;
+    Ok(journal)
 }
 
 /// A resumed run must see the data that it began with.
