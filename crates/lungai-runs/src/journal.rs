@@ -147,12 +147,22 @@ pub struct Entries {
     pub lines: Vec<Line>,
     /// Numbers, from 1, of lines that a crash has cut; they are not among `lines`.
     pub cut: Vec<usize>,
+    /// Where each of `lines` ends in `bytes`, its line feed included.
+    ends: Vec<usize>,
     /// SHA-256 of the first line: the run's identity wherever its folder lies.
     pub id: String,
     /// The file as it was read.
     pub bytes: Vec<u8>,
     /// Whether a training has it open.
     pub written_now: bool,
+}
+
+impl Entries {
+    /// SHA-256 of the journal up to and with the whole line number `lines`; `None` if it has fewer.
+    pub fn prefix_sha256(&self, lines: usize) -> Option<String> {
+        let end = if lines == 0 { 0 } else { *self.ends.get(lines - 1)? };
+        Some(hex(&Sha256::digest(&self.bytes[..end])))
+    }
 }
 
 /// Reads the journal of a run folder. The last line counts only if it is ended, and lines that are not whole JSON are
@@ -169,11 +179,14 @@ pub fn read_journal(folder: &Path) -> Result<Entries, RunError> {
     // Asked before the file is read: a training that ends in between has then written its last line.
     let written_now = is_locked(&path).map_err(RunError::io(&path))?;
     let bytes = fs::read(&path).map_err(RunError::io(&path))?;
-    let mut entries = Entries { lines: Vec::new(), cut: Vec::new(), id: String::new(), bytes, written_now };
+    let (lines, cut, ends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut entries = Entries { lines, cut, ends, id: String::new(), bytes, written_now };
+    let mut end = 0;
     let mut pieces: Vec<&[u8]> = entries.bytes.split(|byte| *byte == b'\n').collect();
     let unended = pieces.pop().is_some_and(|rest| !rest.is_empty());
     let whole = pieces.len();
     for (piece, number) in pieces.into_iter().zip(1..) {
+        end += piece.len() + 1;
         match serde_json::from_slice::<Value>(piece) {
             Err(_) if number == 1 => return Err(RunError::Empty(folder.to_owned())),
             Err(_) => entries.cut.push(number),
@@ -191,6 +204,7 @@ pub fn read_journal(folder: &Path) -> Result<Entries, RunError> {
                     entries.id = hex(&Sha256::digest(piece));
                 }
                 entries.lines.push(line);
+                entries.ends.push(end);
             }
         }
     }

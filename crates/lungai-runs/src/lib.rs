@@ -37,8 +37,12 @@ pub const JOURNAL: &str = "journal.jsonl";
 pub const BEST: &str = "best.json";
 /// The weights that [`Best`] speaks of.
 pub const WEIGHTS: &str = "best.safetensors";
-/// Learning curves, without extension (`.svg`, `.png`).
+/// Learning curves, without extension,
 pub const CURVES: &str = "curves";
+/// as SVG,
+pub const CURVES_SVG: &str = "curves.svg";
+/// and as PNG.
+pub const CURVES_PNG: &str = "curves.png";
 /// Checkpoint folders, one a step.
 pub const CHECKPOINTS: &str = "checkpoint";
 
