@@ -1,5 +1,7 @@
 //! Run folders as training leaves them, whole, resumed, cut and mixed up.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use lungai_runs::{Best, Event, History, Journal, Run, RunError, RunRecord, State, find_runs, read_journal, smoothed};
 use lungai_trace::verifies;
 use serde_json::{Value, json};
