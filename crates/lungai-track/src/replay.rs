@@ -9,8 +9,8 @@ use std::collections::HashSet;
 pub const RUN_TAG: &str = "lungai.run";
 /// Tag that says up to which line of the journal the server has the figures: number and SHA-256 of that prefix.
 pub const JOURNAL_TAG: &str = "lungai.journal";
-/// Tags of this prefix hold the SHA-256 of the artifacts that the server has.
-pub const ARTIFACT_TAG: &str = "lungai.artifact.";
+/// Tag that says which files the server has: a JSON object of names and SHA-256.
+pub const FILES_TAG: &str = "lungai.files";
 
 /// Characters of a parameter's value that MLflow 3 keeps.
 const VALUE_LIMIT: usize = 6000;
@@ -97,7 +97,6 @@ pub fn tags(run: &Run) -> Vec<(String, String)> {
         ("lungai.precision", record.precision.clone()),
         ("lungai.data", record.data.name.clone()),
         ("lungai.data.manifest_sha256", record.data.manifest_sha256.clone()),
-        ("lungai.commit", record.code.commit.clone()),
         ("lungai.commit.dirty", record.code.dirty.to_string()),
         ("lungai.lock_sha256", record.code.lock_sha256.clone()),
         ("lungai.toolchain", record.code.toolchain.clone()),

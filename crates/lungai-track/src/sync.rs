@@ -6,7 +6,7 @@
 
 use crate::mlflow::{CallError, Mlflow, RemoteRun, pairs};
 use crate::registry::{self, Registered};
-use crate::replay::{self, ARTIFACT_TAG, JOURNAL_TAG, Point, RUN_TAG};
+use crate::replay::{self, FILES_TAG, JOURNAL_TAG, Point, RUN_TAG};
 use crate::server::Server;
 use crate::{Failure, Report, list};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +15,7 @@ use lungai_trace::implements;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek};
 use std::path::PathBuf;
@@ -141,7 +142,9 @@ fn experiment_id(mlflow: &Mlflow, name: &str) -> Result<String, Failure> {
     let find = || mlflow.get::<Found>("experiments/get-by-name", &[("experiment_name", name)]);
     let found = match find() {
         Err(CallError::Refused { code, .. }) if code == "RESOURCE_DOES_NOT_EXIST" => {
-            match mlflow.post::<Experiment>("experiments/create", &json!({ "name": name })) {
+            // So that MLflow's pages show training runs, not conversations of language models.
+            let kind = json!([{ "key": "mlflow.experimentKind", "value": "custom_model_development" }]);
+            match mlflow.post::<Experiment>("experiments/create", &json!({ "name": name, "tags": kind })) {
                 Ok(made) => return Ok(made.experiment_id),
                 // Somebody was quicker.
                 Err(CallError::Refused { code, .. }) if code == "RESOURCE_ALREADY_EXISTS" => find()?,
@@ -291,15 +294,17 @@ fn metric(point: &Point, start_ms: u64) -> Value {
 
 /// Puts the files that the server lacks or has an older state of; gives their names.
 fn upload(mlflow: &Mlflow, run: &Run, remote: &RemoteRun) -> Result<Vec<&'static str>, Failure> {
+    let recorded = remote.tag(FILES_TAG).and_then(|text| serde_json::from_str(text).ok());
+    let mut there: BTreeMap<String, String> = recorded.unwrap_or_default();
     let mut sent = Vec::new();
     for name in [EXPERIMENT, RUN, BEST, CURVES_SVG, CURVES_PNG, WEIGHTS, JOURNAL] {
         let Some((size, sha256, content)) = content(run, name)? else { continue };
-        let key = format!("{ARTIFACT_TAG}{name}");
-        if remote.tag(&key) == Some(&sha256) {
+        let known = there.insert(name.to_owned(), sha256.clone());
+        if known.as_ref() == Some(&sha256) {
             continue;
         }
         // A registered version may rest on them.
-        if name == WEIGHTS && remote.info.status == "FINISHED" && remote.tag(&key).is_some() {
+        if name == WEIGHTS && remote.info.status == "FINISHED" && known.is_some() {
             let message =
                 format!("{}: the weights of this finished run were others when it was synced", run.folder.display());
             return Err(Failure::new("run-changed", message));
@@ -307,8 +312,9 @@ fn upload(mlflow: &Mlflow, run: &Run, remote: &RemoteRun) -> Result<Vec<&'static
         let bar = bar(size, "{prefix:16} {bar:24} {bytes}/{total_bytes}, {elapsed} of ~{duration}");
         bar.set_prefix(name);
         mlflow.put_artifact(remote, name, size, bar.wrap_read(content))?;
-        mlflow.post::<Value>("runs/set-tag", &json!({ "run_id": remote.info.run_id, "key": key, "value": sha256 }))?;
         bar.finish_and_clear();
+        let tag = json!({ "run_id": remote.info.run_id, "key": FILES_TAG, "value": json!(there).to_string() });
+        mlflow.post::<Value>("runs/set-tag", &tag)?;
         sent.push(name);
     }
     Ok(sent)
