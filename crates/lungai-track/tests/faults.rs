@@ -14,10 +14,11 @@ const REGISTER: [&str; 4] = ["--register", "m", "--alias", "champion"];
 #[verifies("RR-001")]
 #[test]
 fn a_sync_interrupted_at_any_request_and_repeated_equals_an_undisturbed_one() {
-    let (folder, undisturbed) = (Folder::finished(1), Stub::fake());
+    let (folder, undisturbed) = (Folder::long(1), Stub::fake());
     sync(folder.path(), &undisturbed.url, &REGISTER);
-    let (expected, requests) = (undisturbed.state(), undisturbed.requests().len());
-    assert_eq!(requests, 26);
+    let (expected, requests) = (undisturbed.state(), undisturbed.requests());
+    assert_eq!(requests.iter().filter(|request| request.ends_with("log-batch")).count(), 2);
+    let requests = requests.len();
     for number in 0..requests {
         for fault in [Fault::Status(500), Fault::Status(503), Fault::CutBefore, Fault::CutAfter] {
             let stub = Stub::fake();
@@ -33,6 +34,25 @@ fn a_sync_interrupted_at_any_request_and_repeated_equals_an_undisturbed_one() {
             assert_eq!(stub.state(), expected, "{number} {fault:?}");
         }
     }
+}
+
+/// Two questions and two changes, a file and the mark that it is there: each attempt gets further.
+#[verifies("RR-001")]
+#[test]
+fn a_server_that_dies_at_every_fifth_request_has_the_run_in_the_end() {
+    let (folder, undisturbed, stub) = (Folder::long(1), Stub::fake(), Stub::fake());
+    sync(folder.path(), &undisturbed.url, &[]);
+    let changes = undisturbed.requests().len() - 2;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        stub.fail(4, Fault::CutBefore);
+        match sync(folder.path(), &stub.url, &[]).0 {
+            0 => break,
+            code => assert_eq!((code, attempts <= changes), (75, true)),
+        }
+    }
+    assert_eq!(stub.state(), undisturbed.state());
 }
 
 #[test]

@@ -57,6 +57,15 @@ impl Folder {
         folder
     }
 
+    /// More figures than go in one batch.
+    pub fn long(seed: u64) -> Self {
+        let mut folder = Self::begin(seed, MANIFEST);
+        folder.steps(1..=460);
+        folder.evaluation(460, 0.5);
+        folder.end(460, 0.5);
+        folder
+    }
+
     pub fn path(&self) -> &str {
         self.place.path().to_str().unwrap()
     }
