@@ -21,7 +21,7 @@ pub enum State {
     Finished,
     /// Training gave up; the journal says why.
     Failed,
-    /// Training was killed; it can be resumed.
+    /// Training was killed and can be resumed; or it runs elsewhere, and this is a copy of its folder.
     Interrupted,
 }
 

@@ -26,7 +26,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs of a folder with state, steps and best figure.
+    /// Runs of a folder with state, steps and best figure. Examples:
+    ///
+    ///   cargo xtask track list
+    ///   cargo xtask track list demo/runs --json
+    #[command(verbatim_doc_comment)]
     List(list::Args),
     /// Runs side by side: parameters that differ, figures, data, time; with --out also their curves.
     ///
@@ -48,6 +52,8 @@ enum Command {
     /// Credentials come from the environment, under MLflow's names: MLFLOW_TRACKING_URI (instead of --server),
     /// MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for a server with a certificate
     /// of your own MLFLOW_TRACKING_SERVER_CERT_PATH; MLFLOW_HTTP_REQUEST_TIMEOUT in seconds (120).
+    ///
+    /// The server shows a run as running while its training has the folder open, else as finished, failed or killed.
     ///
     /// A server to try it with (Python): pip install mlflow==3.17.2 && mlflow server --port 5000
     ///

@@ -4,7 +4,7 @@
 //! the mark of the line they end at go in one batch, in which MLflow stores the mark last. Sending a point twice makes no
 //! second one there, nor does a file.
 
-use crate::mlflow::{CallError, Mlflow, RemoteRun, pairs};
+use crate::mlflow::{CallError, DataSetInput, Mlflow, RemoteRun, pairs};
 use crate::registry::{self, Registered};
 use crate::replay::{self, FILES_TAG, JOURNAL_TAG, Point, RUN_TAG};
 use crate::server::Server;
@@ -85,12 +85,15 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let synced = sync(&mlflow, &experiment, run, args)?;
         let url = format!("{}/#/experiments/{experiment}/runs/{}", mlflow.url(), synced.remote_id);
         text.push_str(&in_words(run, &synced, &url));
-        list.push(json!({
+        let mut entry = json!({
             "run": run.folder, "name": replay::run_name(run), "state": run.state, "synthetic": run.record.synthetic,
             "run_id": synced.remote_id, "url": url, "created": synced.created, "cut_lines": run.journal.cut,
             "sent": { "metrics": synced.points, "params": synced.params, "artifacts": synced.artifacts, "requests": mlflow.sent() - before },
-            "registered": synced.registered,
-        }));
+        });
+        if let Some(registered) = &synced.registered {
+            entry["registered"] = json!(registered);
+        }
+        list.push(entry);
     }
     let experiment = json!({ "name": name, "id": experiment });
     Ok(Report { json: json!({ "ok": true, "server": mlflow.url(), "experiment": experiment, "runs": list }), text })
@@ -170,12 +173,8 @@ fn sync(mlflow: &Mlflow, experiment: &str, run: &Run, args: &Args) -> Result<Syn
         None => (create(mlflow, experiment, run)?, true),
     };
     let digest = replay::digest(run);
-    if !remote
-        .inputs
-        .dataset_inputs
-        .iter()
-        .any(|input| input.dataset.digest == digest && input.dataset.name == run.record.data.name)
-    {
+    let same_data = |input: &DataSetInput| input.dataset.digest == digest && input.dataset.name == run.record.data.name;
+    if !remote.inputs.dataset_inputs.iter().any(same_data) {
         let body = json!({ "run_id": remote.info.run_id, "datasets": [replay::data_set(run)] });
         mlflow.post::<Value>("runs/log-inputs", &body)?;
     }
