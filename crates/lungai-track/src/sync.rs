@@ -145,9 +145,7 @@ fn experiment_id(mlflow: &Mlflow, name: &str) -> Result<String, Failure> {
     let find = || mlflow.get::<Found>("experiments/get-by-name", &[("experiment_name", name)]);
     let found = match find() {
         Err(CallError::Refused { code, .. }) if code == "RESOURCE_DOES_NOT_EXIST" => {
-            // So that MLflow's pages show training runs, not conversations of language models.
-            let kind = json!([{ "key": "mlflow.experimentKind", "value": "custom_model_development" }]);
-            match mlflow.post::<Experiment>("experiments/create", &json!({ "name": name, "tags": kind })) {
+            match mlflow.post::<Experiment>("experiments/create", &json!({ "name": name })) {
                 Ok(made) => return Ok(made.experiment_id),
                 // Somebody was quicker.
                 Err(CallError::Refused { code, .. }) if code == "RESOURCE_ALREADY_EXISTS" => find()?,
