@@ -83,7 +83,9 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         }
         let before = mlflow.sent();
         let synced = sync(&mlflow, &experiment, run, args)?;
-        let url = format!("{}/#/experiments/{experiment}/runs/{}", mlflow.url(), synced.remote_id);
+        // MLflow 3 shows a run as an evaluation of language models unless it is asked for model training.
+        let place = format!("experiments/{experiment}/runs/{}?workflowType=machine_learning", synced.remote_id);
+        let url = format!("{}/#/{place}", mlflow.url());
         text.push_str(&in_words(run, &synced, &url));
         let mut entry = json!({
             "run": run.folder, "name": replay::run_name(run), "state": run.state, "synthetic": run.record.synthetic,

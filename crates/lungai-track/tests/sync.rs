@@ -23,6 +23,8 @@ fn everything_of_a_run_arrives() {
         ["experiment.yaml", "run.json", "best.json", "curves.svg", "curves.png", "best.safetensors", "journal.jsonl"], "requests": 18 })
     );
 
+    assert_eq!(answer["runs"][0]["url"], format!("{}/#/experiments/0/runs/0?workflowType=machine_learning", stub.url));
+
     let state = stub.state();
     assert_eq!(state["experiments"], json!(["lung nodules"]));
     let run = &state["runs"][0];
