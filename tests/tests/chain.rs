@@ -223,3 +223,27 @@ fn a_run_folder_and_a_frozen_version_are_never_overwritten() {
     assert_eq!((code, value["rule"].as_str()), (1, Some("model-exists")), "{value}");
     assert_eq!(fs::read(&key).unwrap(), before, "the key that vouches for the version that exists");
 }
+
+/// What training wrote is what tracking reads.
+#[verifies("RR-001")]
+#[test]
+fn the_runs_of_a_chain_are_listed_and_compared() {
+    let chain = Chain::get();
+    let listed = good("lungai-track", &["list", &chain.path("runs")]);
+    let runs = listed["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3);
+    for run in runs {
+        assert_eq!(
+            (&run["state"], &run["step"], &run["synthetic"]),
+            (&"finished".into(), &4.into(), &true.into()),
+            "{run}"
+        );
+        assert!(run["headline"]["value"].is_number() && run["seconds"].is_number(), "{run}");
+    }
+    let out = tempfile::tempdir().unwrap();
+    let (lung, detector, folder) = (chain.path("runs/lung"), chain.path("runs/detector"), out.path().to_str().unwrap());
+    let compared = good("lungai-track", &["compare", &lung, &detector, "--out", folder]);
+    assert_eq!(compared["same_data"], true);
+    assert!(compared["best"]["figures"]["dice"][0].is_number() && compared["best"]["figures"]["cpm"][1].is_number());
+    assert!(out.path().join("compare.svg").exists());
+}

@@ -134,6 +134,10 @@ pub fn doctor() -> anyhow::Result<ExitCode> {
         ("cargo-nextest", "parallel test runner; without it `cargo xtask test` runs the test programs itself"),
         ("cargo-deny", "licence and source policy; without it `cargo xtask test` checks bans and licences itself"),
         ("python3", "peers for comparison (optional)"),
+        (
+            "mlflow",
+            "tracking server (optional); tests of `track sync` run against it, LUNGAI_MLFLOW names one elsewhere",
+        ),
         ("nvidia-smi", "NVIDIA driver (optional; training and inference fall back to the CPU)"),
     ] {
         _ = writeln!(std::io::stdout(), "{:8} {program}: {what}", if found(program) { "ok" } else { "absent" });

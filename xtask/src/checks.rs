@@ -31,6 +31,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lungai-kernels", &["burn", "polars", "tokio", "ndarray"]),
     ("lungai-onnx", &["burn", "polars", "tokio", "ndarray"]),
     ("lungai-datasets", &["burn", "polars", "tokio"]),
+    ("lungai-runs", &["burn", "polars", "tokio", "ureq", "plotters"]),
+    ("lungai-track", &["burn", "polars", "tokio"]),
     ("lungai-stats", &["burn", "polars", "tokio"]),
     ("lungai-evidence", &["burn", "polars", "tokio"]),
     ("lungai-cli", &["burn-train", "burn-autodiff", "polars", "plotters", "tokio"]),

@@ -20,6 +20,9 @@ pub const ORANGE: RGBColor = RGBColor(213, 94, 0);
 pub const GREEN: RGBColor = RGBColor(0, 158, 115);
 /// and what things are compared with.
 pub const GREY: RGBColor = RGBColor(90, 90, 90);
+/// For more series than three, first choice first; the same authors' colours, without the yellow that white swallows.
+pub const PALETTE: [RGBColor; 6] =
+    [BLUE, ORANGE, GREEN, RGBColor(204, 121, 167), RGBColor(86, 180, 233), RGBColor(230, 159, 0)];
 
 /// What a drawing comes to.
 pub type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -63,6 +66,59 @@ where
     area.fill(&WHITE)?;
     figure.paint(area)?;
     area.present()?;
+    Ok(())
+}
+
+/// Axes from the origin to `last` along x, in whole numbers, and to `top` along y.
+///
+/// # Errors
+/// What the drawing backend says.
+pub fn plane<'a, B: DrawingBackend>(
+    area: &'a DrawingArea<B, Shift>,
+    title: &str,
+    (x_name, last): (&str, f64),
+    top: f64,
+) -> Result<Plane<'a, B>, Box<dyn std::error::Error>>
+where
+    B::ErrorType: 'static,
+{
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, (FONT, 20))
+        .margin(14)
+        .x_label_area_size(44)
+        .y_label_area_size(58)
+        .build_cartesian_2d(0.0..last, 0.0..top)?;
+    chart
+        .configure_mesh()
+        .x_desc(x_name)
+        .x_labels(9)
+        .y_labels(6)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y:.2}"))
+        .label_style((FONT, 15))
+        .axis_desc_style((FONT, 16))
+        .light_line_style(WHITE)
+        .draw()?;
+    Ok(chart)
+}
+
+/// A line with its name for the legend.
+///
+/// # Errors
+/// What the drawing backend says.
+pub fn line<'a, B: DrawingBackend + 'a>(
+    chart: &mut Plane<'a, B>,
+    points: impl IntoIterator<Item = (f64, f64)>,
+    colour: RGBColor,
+    name: String,
+) -> Drawn
+where
+    B::ErrorType: 'static,
+{
+    chart
+        .draw_series(LineSeries::new(points, colour.stroke_width(3)))?
+        .label(name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
     Ok(())
 }
 

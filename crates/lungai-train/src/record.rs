@@ -1,50 +1,12 @@
-//! What a run folder says of itself: the resolved experiment, where it ran, on what data, and its best figures.
+//! Begins and ends a run folder; what lies in it: `lungai-runs`.
 
 use crate::config::Experiment;
-use crate::run::{Best, Outcome, write_whole};
+use crate::run::{Outcome, write_whole};
 use anyhow::{Context, bail, ensure};
 use lungai_datasets::Manifest;
-use lungai_models::frozen::{Code, DataOrigin, sha256_hex};
-use serde::{Deserialize, Serialize};
+use lungai_models::frozen::sha256_hex;
+use lungai_runs::{BEST, Best, Code, DataOrigin, EXPERIMENT, Event, Imported, Journal, RUN, RunRecord, WEIGHTS};
 use std::{fs, path::Path, process::Command};
-
-/// The resolved experiment, beside the weights it made.
-pub const EXPERIMENT: &str = "experiment.yaml";
-const RUN: &str = "run.json";
-const BEST: &str = "best.json";
-/// The weights that [`Best`] speaks of.
-pub const WEIGHTS: &str = "best.safetensors";
-
-/// `run.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunRecord {
-    /// What it was trained on.
-    pub data: DataOrigin,
-    /// Whether that is synthetic.
-    pub synthetic: bool,
-    /// `cpu`, `cuda:0`, ...
-    pub device: String,
-    /// Worker threads.
-    pub threads: usize,
-    /// Floating-point type of weights and activations.
-    pub precision: String,
-    /// The program.
-    pub code: Code,
-    /// Where the weights come from, if not from training here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub imported: Option<Imported>,
-}
-
-/// A file of weights that another program trained.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Imported {
-    /// Its name, without folders.
-    pub file: String,
-    /// Its SHA-256.
-    pub sha256: String,
-}
 
 /// A finished run, read back.
 pub struct Finished {
@@ -68,14 +30,14 @@ pub fn create(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))
 }
 
-/// Writes down what the run begins with.
+/// Writes down what the run begins with; gives its journal.
 pub fn begin(
     folder: &Path,
     experiment: &Experiment,
     manifest: &Manifest,
     device: &str,
     imported: Option<Imported>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Journal> {
     let record = RunRecord {
         data: DataOrigin { name: manifest.name.clone(), manifest_sha256: manifest.fingerprint() },
         synthetic: manifest.synthetic,
@@ -87,9 +49,10 @@ pub fn begin(
     };
     write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())?;
     write_whole(&folder.join(RUN), &serde_json::to_vec_pretty(&record)?)?;
-    let mut journal = crate::journal::Journal::open(folder)?;
-    journal.write("start", serde_json::json!({ "experiment": experiment, "run": record }))?;
-    journal.sync()
+    let mut journal = Journal::open(folder)?;
+    journal.write(Event::Start { experiment: serde_json::to_value(experiment)?, run: record })?;
+    journal.sync()?;
+    Ok(journal)
 }
 
 /// A resumed run must see the data that it began with.

@@ -3,7 +3,6 @@
 
 use crate::config::{Experiment, Training};
 use crate::curves;
-use crate::journal::Journal;
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::optim::grad_clipping::GradientClippingConfig;
@@ -11,18 +10,13 @@ use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_train::{ItemLazy, TrainStep};
 use indicatif::{ProgressBar, ProgressStyle};
+use lungai_runs::{Best, CHECKPOINTS, Event, Journal, Metrics, Progress, WEIGHTS, selector};
 use rand::{SeedableRng, rngs::StdRng};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::mpsc,
 };
-
-/// Held-out figures by name.
-pub type Metrics = BTreeMap<String, f64>;
 
 /// What differs between the three networks.
 pub trait Task: Sync {
@@ -39,8 +33,6 @@ pub trait Task: Sync {
     fn draw(&self, rng: &mut StdRng) -> anyhow::Result<Self::Batch>;
     /// Figures on the `tune` split.
     fn evaluate(&self, objective: &Self::Objective, device: &Device) -> anyhow::Result<Metrics>;
-    /// Name of the figure that decides which weights are kept; larger is better.
-    fn selector(&self) -> &'static str;
     /// Names of the figures of its learning curves, each within `0..=1`; three at most.
     fn plotted(&self) -> &'static [&'static str];
     /// The network alone, as a weights file.
@@ -57,27 +49,6 @@ impl ItemLazy for Loss {
     }
 }
 
-/// Where a run stands; written with each checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    /// Steps done.
-    step: u64,
-    /// Evaluations since the best one.
-    stale: u32,
-    best: Option<Best>,
-}
-
-/// The weights that a run is remembered by.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Best {
-    /// Steps behind them.
-    pub step: u64,
-    /// Their figures.
-    pub metrics: Metrics,
-}
-
 /// How a run ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -92,26 +63,28 @@ pub struct Outcome {
 /// Trains until the steps are done or patience is over. With `resume` it goes on from the newest checkpoint.
 ///
 /// - `title`: of the learning curves
+/// - `journal`: of `folder`
 pub fn run<T: Task>(
     task: &T,
     experiment: &Experiment,
     title: &str,
     folder: &Path,
+    mut journal: Journal,
     device: &Device,
     resume: bool,
 ) -> anyhow::Result<Outcome> {
     let training = &experiment.training;
-    let mut journal = Journal::open(folder)?;
+    let selector = selector(experiment.network.name()).context("every network has a selector")?;
     let train_device = device.clone().autodiff();
     let mut objective = task.init(experiment.seed, &train_device);
     let mut optimiser = optimiser(training);
-    let mut state = State { step: 0, stale: 0, best: None };
+    let mut state = Progress { step: 0, stale: 0, best: None };
     if resume {
         let (loaded, at) = newest_checkpoint(folder)?.context("there is no checkpoint to resume from")?;
         objective = objective.try_load_file(at.join("model.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         optimiser = optimiser.load(at.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         state = loaded;
-        journal.write("resume", json!({ "step": state.step }))?;
+        journal.write(Event::Resume { step: state.step })?;
     }
     let bar = ProgressBar::new(training.steps).with_style(
         ProgressStyle::with_template("{prefix:10} {bar:24} {pos}/{len} steps, {elapsed} of ~{duration}  {msg}")
@@ -140,23 +113,23 @@ pub fn run<T: Task>(
             let output = objective.step(batch);
             let Loss(loss) = output.item;
             if !loss.is_finite() {
-                journal.write("failed", json!({ "step": state.step, "reason": "loss is not finite" }))?;
+                journal.write(Event::Failed { step: state.step, reason: "loss is not finite".into() })?;
                 bail!("the loss became {loss} at step {}; lower training.learning_rate", state.step);
             }
             objective = objective.optimize(&mut optimiser, rate.into(), output.grads);
             state.step += 1;
             recent = if recent.is_nan() { loss } else { 0.9 * recent + 0.1 * loss };
-            journal.write("step", json!({ "step": state.step, "loss": loss, "learning_rate": rate }))?;
+            journal.write(Event::Step { step: state.step, loss: loss.into(), learning_rate: rate })?;
             bar.set_message(format!("loss {recent:.4}"));
             bar.inc(1);
             if state.step.is_multiple_of(training.evaluate_every) || state.step == training.steps {
                 let metrics = task.evaluate(&objective.valid(), device)?;
-                let chosen = *metrics.get(task.selector()).context("a task reports its selector")?;
-                journal.write("evaluation", json!({ "step": state.step, "metrics": metrics }))?;
+                let chosen = *metrics.get(selector).context("a task reports its selector")?;
+                journal.write(Event::Evaluation { step: state.step, metrics: metrics.clone() })?;
                 bar.println(format!("  step {:>6}  loss {recent:.4}  {}", state.step, shown(&metrics)));
-                let old = state.best.as_ref().and_then(|best| best.metrics.get(task.selector())).copied();
+                let old = state.best.as_ref().and_then(|best| best.metrics.get(selector)).copied();
                 if old.is_none_or(|old| chosen > old) {
-                    write_whole(&folder.join("best.safetensors"), &task.weights(&objective.valid()))?;
+                    write_whole(&folder.join(WEIGHTS), &task.weights(&objective.valid()))?;
                     state.best = Some(Best { step: state.step, metrics });
                     state.stale = 0;
                 } else {
@@ -174,7 +147,7 @@ pub fn run<T: Task>(
     })?;
     bar.finish_and_clear();
     let best = state.best.context("a run ends with an evaluation")?;
-    journal.write("end", json!({ "step": state.step, "stopped_early": stopped_early, "best": best }))?;
+    journal.write(Event::End { step: state.step, stopped_early, best: best.clone() })?;
     journal.sync()?;
     Ok(Outcome { best, steps: state.step, stopped_early })
 }
@@ -209,8 +182,13 @@ fn shown(metrics: &Metrics) -> String {
 }
 
 /// `checkpoint/STEP/` with the network, the optimiser and the state; complete or not there. The two newest are kept.
-fn checkpoint<M: Module>(folder: &Path, state: &State, model: &M, optimiser: &ModuleOptimizer) -> anyhow::Result<()> {
-    let all = folder.join("checkpoint");
+fn checkpoint<M: Module>(
+    folder: &Path,
+    state: &Progress,
+    model: &M,
+    optimiser: &ModuleOptimizer,
+) -> anyhow::Result<()> {
+    let all = folder.join(CHECKPOINTS);
     let draft = all.join("draft");
     if draft.exists() {
         fs::remove_dir_all(&draft)?;
@@ -233,7 +211,7 @@ fn checkpoint<M: Module>(folder: &Path, state: &State, model: &M, optimiser: &Mo
 
 /// Checkpoint folders, oldest first.
 fn checkpoints(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let all = folder.join("checkpoint");
+    let all = folder.join(CHECKPOINTS);
     if !all.exists() {
         return Ok(Vec::new());
     }
@@ -245,10 +223,10 @@ fn checkpoints(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn newest_checkpoint(folder: &Path) -> anyhow::Result<Option<(State, PathBuf)>> {
+fn newest_checkpoint(folder: &Path) -> anyhow::Result<Option<(Progress, PathBuf)>> {
     let Some(path) = checkpoints(folder)?.pop() else { return Ok(None) };
     let text = fs::read_to_string(path.join("state.json"))?;
-    let state: State = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+    let state: Progress = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
     ensure!(path.ends_with(format!("{:09}", state.step)), "{} is not the checkpoint it says", path.display());
     Ok(Some((state, path)))
 }

@@ -1,6 +1,7 @@
 //! `manifest.json`: what a frozen model is.
 
 use crate::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig};
+use lungai_runs::{Code, DataOrigin};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -79,30 +80,6 @@ pub struct Training {
     /// SHA-256 of the file that the weights were imported from, where another program trained them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_sha256: Option<String>,
-}
-
-/// A data set, pinned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataOrigin {
-    /// Name of the data set.
-    pub name: String,
-    /// SHA-256 of its manifest, which pins every series and the split.
-    pub manifest_sha256: String,
-}
-
-/// The program behind a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Code {
-    /// Commit, or `unknown`.
-    pub commit: String,
-    /// Whether the working tree had changes that the commit does not hold.
-    pub dirty: bool,
-    /// SHA-256 of the dependency lock file, or `unknown`.
-    pub lock_sha256: String,
-    /// Compiler version, or `unknown`.
-    pub toolchain: String,
 }
 
 impl Calibration {

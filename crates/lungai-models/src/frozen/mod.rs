@@ -20,7 +20,8 @@ mod untrained;
 
 pub use folder::{Frozen, load, open, save};
 pub use golden::Golden;
-pub use manifest::{Calibration, Code, DataOrigin, Manifest, NetworkConfigs, Training};
+pub use lungai_runs::{Code, DataOrigin};
+pub use manifest::{Calibration, Manifest, NetworkConfigs, Training};
 pub use signature::{SigningKey, Trust, sha256_hex};
 pub use untrained::untrained;
 

@@ -9,11 +9,12 @@ mod names;
 mod peer;
 
 use crate::config::Experiment;
-use crate::record::{self, Imported};
+use crate::record;
 use crate::{Job, Printed, dispatch, open_data};
 use anyhow::{Context, ensure};
 use clap::Args;
 use lungai_models::DeviceChoice;
+use lungai_runs::{Imported, WEIGHTS};
 use lungai_trace::implements;
 use serde_json::json;
 use std::fmt::Write;
@@ -62,13 +63,13 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<Printed> {
         .with_context(|| format!("{} is no {} network of {}", args.file.display(), network.name(), experiment.name))?;
     let (device, device_name) = args.device.open()?;
     let manifest = open_data(&experiment)?;
-    let outcome = dispatch(&experiment, &manifest, &device, &Job::Judge(&translated.weights))?;
+    let outcome = dispatch(&experiment, &manifest, &device, Job::Judge(&translated.weights))?;
 
     let file = args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let imported = Imported { file, sha256: sha256.clone() };
     crate::folder::whole(&args.run, |draft| {
         record::begin(draft, &experiment, &manifest, &device_name, Some(imported))?;
-        fs::write(draft.join(record::WEIGHTS), &translated.weights)?;
+        fs::write(draft.join(WEIGHTS), &translated.weights)?;
         record::finish(draft, &outcome)
     })?;
 

@@ -4,7 +4,7 @@ use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, each_case, optimise};
 use crate::calibrate::platt;
 use crate::config::Training;
-use crate::run::{Loss, Metrics, Task};
+use crate::run::{Loss, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
@@ -16,6 +16,7 @@ use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::loss;
 use lungai_pipeline::{MIN_DIAMETER_MM, classify};
+use lungai_runs::Metrics;
 use ndarray::Array3;
 use rand::{RngExt, rngs::StdRng};
 
@@ -164,10 +165,6 @@ impl Task for ClassifierTask {
             ("platt_slope".into(), calibration.slope),
             ("platt_intercept".into(), calibration.intercept),
         ]))
-    }
-
-    fn selector(&self) -> &'static str {
-        "auc"
     }
 
     fn plotted(&self) -> &'static [&'static str] {

@@ -3,7 +3,7 @@
 use super::cube::{Symmetry, cut};
 use super::{Host, each_case, optimise};
 use crate::config::Training;
-use crate::run::{Loss, Metrics, Task};
+use crate::run::{Loss, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
@@ -21,6 +21,7 @@ use lungai_pipeline::{
     MIN_DIAMETER_MM,
     detect::{self, GATE_MM},
 };
+use lungai_runs::Metrics;
 use ndarray::Array3;
 use rand::distr::{Distribution, weighted::WeightedIndex};
 use rand::{RngExt, rngs::StdRng};
@@ -253,10 +254,6 @@ impl Task for DetectorTask {
             metrics.insert(format!("threshold_at_{rate}"), point.threshold.clamp(EVALUATION_SCORE, 1.0));
         }
         Ok(metrics)
-    }
-
-    fn selector(&self) -> &'static str {
-        "cpm"
     }
 
     fn plotted(&self) -> &'static [&'static str] {

@@ -3,7 +3,7 @@
 use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, each_case, optimise};
 use crate::config::Training;
-use crate::run::{Loss, Metrics, Task};
+use crate::run::{Loss, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
@@ -15,6 +15,7 @@ use lungai_models::{
     loss,
     lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position},
 };
+use lungai_runs::Metrics;
 use rand::{RngExt, rngs::StdRng};
 
 /// Left and right lung from patches on the network's grid.
@@ -133,10 +134,6 @@ impl Task for LungTask {
         }
         let [left, right] = sums.map(|sum| sum / self.tune.len() as f64);
         Ok(Metrics::from([("dice_left".into(), left), ("dice_right".into(), right), ("dice".into(), left.min(right))]))
-    }
-
-    fn selector(&self) -> &'static str {
-        "dice"
     }
 
     fn plotted(&self) -> &'static [&'static str] {

@@ -1,0 +1,118 @@
+//! The three networks at the widths of `experiments/source-*.yaml`, forward and in a training step, against the same nets in
+//! PyTorch with the same weights.
+
+use crate::inputs::bytes;
+use crate::results::{Output, Values};
+use crate::workloads::Work;
+use anyhow::{Context, bail};
+use burn::module::{AutodiffModule, Module};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Tensor, TensorData};
+use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
+use lungai_models::detector::{DetectorConfig, DetectorNet};
+use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
+use lungai_models::lung::{CHANNELS, LungConfig, LungNet};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::path::Path;
+
+/// A network of the benchmark: its experiment, and the input that it is timed on.
+struct Net {
+    name: &'static str,
+    experiment: &'static str,
+    shape: [usize; 5],
+}
+
+const NETS: [Net; 3] = [
+    Net { name: "lung", experiment: include_str!("../../../experiments/source-lung.yaml"), shape: [1, CHANNELS, 64, 64, 64] },
+    Net { name: "detector", experiment: include_str!("../../../experiments/source-detector.yaml"), shape: [1, 1, 64, 64, 64] },
+    Net { name: "classifier", experiment: include_str!("../../../experiments/source-classifier.yaml"), shape: [4, 1, 32, 32, 32] },
+];
+
+/// Writes configuration, weights and input of each network, once.
+pub fn make(folder: &Path) -> anyhow::Result<()> {
+    let device = Device::flex();
+    for net in &NETS {
+        let to = folder.join("data/nets").join(net.name);
+        if to.join("input.f32").exists() {
+            continue;
+        }
+        fs::create_dir_all(&to)?;
+        let weights = match net.name {
+            "lung" => weights_to_bytes(&net.config::<LungConfig>()?.init(1, &device)),
+            "detector" => weights_to_bytes(&net.config::<DetectorConfig>()?.init(1, &device)),
+            _ => weights_to_bytes(&net.config::<ClassifierConfig>()?.init(1, &device)),
+        };
+        fs::write(to.join("weights.safetensors"), weights)?;
+        fs::write(to.join("config.json"), serde_json::to_vec(&net.config::<serde_json::Value>()?)?)?;
+        fs::write(to.join("shape.json"), serde_json::to_vec(&net.shape)?)?;
+        let mut rng = StdRng::seed_from_u64(1);
+        let draw = |_| rng.random_range(-1.0f32..1.0).to_le_bytes();
+        fs::write(to.join("input.f32"), (0..net.shape.iter().product()).flat_map(draw).collect::<Vec<u8>>())?;
+    }
+    Ok(())
+}
+
+impl Net {
+    fn config<C: DeserializeOwned>(&self) -> anyhow::Result<C> {
+        let experiment: serde_yaml::Value = serde_yaml::from_str(self.experiment)?;
+        let network = experiment.get("network").and_then(|network| network.get(self.name));
+        Ok(serde_yaml::from_value(network.context("an experiment without its network")?.clone())?)
+    }
+
+    fn input(&self, folder: &Path, device: &Device) -> anyhow::Result<Tensor<5>> {
+        let bytes = bytes(folder, &format!("nets/{}/input.f32", self.name))?;
+        let values: Vec<f32> = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Ok(Tensor::from_data(TensorData::new(values, self.shape), device))
+    }
+}
+
+/// - `name`: `lung`, `detector` or `classifier`; `step`: with gradients and optimiser instead of the outputs alone
+pub fn prepare(folder: &Path, name: &str, step: bool) -> anyhow::Result<Work> {
+    let Some(net) = NETS.iter().find(|net| net.name == name) else { bail!("no network {name}") };
+    let device = if step { Device::flex().autodiff() } else { Device::flex() };
+    let input = net.input(folder, &device)?;
+    let weights = bytes(folder, &format!("nets/{name}/weights.safetensors"))?;
+    match name {
+        "lung" => work(net.config::<LungConfig>()?.init(1, &device), weights, input, step, |net: &LungNet, x| {
+            vec![net.forward(x).flatten(0, 4)]
+        }),
+        "detector" => work(net.config::<DetectorConfig>()?.init(1, &device), weights, input, step, |net: &DetectorNet, x| {
+            let outputs = net.forward(x);
+            vec![outputs.class.flatten(0, 4), outputs.boxes.flatten(0, 4)]
+        }),
+        _ => work(net.config::<ClassifierConfig>()?.init(1, &device), weights, input, step, |net: &ClassifierNet, x| {
+            vec![net.forward(x).flatten(0, 1)]
+        }),
+    }
+}
+
+/// The result of a step is its loss, the mean of squared outputs; its optimiser moves nothing (a learning rate of zero), so
+/// that each run does the same.
+fn work<M: Module + AutodiffModule + 'static>(
+    mut net: M,
+    weights: Vec<u8>,
+    input: Tensor<5>,
+    step: bool,
+    forward: fn(&M, Tensor<5>) -> Vec<Tensor<1>>,
+) -> anyhow::Result<Work> {
+    weights_from_bytes(&mut net, weights).map_err(anyhow::Error::msg)?;
+    if !step {
+        return Ok(Box::new(move || {
+            let first = forward(&net, input.clone()).swap_remove(0);
+            Ok(Output::array("y", Values::F32(first.into_data().to_vec().map_err(|e| anyhow::anyhow!("{e:?}"))?)))
+        }));
+    }
+    let mut optimiser = AdamWConfig::new().init();
+    let mut net = Some(net);
+    Ok(Box::new(move || {
+        let module = net.take().context("a step that failed before")?;
+        let outputs = forward(&module, input.clone());
+        let loss = outputs.into_iter().map(|y| y.square().mean()).reduce(|a, b| a + b).context("no output")?;
+        let value: f32 = loss.clone().into_scalar();
+        let gradients = GradientsParams::from_grads(loss.backward(), &module);
+        net = Some(optimiser.step(0.0, module, gradients));
+        Ok(Output::numbers([("loss", f64::from(value))]))
+    }))
+}
