@@ -511,3 +511,48 @@ def read(detail, peer, folder, threads):
         return {"hu": hu}
 
     return installed("pydicom"), work
+
+
+# The three networks: tests/peers/torch_nets.py has them in PyTorch.
+
+
+def nets(detail, peer, folder, threads):
+    import json
+    import sys
+    from pathlib import Path
+
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).parents[3] / "tests/peers"))
+    import torch_nets
+
+    torch.set_num_threads(threads)
+    kind, what = detail.split("-")
+    data = Path(folder) / "data/nets" / kind
+    net = torch_nets.build(kind, (data / "config.json").read_text())
+    torch_nets.load_lungai(net, str(data / "weights.safetensors"))
+    x = torch.from_numpy(np.fromfile(data / "input.f32", dtype=np.float32).reshape(json.loads((data / "shape.json").read_text())))
+
+    def outputs():
+        y = net(x)
+        return y if isinstance(y, tuple) else (y,)
+
+    if what == "forward":
+        net.eval()
+
+        def forward():
+            with torch.inference_mode():
+                return {"y": outputs()[0].numpy().ravel()}
+
+        return torch.__version__, forward
+    net.train()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=0.0)
+
+    def step():
+        optimiser.zero_grad(set_to_none=True)
+        loss = sum(y.square().mean() for y in outputs())
+        loss.backward()
+        optimiser.step()
+        return {"loss": loss.item()}
+
+    return torch.__version__, step

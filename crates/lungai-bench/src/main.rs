@@ -7,6 +7,7 @@
 mod agreement;
 mod contestant;
 mod inputs;
+mod nets;
 mod peers;
 mod race;
 mod results;
@@ -34,7 +35,7 @@ Examples:
   cargo xtask bench all --peer --json > bench.json"
 )]
 struct Arguments {
-    /// A workload of --list, or `all`.
+    /// A workload of --list, or a group of them: `nets`, `read`, `augment`, ..., `all`.
     #[arg(required_unless_present = "list", value_parser = names(), hide_possible_values = true)]
     name: Option<String>,
     /// Print the workloads with their peers.
@@ -61,7 +62,7 @@ struct Arguments {
 }
 
 fn names() -> clap::builder::PossibleValuesParser {
-    workloads::ALL.iter().map(|workload| workload.name).chain(["all"]).collect::<Vec<_>>().into()
+    workloads::ALL.iter().flat_map(|w| [w.name, w.group()]).chain(["all"]).collect::<Vec<_>>().into()
 }
 
 fn main() -> ExitCode {
@@ -105,7 +106,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let chosen: Vec<&workloads::Workload> =
-        if name == "all" { workloads::ALL.iter().collect() } else { vec![workloads::named(name)?] };
+        workloads::ALL.iter().filter(|w| name == "all" || name == w.name || name == w.group()).collect();
     std::fs::create_dir_all(&arguments.folder).with_context(|| format!("{}", arguments.folder.display()))?;
     let settings = race::Settings {
         folder: arguments.folder.canonicalize()?,
@@ -126,7 +127,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         let all: Vec<Value> = reports.iter().map(race::Report::json).collect();
         match &all[..] {
-            [one] if name != "all" => _ = writeln!(std::io::stdout(), "{one}"),
+            [one] if name == one["name"] => _ = writeln!(std::io::stdout(), "{one}"),
             _ => _ = writeln!(std::io::stdout(), "{}", json!({ "ok": true, "benchmarks": all })),
         }
     }

@@ -5,7 +5,7 @@ use crate::inputs::bytes;
 use crate::results::{Output, Values};
 use crate::workloads::Work;
 use anyhow::{Context, bail};
-use burn::module::{AutodiffModule, Module};
+use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
@@ -90,7 +90,7 @@ pub fn prepare(folder: &Path, name: &str, step: bool) -> anyhow::Result<Work> {
 
 /// The result of a step is its loss, the mean of squared outputs; its optimiser moves nothing (a learning rate of zero), so
 /// that each run does the same.
-fn work<M: Module + AutodiffModule + 'static>(
+fn work<M: Module + 'static>(
     mut net: M,
     weights: Vec<u8>,
     input: Tensor<5>,
@@ -101,7 +101,7 @@ fn work<M: Module + AutodiffModule + 'static>(
     if !step {
         return Ok(Box::new(move || {
             let first = forward(&net, input.clone()).swap_remove(0);
-            Ok(Output::array("y", Values::F32(first.into_data().to_vec().map_err(|e| anyhow::anyhow!("{e:?}"))?)))
+            Ok(Output::array("y", Values::F32(first.into_data().try_to_vec().map_err(|e| anyhow::anyhow!("{e:?}"))?)))
         }));
     }
     let mut optimiser = AdamWConfig::new().init();

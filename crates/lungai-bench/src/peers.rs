@@ -31,6 +31,12 @@ const TABLE: &[(&str, &[&str])] = &[
     ("read-jpegls", &["pydicom", "SimpleITK"]),
     ("read-j2k", &["pydicom", "SimpleITK"]),
     ("read-rle", &["pydicom", "SimpleITK"]),
+    ("nets-lung-forward", &["torch"]),
+    ("nets-lung-step", &["torch"]),
+    ("nets-detector-forward", &["torch"]),
+    ("nets-detector-step", &["torch"]),
+    ("nets-classifier-forward", &["torch"]),
+    ("nets-classifier-step", &["torch"]),
 ];
 
 /// Names of the peers of a workload.

@@ -4,7 +4,7 @@ use crate::agreement::{Agreement, compare};
 use crate::contestant::{Contestant, Run};
 use crate::results::Saved;
 use crate::workloads::Workload;
-use crate::{inputs, peers};
+use crate::{inputs, nets, peers};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -70,7 +70,11 @@ impl Lane {
 
 /// Runs a workload.
 pub fn run(workload: &'static Workload, settings: &Settings) -> anyhow::Result<Report> {
-    inputs::make(&settings.folder, workload.name.starts_with("read-"))?;
+    if workload.group() == "nets" {
+        nets::make(&settings.folder)?;
+    } else {
+        inputs::make(&settings.folder, workload.group() == "read")?;
+    }
     let mut own = Command::new(std::env::current_exe()?);
     own.args([workload.name, "--contest", "--folder"]).arg(&settings.folder);
     own.env("RAYON_NUM_THREADS", settings.threads.to_string());

@@ -2,6 +2,7 @@
 
 use crate::agreement::Compare;
 use crate::inputs::{NODULE_EDGE, NODULES, PART, PATCH, SIZE, bytes, chest, f32s, i16s, labels, mask, spacing};
+use crate::nets;
 use crate::results::{Output, Values};
 use anyhow::bail;
 use lungai_ct::{Lung, Spacing, VoxelPoint};
@@ -35,8 +36,17 @@ pub struct Workload {
     pub bars: &'static [(&'static str, f64)],
 }
 
+impl Workload {
+    /// The first word of its name: what belongs together.
+    pub fn group(&self) -> &'static str {
+        self.name.split('-').next().unwrap_or(self.name)
+    }
+}
+
 /// A rounding apart: one voxel in a thousand may lie on the other side of a half.
 const SAME_HU: Compare = Compare::Differ { array: "hu", by: 1.0, share: 1e-3 };
+/// Sums of thousands of products in another order.
+const SAME_OUTPUT: Compare = Compare::Differ { array: "y", by: 1e-3, share: 0.0 };
 const SAME_MASK: Compare = Compare::Differ { array: "mask", by: 0.0, share: 0.0 };
 
 /// Every workload, in the order of `--list`.
@@ -314,6 +324,54 @@ pub const ALL: &[Workload] = &[
         compare: SAME_SERIES,
         unlike: &[],
         bars: &[],
+    },
+    Workload {
+        name: "nets-lung-forward",
+        about: "the lung U-Net of experiments/source-lung.yaml (22.6 million weights) on 2 x 64^3",
+        prepare: |folder| nets::prepare(folder, "lung", false),
+        compare: SAME_OUTPUT,
+        unlike: &[],
+        bars: &[("torch", 1.0)],
+    },
+    Workload {
+        name: "nets-lung-step",
+        about: "the same in a training step: forward, backward, AdamW",
+        prepare: |folder| nets::prepare(folder, "lung", true),
+        compare: Compare::Numbers { relative: 1e-4 },
+        unlike: &[],
+        bars: &[("torch", 0.95)],
+    },
+    Workload {
+        name: "nets-detector-forward",
+        about: "the detector of experiments/source-detector.yaml (7.0 million weights) on 64^3",
+        prepare: |folder| nets::prepare(folder, "detector", false),
+        compare: SAME_OUTPUT,
+        unlike: &[],
+        bars: &[("torch", 1.0)],
+    },
+    Workload {
+        name: "nets-detector-step",
+        about: "the same in a training step: forward, backward, AdamW",
+        prepare: |folder| nets::prepare(folder, "detector", true),
+        compare: Compare::Numbers { relative: 1e-4 },
+        unlike: &[],
+        bars: &[("torch", 0.95)],
+    },
+    Workload {
+        name: "nets-classifier-forward",
+        about: "the classifier of experiments/source-classifier.yaml (33 million weights) on four of 32^3",
+        prepare: |folder| nets::prepare(folder, "classifier", false),
+        compare: SAME_OUTPUT,
+        unlike: &[],
+        bars: &[("torch", 1.0)],
+    },
+    Workload {
+        name: "nets-classifier-step",
+        about: "the same in a training step: forward, backward, AdamW",
+        prepare: |folder| nets::prepare(folder, "classifier", true),
+        compare: Compare::Numbers { relative: 1e-4 },
+        unlike: &[],
+        bars: &[("torch", 0.95)],
     },
 ];
 
