@@ -25,9 +25,21 @@ struct Net {
 }
 
 const NETS: [Net; 3] = [
-    Net { name: "lung", experiment: include_str!("../../../experiments/source-lung.yaml"), shape: [1, CHANNELS, 64, 64, 64] },
-    Net { name: "detector", experiment: include_str!("../../../experiments/source-detector.yaml"), shape: [1, 1, 64, 64, 64] },
-    Net { name: "classifier", experiment: include_str!("../../../experiments/source-classifier.yaml"), shape: [4, 1, 32, 32, 32] },
+    Net {
+        name: "lung",
+        experiment: include_str!("../../../experiments/source-lung.yaml"),
+        shape: [1, CHANNELS, 64, 64, 64],
+    },
+    Net {
+        name: "detector",
+        experiment: include_str!("../../../experiments/source-detector.yaml"),
+        shape: [1, 1, 64, 64, 64],
+    },
+    Net {
+        name: "classifier",
+        experiment: include_str!("../../../experiments/source-classifier.yaml"),
+        shape: [4, 1, 32, 32, 32],
+    },
 ];
 
 /// Writes configuration, weights and input of each network, once.
@@ -78,13 +90,17 @@ pub fn prepare(folder: &Path, name: &str, step: bool) -> anyhow::Result<Work> {
         "lung" => work(net.config::<LungConfig>()?.init(1, &device), weights, input, step, |net: &LungNet, x| {
             vec![net.forward(x).flatten(0, 4)]
         }),
-        "detector" => work(net.config::<DetectorConfig>()?.init(1, &device), weights, input, step, |net: &DetectorNet, x| {
-            let outputs = net.forward(x);
-            vec![outputs.class.flatten(0, 4), outputs.boxes.flatten(0, 4)]
-        }),
-        _ => work(net.config::<ClassifierConfig>()?.init(1, &device), weights, input, step, |net: &ClassifierNet, x| {
-            vec![net.forward(x).flatten(0, 1)]
-        }),
+        "detector" => {
+            work(net.config::<DetectorConfig>()?.init(1, &device), weights, input, step, |net: &DetectorNet, x| {
+                let outputs = net.forward(x);
+                vec![outputs.class.flatten(0, 4), outputs.boxes.flatten(0, 4)]
+            })
+        }
+        _ => {
+            work(net.config::<ClassifierConfig>()?.init(1, &device), weights, input, step, |net: &ClassifierNet, x| {
+                vec![net.forward(x).flatten(0, 1)]
+            })
+        }
     }
 }
 

@@ -10,9 +10,14 @@ use rayon::prelude::*;
 /// Longest vector plus the longest tile remainder, in values.
 const OVERREAD: usize = 128;
 
+/// A cache line: values begin on one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
 pub(crate) struct Canvas {
     /// `channels * plane` values and a tail of zeros, so that every read of a tile stays inside.
-    pub(crate) data: Vec<f32>,
+    lines: Vec<Line>,
     /// Distance of two channels.
     pub(crate) plane: usize,
     /// Distance of two slices.
@@ -87,15 +92,29 @@ impl Canvas {
 
     fn zeros(channels: usize, plane: usize, slice: usize, row: usize) -> Self {
         // A tap reaches at most two slices, two rows and two columns ahead, of which the plane holds one slice.
-        Self { data: vec![0.0; channels * plane + 2 * slice + 2 * row + OVERREAD], plane, slice, row }
+        let values = channels * plane + 2 * slice + 2 * row + OVERREAD;
+        Self { lines: vec![Line([0.0; 16]); values.div_ceil(16)], plane, slice, row }
+    }
+
+    pub(crate) fn data(&self) -> &[f32] {
+        // SAFETY: a `Line` is sixteen values and nothing else, and stricter aligned than they need.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), 16 * self.lines.len()) }
+    }
+
+    fn data_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above; the slice borrows `self` mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), 16 * self.lines.len()) }
     }
 
     fn fill(&mut self, x: &[f32], [d, h, w]: [usize; 3], put: impl Fn(&mut [f32], usize, usize, &[f32]) + Sync) {
-        let used = x.len() / (d * h * w) * self.plane;
-        self.data[..used].par_chunks_exact_mut(self.plane).zip(x.par_chunks_exact(d * h * w)).for_each(|(plane, x)| {
-            for (i, line) in x.chunks_exact(w).enumerate() {
-                put(plane, i / h, i % h, line);
-            }
-        });
+        let plane = self.plane;
+        let used = x.len() / (d * h * w) * plane;
+        self.data_mut()[..used].par_chunks_exact_mut(plane).zip(x.par_chunks_exact(d * h * w)).for_each(
+            |(plane, x)| {
+                for (i, line) in x.chunks_exact(w).enumerate() {
+                    put(plane, i / h, i % h, line);
+                }
+            },
+        );
     }
 }

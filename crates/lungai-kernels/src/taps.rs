@@ -14,8 +14,8 @@ use std::mem::MaybeUninit;
 const POSITIONS: usize = 480;
 /// Input channels that pass by before the outputs are put down.
 const INPUTS: usize = 64;
-/// Positions that one pass of the weight gradient sums: two pages of each channel, kept in L1.
-const SUMMED: usize = 2048;
+/// Positions that one pass of the weight gradient sums: the gradients of six channels then stay in L1.
+const SUMMED: usize = 1024;
 
 /// Where `convolve` writes: `count` positions per axis, `step` values apart, from `origin` on, in channels of `channel`
 /// values.
@@ -121,7 +121,7 @@ pub(crate) fn convolve(
         let used = (nz - 1) * canvas.slice + (ny - 1) * canvas.row + cx;
         let pitch = used.next_multiple_of(16);
         let start = n * inputs * canvas.plane + z0 * canvas.slice + y0 * canvas.row;
-        assert!(start + inputs.saturating_sub(1) * canvas.plane + reach + pitch <= canvas.data.len());
+        assert!(start + inputs.saturating_sub(1) * canvas.plane + reach + pitch <= canvas.data().len());
         let total = blocks.iter().map(|block| block.channels).sum::<usize>();
         tile.resize(total * pitch, 0.0);
         if inputs == 0 {
@@ -135,7 +135,7 @@ pub(crate) fn convolve(
                 let outputs = &mut tile[(block.first - first.first) * pitch..][..block.channels * pitch];
                 let panel = Panel {
                     weights: weights.as_ptr(),
-                    from: canvas.data[start + i0 * canvas.plane..].as_ptr(),
+                    from: canvas.data()[start + i0 * canvas.plane..].as_ptr(),
                     inputs: some,
                     plane: canvas.plane,
                     offsets,
@@ -349,7 +349,7 @@ pub(crate) fn correlate(
     if weight.is_empty() {
         return weight;
     }
-    let height = on_isa!(isa, 3, 4, 3);
+    let height = on_isa!(isa, 3, 4, 6);
     let strips = outputs.div_ceil(height);
     let passes = positions.div_ceil(SUMMED);
     let segments = 64_usize.div_ceil(strips).clamp(1, (batch * passes).max(1));
@@ -360,27 +360,28 @@ pub(crate) fn correlate(
     let reach = starts.iter().copied().max().unwrap_or(0);
 
     let mut partial = vec![0.0; segments * strips * height * columns];
-    partial.par_chunks_exact_mut(height * columns).enumerate().for_each(|(task, sums)| {
+    let tasks = partial.par_chunks_exact_mut(height * columns).enumerate();
+    tasks.for_each_init(Vec::new, |lanes: &mut Vec<f32>, (task, sums)| {
         let (segment, strip) = (task / strips, task % strips);
         let first = strip * height;
         let rows = height.min(outputs - first);
-        for pass in segment * per_segment..((segment + 1) * per_segment).min(batch * passes) {
+        let stretch = |pass: usize| {
             let (n, q) = (pass / passes, pass % passes * SUMMED);
             let len = SUMMED.min(positions - q).next_multiple_of(16);
             let from = n * inputs * canvas.plane + q;
             let at = (n * outputs + first) * grad.plane + q;
-            assert!(from + reach + len <= canvas.data.len() && at + (rows - 1) * grad.plane + len <= grad.data.len());
-            let pass = Pass {
-                from: canvas.data[from..].as_ptr(),
-                starts: &starts,
-                grad: grad.data[at..].as_ptr(),
-                grad_plane: grad.plane,
-                len,
-            };
-            // SAFETY: the processor has the unit of `isa`; both reads were asserted to stay inside just above, for the
-            // farthest column and the last row.
-            unsafe { pass.compute(isa, rows, sums) };
-        }
+            let data = (canvas.data(), grad.data());
+            assert!(from + reach + len <= data.0.len() && at + (rows - 1) * grad.plane + len <= data.1.len());
+            Stretch { from: data.0[from..].as_ptr(), grad: data.1[at..].as_ptr(), len }
+        };
+        let stretches =
+            (segment * per_segment..((segment + 1) * per_segment).min(batch * passes)).map(stretch).collect();
+        lanes.clear();
+        lanes.resize((columns + WIDEST) * rows * LANES, 0.0);
+        let strip = Strip { stretches, starts: &starts, grad_plane: grad.plane };
+        // SAFETY: the processor has the unit of `isa`; all reads were asserted to stay inside just above, for the farthest
+        // column and the last row.
+        unsafe { strip.compute(isa, rows, lanes, sums) };
     });
     for segment in partial.chunks_exact(strips * height * columns) {
         for (sum, part) in weight.iter_mut().zip(segment) {
@@ -390,34 +391,51 @@ pub(crate) fn correlate(
     weight
 }
 
-/// A stretch of positions, summed into all columns of a few output channels.
-struct Pass<'a> {
+/// Most columns of a tile, and most lanes of a vector.
+const WIDEST: usize = 9;
+const LANES: usize = 16;
+
+/// A stretch of positions that are summed front to back.
+struct Stretch {
     from: *const f32,
-    starts: &'a [usize],
     grad: *const f32,
-    grad_plane: usize,
     /// A multiple of 16.
     len: usize,
 }
 
-impl Pass<'_> {
+/// A few output channels, summed over stretches into all columns.
+struct Strip<'a> {
+    stretches: Vec<Stretch>,
+    starts: &'a [usize],
+    grad_plane: usize,
+}
+
+impl Strip<'_> {
+    /// - `lanes`: zeros, `(columns + WIDEST) * rows * LANES`
+    ///
     /// # Safety
-    /// The processor has `isa`; `from` at every start and `grad` for `rows` planes are valid for `len` values.
-    unsafe fn compute(&self, isa: Isa, rows: usize, sums: &mut [f32]) {
+    /// The processor has `isa`; in every stretch `from` at every start and `grad` for `rows` planes are valid for `len` values.
+    unsafe fn compute(&self, isa: Isa, rows: usize, lanes: &mut [f32], sums: &mut [f32]) {
         assert!(sums.len() >= rows * self.starts.len());
+        assert!(lanes.len() >= (self.starts.len() + WIDEST) * rows * LANES);
         // SAFETY: the caller's promise is passed on.
         unsafe {
-            on_isa!(isa, self.portable(rows, sums), self.avx2(rows, sums), self.avx512(rows, sums));
+            on_isa!(
+                isa,
+                self.portable(rows, lanes, sums),
+                self.avx2(rows, lanes, sums),
+                self.avx512(rows, lanes, sums)
+            );
         }
     }
 
-    unsafe fn portable(&self, rows: usize, sums: &mut [f32]) {
+    unsafe fn portable(&self, rows: usize, lanes: &mut [f32], sums: &mut [f32]) {
         // SAFETY: the caller's promise is passed on; this unit is always there.
         unsafe {
             match rows {
-                3 => self.sweep::<Portable, 3, 3>(sums),
-                2 => self.sweep::<Portable, 2, 3>(sums),
-                _ => self.sweep::<Portable, 1, 9>(sums),
+                3 => self.sweep::<Portable, 3, 3>(lanes, sums),
+                2 => self.sweep::<Portable, 2, 3>(lanes, sums),
+                _ => self.sweep::<Portable, 1, 9>(lanes, sums),
             }
         }
     }
@@ -425,59 +443,82 @@ impl Pass<'_> {
     // 16 registers: 4 x 3 sums, 3 inputs and a gradient.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2(&self, rows: usize, sums: &mut [f32]) {
+    unsafe fn avx2(&self, rows: usize, lanes: &mut [f32], sums: &mut [f32]) {
         // SAFETY: the caller's promise is passed on; the unit is enabled here.
         unsafe {
             match rows {
-                4 => self.sweep::<Avx2, 4, 3>(sums),
-                3 => self.sweep::<Avx2, 3, 3>(sums),
-                2 => self.sweep::<Avx2, 2, 3>(sums),
-                _ => self.sweep::<Avx2, 1, 9>(sums),
+                4 => self.sweep::<Avx2, 4, 3>(lanes, sums),
+                3 => self.sweep::<Avx2, 3, 3>(lanes, sums),
+                2 => self.sweep::<Avx2, 2, 3>(lanes, sums),
+                _ => self.sweep::<Avx2, 1, 9>(lanes, sums),
             }
         }
     }
 
-    // 32 registers: 3 x 9 sums, 3 gradients and an input.
+    // 32 registers: 6 x 4 sums, 6 gradients and an input. Gradients lie on whole cache lines and inputs do not, so a tile of
+    // many rows and few columns reads fewer lines.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
-    unsafe fn avx512(&self, rows: usize, sums: &mut [f32]) {
+    unsafe fn avx512(&self, rows: usize, lanes: &mut [f32], sums: &mut [f32]) {
         // SAFETY: the caller's promise is passed on; the unit is enabled here.
         unsafe {
             match rows {
-                3 => self.sweep::<Avx512, 3, 9>(sums),
-                2 => self.sweep::<Avx512, 2, 9>(sums),
-                _ => self.sweep::<Avx512, 1, 9>(sums),
+                6 => self.sweep::<Avx512, 6, 4>(lanes, sums),
+                5 => self.sweep::<Avx512, 5, 5>(lanes, sums),
+                4 => self.sweep::<Avx512, 4, 6>(lanes, sums),
+                3 => self.sweep::<Avx512, 3, 9>(lanes, sums),
+                2 => self.sweep::<Avx512, 2, 9>(lanes, sums),
+                _ => self.sweep::<Avx512, 1, 9>(lanes, sums),
             }
         }
     }
 
+    /// All stretches, then the sum of each vector's lanes.
     #[inline(always)]
-    unsafe fn sweep<S: Simd, const M: usize, const T: usize>(&self, sums: &mut [f32]) {
+    unsafe fn sweep<S: Simd, const M: usize, const T: usize>(&self, lanes: &mut [f32], sums: &mut [f32]) {
         let columns = self.starts.len();
+        let tile = M * T * S::LANES;
+        for stretch in &self.stretches {
+            for (group, starts) in self.starts.chunks(T).enumerate() {
+                // A short last group repeats its last column; the repeats are dropped.
+                let inputs: [usize; T] = std::array::from_fn(|t| starts[t.min(starts.len() - 1)]);
+                let kept = &mut lanes[group * tile..][..tile];
+                // SAFETY: those are starts, `M` planes of the gradient were vouched for, and `kept` is a tile of vectors.
+                unsafe { self.tile::<S, M, T>(stretch, inputs, kept.as_mut_ptr()) };
+            }
+        }
         for (group, starts) in self.starts.chunks(T).enumerate() {
-            // A short last group repeats its last column; the repeats are dropped.
-            let inputs: [usize; T] = std::array::from_fn(|t| starts[t.min(starts.len() - 1)]);
-            // SAFETY: those are starts, and `M` planes of the gradient were vouched for.
-            let part = unsafe { self.tile::<S, M, T>(inputs) };
-            for (m, part) in part.iter().enumerate() {
-                for (sum, part) in sums[m * columns + group * T..][..starts.len()].iter_mut().zip(part) {
-                    *sum += part;
+            for m in 0..M {
+                for t in 0..starts.len() {
+                    let kept = &lanes[group * tile + (m * T + t) * S::LANES..][..S::LANES];
+                    // SAFETY: a slice of as many values as a vector has lanes.
+                    sums[m * columns + group * T + t] = unsafe { S::sum(S::load(kept.as_ptr())) };
                 }
             }
         }
     }
 
+    /// # Safety
+    /// As [`Self::compute`], for these starts; `kept` is valid for `M * T` vectors.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const M: usize, const T: usize>(&self, starts: [usize; T]) -> [[f32; T]; M] {
+    unsafe fn tile<S: Simd, const M: usize, const T: usize>(
+        &self,
+        stretch: &Stretch,
+        starts: [usize; T],
+        kept: *mut f32,
+    ) {
         // SAFETY: every address is one that the caller of `compute` vouched for: `q + LANES <= len`.
         unsafe {
-            let from: [*const f32; T] = std::array::from_fn(|t| self.from.add(starts[t]));
+            let from: [*const f32; T] = std::array::from_fn(|t| stretch.from.add(starts[t]));
             let mut sums = [[S::zero(); T]; M];
+            for (i, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                *sum = S::load(kept.add(i * S::LANES));
+            }
             let mut q = 0;
-            while q < self.len {
+            while q < stretch.len {
                 let mut grads = [S::zero(); M];
                 for (m, grad) in grads.iter_mut().enumerate() {
-                    *grad = S::load(self.grad.add(m * self.grad_plane + q));
+                    *grad = S::load(stretch.grad.add(m * self.grad_plane + q));
                 }
                 for t in 0..T {
                     let input = S::load(from[t].add(q));
@@ -487,13 +528,9 @@ impl Pass<'_> {
                 }
                 q += S::LANES;
             }
-            let mut out = [[0.0; T]; M];
-            for m in 0..M {
-                for t in 0..T {
-                    out[m][t] = S::sum(sums[m][t]);
-                }
+            for (i, sum) in sums.as_flattened().iter().enumerate() {
+                S::store(kept.add(i * S::LANES), *sum);
             }
-            out
         }
     }
 }
