@@ -43,6 +43,8 @@ pub struct Refused {
 pub struct SetAside {
     /// Path below the input, within an archive `archive/name`. May hold personal data: file names often do.
     pub file: String,
+    /// Its place among the files by sorted path, or within archives among their entries in their order; from 1. Tells nothing.
+    pub at: usize,
     /// Why.
     pub reason: DicomError,
 }
@@ -107,7 +109,7 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
                     (format!("{prefix}{inner}"), Source { path: source.path.clone(), entry: Some(index) })
                 }));
             }
-            Err(error) => set_aside.push(SetAside { file: name, reason: broken_input(error)? }),
+            Err(error) => set_aside.push(SetAside { file: name, at, reason: broken_input(error)? }),
         }
     }
     if images.len() + set_aside.len() + entries.len() > limits.files {
@@ -117,8 +119,8 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
     for (at, (name, source, look)) in (1..).zip(look_at(entries, limits, &kept)?) {
         match look {
             Ok(Look::Image(header)) => images.push(Image { name, source, header, at }),
-            Ok(Look::Archive(_)) => set_aside.push(SetAside { file: name, reason: DicomError::NestedArchive }),
-            Err(error) => set_aside.push(SetAside { file: name, reason: broken_input(error)? }),
+            Ok(Look::Archive(_)) => set_aside.push(SetAside { file: name, at, reason: DicomError::NestedArchive }),
+            Err(error) => set_aside.push(SetAside { file: name, at, reason: broken_input(error)? }),
         }
     }
     if images.len() + set_aside.len() == 0 {
@@ -127,11 +129,11 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
     let in_file = |file: usize, rule: DicomError| images[file].blame(of, rule);
 
     let mut by_series: BTreeMap<&str, Vec<(usize, &Header)>> = BTreeMap::new();
-    for (file, Image { name, header, .. }) in images.iter().enumerate() {
+    for (file, Image { name, header, at, .. }) in images.iter().enumerate() {
         let missing = || DicomError::missing("SeriesInstanceUID");
         match check_kind(header).and_then(|()| if header.series_uid.is_empty() { Err(missing()) } else { Ok(()) }) {
             Ok(()) => by_series.entry(&header.series_uid).or_default().push((file, header)),
-            Err(reason) => set_aside.push(SetAside { file: name.clone(), reason }),
+            Err(reason) => set_aside.push(SetAside { file: name.clone(), at: *at, reason }),
         }
     }
     let mut refused = Vec::new();
@@ -141,7 +143,7 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
         if slices.iter().any(|(_, header)| check_axial(header).is_ok()) {
             slices.retain(|(file, header)| match check_axial(header) {
                 Err(reason @ DicomError::NonAxial { .. }) => {
-                    set_aside.push(SetAside { file: images[*file].name.clone(), reason });
+                    set_aside.push(SetAside { file: images[*file].name.clone(), at: images[*file].at, reason });
                     false
                 }
                 _ => true,
