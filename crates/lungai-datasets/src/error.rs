@@ -189,10 +189,10 @@ pub enum DatasetError {
         /// The rule, with the value.
         reason: String,
     },
-    /// A file or series of an import cannot be read.
+    /// A file or series of a set cannot be read.
     #[error("{at}: {reason}")]
     Unreadable {
-        /// Which, by its place.
+        /// Which, by its case or its place among the images.
         at: String,
         /// The reader's rule.
         rule: String,
@@ -268,7 +268,7 @@ impl DatasetError {
         )
     }
 
-    /// The same error with `what` for the name of the file or case.
+    /// The same error with `what` for the name of the file or case; of a DICOM input, which has no name, in front of the reason.
     pub(crate) fn naming(mut self, what: &str) -> Self {
         match &mut self {
             Self::Io { file: name, .. }
@@ -290,7 +290,9 @@ impl DatasetError {
             | Self::Series { at: name, .. }
             | Self::Unreadable { at: name, .. }
             | Self::Fault { file: name, .. } => what.clone_into(name),
-            Self::Dicom(_) => (),
+            Self::Dicom(error) => {
+                return Self::Unreadable { at: what.to_owned(), rule: error.rule(), reason: error.to_string() };
+            }
         }
         self
     }

@@ -7,6 +7,7 @@ use crate::import::ImportConfig;
 use crate::on_demand::{self, Rendering};
 use crate::recipe::Header;
 use crate::rules::Flow;
+use crate::write::read_text;
 use crate::{DatasetError, align_labels, annotations, hu_sha256, open, read_labels, yaml};
 use lungai_ct::{Geometry, LabelMap, ReferenceNodule, Scan};
 use lungai_dicom::Identity;
@@ -146,7 +147,7 @@ impl Manifest {
     #[implements("FR-001")]
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
         let path = if path.is_dir() { path.join("manifest.yaml") } else { path.to_owned() };
-        let text = std::fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
+        let text = read_text(&path)?;
         let mut manifest: Self = yaml::parse(&path, &text)?;
         manifest.check_rules(&path, &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -367,7 +368,7 @@ impl Case {
             }
         }
         match opened.refused.into_iter().next() {
-            Some(refused) if found.is_empty() => Err(refused.error.into()),
+            Some(refused) if found.is_empty() => Err(DatasetError::from(refused.error).naming(&named)),
             _ => Err(DatasetError::Checksum { case: self.id.clone(), part: "series", declared, found }),
         }
     }

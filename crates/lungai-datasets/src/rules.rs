@@ -137,7 +137,8 @@ pub struct Excluded {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
-    /// Every series below the folder of images or in a table.
+    /// Every series below the folder of images or in a table. A damaged archive counts as one: which series of the tables it holds,
+    /// nobody knows.
     pub found: Counts,
     /// In the order in which rules apply.
     pub excluded: Vec<Excluded>,

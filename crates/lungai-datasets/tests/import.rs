@@ -219,6 +219,16 @@ fn an_import_that_stops_while_it_copies_leaves_the_earlier_set_whole() {
         times.keys().filter(|p| p.extension().is_some_and(|e| e == "mha" || e == "zraw")).count()
     };
     assert_eq!((images(&before), images(&Luna::times(&luna.out))), (4, 5));
+    // Stopped between the copy's new name and the manifest's: what is left behind goes with the next import, and nothing else.
+    for name in ["cases", "cases-of-our-own"] {
+        std::fs::create_dir(luna.out.join(name)).unwrap();
+    }
+    std::fs::write(luna.out.join(".import/stale"), "cases").unwrap();
+    luna.run(&shipped, true).0.unwrap().check(&mut |_| ()).unwrap();
+    let mut folders: Vec<_> = std::fs::read_dir(&luna.out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    folders.retain(|name| name.to_str().unwrap().starts_with("cases"));
+    folders.sort();
+    assert_eq!(folders, ["cases", "cases-of-our-own"]);
 }
 
 #[test]

@@ -175,10 +175,12 @@ pub(crate) fn places(images: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 /// By the mark of PS3.10; files of old writers that lack it must end in `.dcm` or `.ima`.
 fn is_dicom(path: &Path) -> bool {
     let mut mark = [0; 4];
-    is_dicom_name(path)
-        || std::fs::File::open(path)
-            .and_then(|mut file| file.seek(SeekFrom::Start(128)).and_then(|_| file.read_exact(&mut mark)))
-            .is_ok_and(|()| &mark == b"DICM")
+    // A pipe would keep us waiting for ever.
+    path.is_file()
+        && (is_dicom_name(path)
+            || std::fs::File::open(path)
+                .and_then(|mut file| file.seek(SeekFrom::Start(128)).and_then(|_| file.read_exact(&mut mark)))
+                .is_ok_and(|()| &mark == b"DICM"))
 }
 
 fn is_dicom_name(path: &Path) -> bool {
@@ -255,7 +257,8 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
             }
             if entry.file_type().map_err(DatasetError::io(&folder))?.is_dir() {
                 folders.push(entry.path());
-            } else {
+            } else if entry.path().is_file() {
+                // No pipe, no device, no link to a folder, which could lead in circles.
                 files.push(entry.path());
             }
         }
@@ -319,7 +322,8 @@ fn read_place(images: &Path, path: &Path, config: &ImportConfig) -> Result<Place
     for aside in &input.set_aside {
         let error = of_the_file(aside.reason.clone().into())?;
         if is_damaged(aside) {
-            place.damaged.push((error.rule(), format!("file {} by sorted path: {}", aside.at, error.reason())));
+            let order = if full.is_dir() { "by sorted path" } else { "in the order of the archive" };
+            place.damaged.push((error.rule(), format!("file {} {order}: {}", aside.at, error.reason())));
         }
     }
     Ok(place)

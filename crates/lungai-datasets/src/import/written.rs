@@ -49,15 +49,22 @@ pub(super) fn write(
     identity: Identity,
 ) -> Result<Manifest, DatasetError> {
     let out = import.out;
-    let draft = out.join(".import/draft");
+    let live = Manifest::load(out).ok().and_then(|old| old.provenance).map(|old| old.folder);
+    let (draft, stale) = (out.join(".import/draft"), out.join(".import/stale"));
     remove_folder(&draft)?;
+    // What an import that was stopped between two renames left behind.
+    match std::fs::read_to_string(&stale).map(PathBuf::from) {
+        Ok(left) if is_ours(&left) && live.as_ref() != Some(&left) => remove_folder(&out.join(left))?,
+        _ => (),
+    }
     let made = made(import, members, assigned, flow, identity, &draft).inspect_err(|_| {
         // Half a copy is of no use; that it cannot be removed is no second error.
         let _ = remove_folder(&draft);
     })?;
 
     // Until the manifest takes its name the old set is whole, and from then on the new one; between them it is not locked.
-    let before = Manifest::load(out).ok().and_then(|old| old.provenance).map(|old| old.folder);
+    let to_remove = |folder: &Path| write_whole(&stale, folder.as_os_str().as_encoded_bytes());
+    to_remove(&made.folder)?;
     let folder = out.join(&made.folder);
     std::fs::rename(&draft, &folder).map_err(DatasetError::io(&folder))?;
     remove_file(&out.join("dataset.lock"))?;
@@ -66,10 +73,11 @@ pub(super) fn write(
     write_whole(&out.join("manifest.yaml"), made.manifest.as_bytes())?;
     let manifest = Manifest::load(out)?;
     lock::write(&manifest, out)?;
-    match before {
-        Some(old) if is_ours(&old) && old != made.folder => remove_folder(&out.join(old))?,
-        _ => (),
+    if let Some(old) = live.filter(|old| is_ours(old) && *old != made.folder) {
+        to_remove(&old)?;
+        remove_folder(&out.join(old))?;
     }
+    remove_file(&stale)?;
     Ok(manifest)
 }
 
@@ -178,8 +186,9 @@ fn free_name(out: &Path) -> PathBuf {
 /// Whether [`free_name`] gave the name: a manifest that says otherwise must not have its folder removed.
 fn is_ours(folder: &Path) -> bool {
     let name = folder.to_str().and_then(|name| name.strip_prefix("cases"));
-    let number = name.map(|rest| rest.strip_prefix('-').unwrap_or(rest));
-    number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+    name.is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok())
+    })
 }
 
 /// Copies one place under names of our own; says where it went below `own`.
