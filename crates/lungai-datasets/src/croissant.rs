@@ -53,6 +53,9 @@ pub fn croissant(manifest: &Manifest, folder: &Path, url: &str, date: &str) -> R
         "distribution": distribution,
         "recordSet": [splits(), cases(manifest)],
     });
+    if let Some(citation) = &manifest.citation {
+        set["citeAs"] = json!(citation);
+    }
     if let Some(provenance) = &manifest.provenance {
         let identity = &provenance.identity;
         let held: Vec<String> = identity.with_value.iter().map(|(name, n)| format!("{name} in {n}")).collect();
@@ -221,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = ("a".repeat(64), "b".repeat(64));
         let text = format!(
-            "name: tiny\nversion: '1'\nsynthetic: true\nlicence: CC0-1.0\ncentres: [north]\ncases:\n- {{id: n1, patient: SECRET, \
+            "name: tiny\nversion: '1'\nsynthetic: true\nlicence: CC0-1.0\ncitation: 'Doe, A set. 2026'\ncentres: [north]\ncases:\n- {{id: n1, patient: SECRET, \
              centre: north, split: train, series: {{path: n1.mha, sha256: {a}}}, nodules: {{path: n1.csv, sha256: {b}}}}}\n"
         );
         std::fs::write(folder.path().join("manifest.yaml"), &text).unwrap();
@@ -229,7 +232,7 @@ mod tests {
         let set = croissant(&manifest, folder.path(), "https://example.org/tiny", "2026-01-31").unwrap();
         assert!(!set.to_string().contains("SECRET"));
         assert!(set["description"].as_str().unwrap().starts_with("SYNTHETIC"));
-        assert_eq!(set["version"], "1.0.0");
+        assert_eq!((&set["version"], &set["citeAs"]), (&json!("1.0.0"), &json!("Doe, A set. 2026")));
         assert_eq!(set["distribution"][0]["sha256"], sha256(text.as_bytes()));
         assert_eq!(set["distribution"][1]["contentUrl"], "n1.csv");
         assert_eq!(set["distribution"][1]["sha256"], b);

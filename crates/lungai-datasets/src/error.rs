@@ -1,5 +1,6 @@
 //! What can be wrong with a file of a data set. Messages name the rule, the value and the file's own name,
-//! never its folder (which may carry a patient's name) and never its content.
+//! never its folder (which may carry a patient's name) and never its content. Where the file's name may be a patient's too, as
+//! that of an image of others, who asked for it puts a place or a case in its stead ([`DatasetError::naming`]).
 
 use std::path::Path;
 
@@ -180,6 +181,24 @@ pub enum DatasetError {
         /// What was computed.
         found: String,
     },
+    /// A series contradicts what the configuration asks of it.
+    #[error("{at}: {reason}")]
+    Series {
+        /// Which series, by its place.
+        at: String,
+        /// The rule, with the value.
+        reason: String,
+    },
+    /// A file or series of a set cannot be read.
+    #[error("{at}: {reason}")]
+    Unreadable {
+        /// Which, by its case or its place among the images.
+        at: String,
+        /// The reader's rule.
+        rule: String,
+        /// Why.
+        reason: String,
+    },
     /// The manifest has no such truth for a case.
     #[error("case {case}: the manifest names no {part}")]
     NoTruth {
@@ -232,7 +251,8 @@ impl DatasetError {
             Self::Config { .. } => "bad-configuration",
             Self::Checksum { .. } => "checksum-mismatch",
             Self::NoTruth { .. } => "no-truth",
-            Self::Case { .. } => "inconsistent-case",
+            Self::Case { .. } | Self::Series { .. } => "inconsistent-case",
+            Self::Unreadable { rule, .. } => rule,
             Self::Fault { fault, .. } => fault.name(),
             Self::Dicom(error) => return error.rule(),
         };
@@ -246,6 +266,41 @@ impl DatasetError {
             self,
             Self::Checksum { .. } | Self::Fault { fault: ChangedFile | MissingFile | AddedFile | ChangedManifest, .. }
         )
+    }
+
+    /// The same error with `what` for the name of the file or case; of a DICOM input, which has no name, in front of the reason.
+    pub(crate) fn naming(mut self, what: &str) -> Self {
+        match &mut self {
+            Self::Io { file: name, .. }
+            | Self::UnknownFormat { file: name }
+            | Self::Malformed { file: name, .. }
+            | Self::Unsupported { file: name, .. }
+            | Self::TooLarge { file: name, .. }
+            | Self::Truncated { file: name, .. }
+            | Self::NoOrientation { file: name, .. }
+            | Self::Geometry { file: name, .. }
+            | Self::NotFinite { file: name, .. }
+            | Self::NotHounsfield { file: name, .. }
+            | Self::NotALabel { file: name, .. }
+            | Self::UnknownExtension { file: name }
+            | Self::Config { file: name, .. }
+            | Self::Checksum { case: name, .. }
+            | Self::NoTruth { case: name, .. }
+            | Self::Case { case: name, .. }
+            | Self::Series { at: name, .. }
+            | Self::Unreadable { at: name, .. }
+            | Self::Fault { file: name, .. } => what.clone_into(name),
+            Self::Dicom(error) => {
+                return Self::Unreadable { at: what.to_owned(), rule: error.rule(), reason: error.to_string() };
+            }
+        }
+        self
+    }
+
+    /// The message without the name that it begins with.
+    pub(crate) fn reason(self) -> String {
+        let text = self.naming("").to_string();
+        text.trim_start_matches("case").trim_start_matches([':', ',', ' ']).to_owned()
     }
 
     pub(crate) fn fault(fault: Fault, path: &Path, line: usize, reason: String) -> Self {

@@ -27,6 +27,7 @@ mod formats;
 mod align;
 mod annotations;
 mod error;
+mod grid;
 mod hash;
 mod table;
 mod write;

@@ -5,7 +5,7 @@
 //! (`sha256sum -c dataset.lock`).
 
 use crate::DatasetError;
-use crate::error::{Fault, name};
+use crate::error::Fault;
 use crate::hash::{hex, sha256};
 use crate::import::files_of;
 use crate::manifest::Manifest;
@@ -45,11 +45,7 @@ pub fn write(manifest: &Manifest, folder: &Path) -> Result<Lock, DatasetError> {
     let hashes: Vec<String> = files.par_iter().map(|path| file_sha256(path)).collect::<Result<_, _>>()?;
     let mut lines = String::new();
     for (path, hash) in files.iter().zip(hashes) {
-        let shown = path.strip_prefix(folder).unwrap_or(path);
-        let shown = shown.to_str().filter(|text| !text.contains(['\n', '\r', '\\'])).ok_or_else(|| {
-            let reason = "a name that is no text of one line cannot be locked".to_owned();
-            DatasetError::Case { case: name(path), reason }
-        })?;
+        let shown = lockable(path.strip_prefix(folder).unwrap_or(path))?;
         lines += &format!("{hash}  {shown}\n");
     }
     let lock = Lock { fingerprint: manifest.fingerprint(), root: sha256(lines.as_bytes()), files: files.len() };
@@ -61,6 +57,14 @@ pub fn write(manifest: &Manifest, folder: &Path) -> Result<Lock, DatasetError> {
     );
     write_whole(&folder.join(FILE), format!("{head}{lines}").as_bytes())?;
     Ok(lock)
+}
+
+/// A path as a line of the lock has it.
+pub(crate) fn lockable(path: &Path) -> Result<&str, DatasetError> {
+    path.to_str().filter(|text| !text.contains(['\n', '\r', '\\'])).ok_or_else(|| {
+        let reason = "the name of a file that is no text of one line cannot be locked".to_owned();
+        DatasetError::Series { at: "dataset.lock".into(), reason }
+    })
 }
 
 /// A lock as it was read: path to hash and line.
@@ -104,7 +108,8 @@ pub fn is_locked(folder: &Path) -> bool {
 }
 
 /// Compares a set with its lock: every file that is changed, gone or new, with the line of the lock. Empty: nothing is.
-/// `progress` hears how many of how many files are hashed.
+/// `progress` hears how many of how many files are hashed. Messages name the set's own four files; other files have the line of
+/// the lock or their place beside a case's series, since they may be called after a patient.
 ///
 /// # Errors
 /// [`DatasetError`] where lock or manifest cannot be read at all.
@@ -121,19 +126,20 @@ pub fn verify(
         .filter_map(|(path, (hash, line))| {
             let fault =
                 |fault, reason| Some(DatasetError::Fault { fault, file: FILE.into(), line: Some(*line), reason });
-            let shown = name(path);
+            let own = OWN.into_iter().find(|own| path == &folder.join(own));
+            let shown = own.unwrap_or("the file of this line");
             let found = file_sha256(path);
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
             match found {
                 Ok(found) if found == *hash => None,
                 Ok(found) => {
-                    let kind = if shown == "manifest.yaml" { Fault::ChangedManifest } else { Fault::ChangedFile };
+                    let kind = if own == Some("manifest.yaml") { Fault::ChangedManifest } else { Fault::ChangedFile };
                     fault(kind, format!("{shown} has SHA-256 {found}, locked was {hash}"))
                 }
                 Err(DatasetError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                     fault(Fault::MissingFile, format!("{shown} is gone"))
                 }
-                Err(other) => Some(other),
+                Err(other) => Some(other.naming(&format!("{FILE}, line {line}"))),
             }
         })
         .collect();
@@ -144,7 +150,8 @@ pub fn verify(
             if differences.is_empty() { Err(error) } else { Ok(BTreeSet::new()) }
         })?;
         for path in present.into_iter().filter(|path| !files.contains_key(path)) {
-            let reason = format!("{} was not there when the set was locked ({total} files)", name(&path));
+            let place = added(&path, &manifest, folder)?;
+            let reason = format!("{place} was not there when the set was locked ({total} files)");
             let last = total + 4; // the line that it would have: behind all others
             differences.push(DatasetError::fault(Fault::AddedFile, Path::new(FILE), last, reason));
         }
@@ -179,6 +186,24 @@ fn present(manifest: &Manifest, folder: &Path) -> Result<BTreeSet<PathBuf>, Data
         }
     }
     Ok(files)
+}
+
+/// Where a file lies that no line names: `file 3 of 30 by sorted path in the folder of case a`.
+fn added(path: &Path, manifest: &Manifest, folder: &Path) -> Result<String, DatasetError> {
+    if let Some(own) = OWN.into_iter().find(|own| path == folder.join(own)) {
+        return Ok(own.to_owned());
+    }
+    let real = path.canonicalize().map_err(|source| DatasetError::Io { file: "a file of the set".into(), source })?;
+    for case in manifest.all_cases() {
+        let series = case.series_path()?;
+        let around = if series.is_dir() { series } else { series.parent().unwrap_or(&series).to_owned() };
+        if real.starts_with(&around) {
+            let files = files_of(&around).map_err(|error| error.naming(&format!("case {}", case.id)))?;
+            let at = files.iter().position(|file| *file == real).map_or(0, |at| at + 1);
+            return Ok(format!("file {at} of {} by sorted path in the folder of case {}", files.len(), case.id));
+        }
+    }
+    Ok("a file beside the tables of nodules".to_owned())
 }
 
 /// SHA-256 of a file, read in pieces: a raw series has some hundred MB.

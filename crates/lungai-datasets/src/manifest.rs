@@ -1,11 +1,13 @@
 //! A data set: which scans, of which patients and centres, in which split, with which truth and checksums.
 
 use crate::error::{Fault, name};
+use crate::grid::Grid;
 use crate::hash::{hex, sha256};
 use crate::import::ImportConfig;
 use crate::on_demand::{self, Rendering};
 use crate::recipe::Header;
 use crate::rules::Flow;
+use crate::write::read_text;
 use crate::{DatasetError, align_labels, annotations, hu_sha256, open, read_labels, yaml};
 use lungai_ct::{Geometry, LabelMap, ReferenceNodule, Scan};
 use lungai_dicom::Identity;
@@ -52,6 +54,9 @@ pub struct Manifest {
     pub synthetic: bool,
     /// Licence or terms of use.
     pub licence: String,
+    /// What whoever uses the set is asked to cite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub citation: Option<String>,
     /// SHA-256 of the recipe that a synthetic set was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe_sha256: Option<String>,
@@ -71,6 +76,10 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
+    /// Folder beside the manifest with the copied images, if they were copied, and the tables of nodules. An import that
+    /// replaces the set fills another, so that this one stays whole until its manifest is replaced.
+    #[serde(default)]
+    pub folder: PathBuf,
     /// `luna16`, `lidc`, `folder` or `msd`.
     pub importer: String,
     /// Version of this crate.
@@ -100,6 +109,9 @@ pub struct Case {
     /// DICOM folder, archive or image file; the checksum is [`hu_sha256`], so it holds in any container. For a scan that is
     /// rendered on demand the file that says how, and its checksum.
     pub series: Part,
+    /// Grid of an imported series: the same voxels on another grid are another scan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) grid: Option<Grid>,
     /// Lung label map (1 right, 2 left), if there is one; the checksum is that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lungs: Option<Part>,
@@ -148,7 +160,7 @@ impl Manifest {
     #[implements("FR-001")]
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
         let path = if path.is_dir() { path.join("manifest.yaml") } else { path.to_owned() };
-        let text = std::fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
+        let text = read_text(&path)?;
         let mut manifest: Self = yaml::parse(&path, &text)?;
         manifest.check_rules(&path, &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -168,6 +180,7 @@ impl Manifest {
             version: version.to_owned(),
             synthetic: true,
             licence: licence.to_owned(),
+            citation: None,
             recipe_sha256: Some(recipe_sha256.to_owned()),
             centres,
             images: None,
@@ -189,6 +202,7 @@ impl Manifest {
             version: config.version.clone(),
             synthetic: config.synthetic,
             licence: config.licence.clone(),
+            citation: config.citation.clone(),
             recipe_sha256: None,
             centres,
             images,
@@ -274,7 +288,7 @@ impl Manifest {
     }
 
     /// Root of a Merkle tree (as in RFC 6962) over the set's header and its cases by id: one value that changes
-    /// with any voxel, label, nodule, split or licence, and with no container format or path.
+    /// with any voxel, label, nodule, split or licence and with an imported series' grid, and with no container format or path.
     pub fn fingerprint(&self) -> String {
         let mut cases: Vec<&Case> = self.cases.iter().collect();
         cases.sort_by(|a, b| a.id.cmp(&b.id));
@@ -286,6 +300,8 @@ impl Manifest {
             let (lungs, nodules) = (sum(&case.lungs), sum(&case.nodules));
             let mut fields =
                 vec![&*case.id, &case.patient, &case.centre, case.split.name(), &case.series.sha256, &lungs, &nodules];
+            let grid = case.grid.as_ref().map(Grid::to_string);
+            fields.extend(grid.iter().flat_map(|grid| ["grid", grid.as_str()]));
             fields.extend(case.masks.iter().flat_map(|(name, part)| [name.as_str(), &part.sha256]));
             let days = case.follows.as_ref().map(|follows| follows.days.to_string());
             fields.extend(case.follows.iter().zip(&days).flat_map(|(follows, days)| ["follows", &follows.case, days]));
@@ -345,8 +361,8 @@ fn merkle(leaves: &[[u8; 32]]) -> [u8; 32] {
 impl Case {
     pub(crate) fn new(id: String, patient: String, centre: String, split: Split, series: Part) -> Self {
         let (folder, images) = (PathBuf::new(), PathBuf::new());
-        let (lungs, nodules, masks, follows) = (None, None, BTreeMap::new(), None);
-        Self { id, patient, centre, split, series, lungs, nodules, masks, follows, folder, images }
+        let (grid, lungs, nodules, masks, follows) = (None, None, None, BTreeMap::new(), None);
+        Self { id, patient, centre, split, series, grid, lungs, nodules, masks, follows, folder, images }
     }
 
     fn parts(&self) -> impl Iterator<Item = (&Part, &'static str)> {
@@ -359,23 +375,40 @@ impl Case {
     /// The scan; where the series' place holds several, the one that the checksum names.
     ///
     /// # Errors
-    /// [`DatasetError::Checksum`] where the voxels are not the manifest's; else why the series cannot be read.
+    /// [`DatasetError::Checksum`] where the voxels are not the manifest's, [`Fault::ChangedFile`] where they lie on another grid;
+    /// else why the series cannot be read. Names the case and no file.
     pub fn load_scan(&self) -> Result<Scan, DatasetError> {
         if let Some(rendering) = self.rendering(&self.series, &self.images, "series")? {
             return rendering.scan(&self.id, &self.series.sha256);
         }
-        let opened = open(&self.series_path()?)?;
+        let named = format!("case {}", self.id);
+        let opened = open(&self.series_path()?).map_err(|error| error.naming(&named))?;
         let declared = self.series.sha256.clone();
         let mut found = String::new();
         for scan in opened.scans {
             found = hu_sha256(&scan.volume);
             if found == declared {
-                return Ok(scan);
+                return self.check_grid(scan.volume.geometry()).map(|()| scan);
             }
         }
         match opened.refused.into_iter().next() {
-            Some(refused) if found.is_empty() => Err(refused.error.into()),
+            Some(refused) if found.is_empty() => Err(DatasetError::from(refused.error).naming(&named)),
             _ => Err(DatasetError::Checksum { case: self.id.clone(), part: "series", declared, found }),
+        }
+    }
+
+    fn check_grid(&self, found: &Geometry) -> Result<(), DatasetError> {
+        match &self.grid {
+            Some(declared) if !declared.is_that_of(found) => {
+                let reason = format!(
+                    "its voxels lie on the grid {}, the manifest says {declared} (size and spacing z, y, x, origin, directions); \
+                     import the set anew if the new one is right",
+                    Grid(found.clone())
+                );
+                let file = format!("case {}", self.id);
+                Err(DatasetError::Fault { fault: Fault::ChangedFile, file, line: None, reason })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -484,7 +517,9 @@ impl Case {
     fn resolve(&self, part: &Part, folder: &Path) -> Result<PathBuf, DatasetError> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let path = folder.join(&part.path);
-        let real = path.canonicalize().map_err(DatasetError::io(&path))?;
+        // A folder or file of others' images may be called after a patient.
+        let io = |error| DatasetError::Io { file: format!("case {}", self.id), source: error };
+        let real = path.canonicalize().map_err(io)?;
         if !real.starts_with(folder.canonicalize().map_err(DatasetError::io(folder))?) {
             let reason = "a path leads out of the set's folder".into();
             return Err(DatasetError::Case { case: self.id.clone(), reason });
@@ -583,8 +618,8 @@ mod tests {
             "licence:",
             "license:",
             4,
-            "unknown field `license`, expected one of `name`, `version`, `synthetic`, `licence`, `recipe_sha256`, \
-             `centres`, `images`, `provenance`, `cases`; did you mean `licence`?",
+            "unknown field `license`, expected one of `name`, `version`, `synthetic`, `licence`, `citation`, \
+             `recipe_sha256`, `centres`, `images`, `provenance`, `cases`; did you mean `licence`?",
         );
         check(
             "split: test",

@@ -3,7 +3,7 @@
 use crate::formats::Format;
 use crate::{DatasetError, hu_sha256, read_volume};
 use lungai_ct::Scan;
-use lungai_dicom::{DicomError, DicomInput, Identities, Refused, SetAside};
+use lungai_dicom::{DicomError, DicomInput, Identities, Limits, Refused, SetAside};
 use lungai_trace::implements;
 use std::path::Path;
 
@@ -27,15 +27,31 @@ pub struct Opened {
 /// [`DatasetError`]; an image of one slice is refused as a DICOM series of one is; a DICOM folder of which some series are sound is no error.
 #[implements("FR-001")]
 pub fn open(path: &Path) -> Result<Opened, DatasetError> {
-    if !path.is_dir() && Format::of(path)?.is_some() {
-        let (volume, format) = read_volume(path)?;
-        if volume.geometry().size()[0] < 2 {
-            return Err(DicomError::SingleSlice.into());
+    match look(path)? {
+        Looked::Image(scan) => {
+            Ok(Opened { scans: vec![*scan], refused: Vec::new(), set_aside: Vec::new(), identities: None })
         }
-        let hash = hu_sha256(&volume);
-        let scan = Scan::of_image(&format!("sha256:{}", &hash[..16]), format, volume);
-        return Ok(Opened { scans: vec![scan], refused: Vec::new(), set_aside: Vec::new(), identities: None });
+        Looked::Dicom(input) if input.scans.is_empty() => Err(input.why_empty().into()),
+        Looked::Dicom(DicomInput { scans, refused, set_aside, identities }) => {
+            Ok(Opened { scans, refused, set_aside, identities: Some(identities) })
+        }
     }
-    let DicomInput { scans, refused, set_aside, identities } = lungai_dicom::read(path)?;
-    Ok(Opened { scans, refused, set_aside, identities: Some(identities) })
+}
+
+/// What a path turned out to be. DICOM may be without a readable series.
+pub(crate) enum Looked {
+    Image(Box<Scan>),
+    Dicom(DicomInput),
+}
+
+pub(crate) fn look(path: &Path) -> Result<Looked, DatasetError> {
+    if path.is_dir() || Format::of(path)?.is_none() {
+        return Ok(Looked::Dicom(lungai_dicom::survey(path, &Limits::default())?));
+    }
+    let (volume, format) = read_volume(path)?;
+    if volume.geometry().size()[0] < 2 {
+        return Err(DicomError::SingleSlice.into());
+    }
+    let hash = hu_sha256(&volume);
+    Ok(Looked::Image(Box::new(Scan::of_image(&format!("sha256:{}", &hash[..16]), format, volume))))
 }

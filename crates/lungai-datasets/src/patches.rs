@@ -1,9 +1,8 @@
 //! Volumes as training reads them: one file per scan, mapped into memory, so that a patch costs a few rows of the page
 //! cache and not a series of 300 files.
 //!
-//! A file is named by what it holds (voxels' hash, lung mask's hash, grid, version of this crate): two data sets that share
-//! a scan share it. A spacing or origin that is corrected in an image's header changes no voxel and so no name: the store
-//! must then be filled anew. A file is written under another name and renamed when complete, so an
+//! A file is named by what it holds (voxels' hash, their grid where the manifest has it, as of every imported set, lung mask's
+//! hash, stored grid, version of this crate): two data sets that share a scan share it. A file is written under another name and renamed when complete, so an
 //! interrupted filling goes on where it stopped, and several processes may fill one folder.
 
 use crate::error::name;
@@ -106,7 +105,8 @@ impl PatchStore {
         let lungs = case.lungs.as_ref().map_or("-", |part| part.sha256.as_str());
         let grid = serde_json::to_string(&self.grid).expect("plain data");
         let version = env!("CARGO_PKG_VERSION");
-        sha256(format!("{}\n{lungs}\n{grid}\n{version}", case.series.sha256).as_bytes())
+        let own = case.grid.as_ref().map_or(String::new(), |own| format!("\n{own}"));
+        sha256(format!("{}\n{lungs}\n{grid}\n{version}{own}", case.series.sha256).as_bytes())
     }
 
     fn path(&self, key: &str) -> PathBuf {

@@ -124,7 +124,8 @@ pub struct Counts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Excluded {
-    /// Stable name: one of [`Inclusion`]'s rules, `unreadable-` and the reader's rule, `not-annotated`.
+    /// Stable name: `missing-series` (tables speak of it, no image is there), `unreadable-` and the reader's rule, one of
+    /// [`Inclusion`]'s rules, `not-annotated`.
     pub rule: String,
     /// The limit in words.
     pub limit: String,
@@ -136,7 +137,8 @@ pub struct Excluded {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
-    /// Everything below the folder of images.
+    /// Every series below the folder of images or in a table. A damaged archive counts as one: which series of the tables it holds,
+    /// nobody knows.
     pub found: Counts,
     /// In the order in which rules apply.
     pub excluded: Vec<Excluded>,
@@ -150,6 +152,13 @@ pub struct Flow {
     pub ignored_findings: usize,
     /// Included series of which it is not known where their nodules are.
     pub without_reference: usize,
+    /// Included series that no table names: taken to have no nodule, or unknown, as the configuration says.
+    #[serde(default)]
+    pub in_no_table: usize,
+    /// Damaged files that lie beside readable ones, by the reader's rule. They are no series; one of a series' end may be
+    /// among them.
+    #[serde(default)]
+    pub damaged_files: BTreeMap<String, usize>,
 }
 
 /// Counts series, and patients once.
@@ -160,14 +169,10 @@ pub(crate) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(crate) fn add(&mut self, patient: &'a str) {
+    /// Of whom a series is that was never read may be unknown.
+    pub(crate) fn add(&mut self, patient: Option<&'a str>) {
         self.series += 1;
-        self.patients.insert(patient);
-    }
-
-    /// A series of which nobody knows whose it is.
-    pub(crate) fn add_unknown(&mut self) {
-        self.series += 1;
+        self.patients.extend(patient);
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -188,10 +193,19 @@ impl Flow {
         for (split, c) in &self.splits {
             text += &format!("  {split:<8} {}\n", counts(c));
         }
-        text + &format!(
-            "reference  {} nodules, {} ignored findings; unknown for {} series\n",
-            self.nodules, self.ignored_findings, self.without_reference
-        )
+        text += &format!(
+            "reference  {} nodules, {} ignored findings; unknown for {} series; {} series in no table\n",
+            self.nodules, self.ignored_findings, self.without_reference, self.in_no_table
+        );
+        if !self.damaged_files.is_empty() {
+            let each: Vec<String> = self.damaged_files.iter().map(|(rule, files)| format!("{files} {rule}")).collect();
+            text += &format!(
+                "damaged    {} files beside readable ones: {}\n",
+                self.damaged_files.values().sum::<usize>(),
+                each.join(", ")
+            );
+        }
+        text
     }
 }
 

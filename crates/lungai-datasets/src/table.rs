@@ -1,12 +1,9 @@
 //! Tables that other people made: named columns, and every refusal with file and line.
 
 use crate::error::{Fault, name};
+use crate::write::read_text;
 use crate::{DatasetError, yaml};
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Longest table that is read: LUNA16's candidates have 20 MB.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// A table whose header was checked.
 #[derive(Debug)]
@@ -32,19 +29,7 @@ impl Table {
     /// [`Fault::UnknownColumn`] where a column is neither in `required` nor in `known`, or a required one is absent:
     /// a column that nobody asked about may hold what would have mattered.
     pub(crate) fn read(path: &Path, required: &[&str], known: &[&str]) -> Result<Self, DatasetError> {
-        let file = std::fs::File::open(path).map_err(DatasetError::io(path))?;
-        let mut text = String::new();
-        let limited = file.take(MAX_BYTES + 1);
-        let read = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
-            flate2::read::MultiGzDecoder::new(limited).take(MAX_BYTES + 1).read_to_string(&mut text)
-        } else {
-            { limited }.read_to_string(&mut text)
-        };
-        read.map_err(DatasetError::io(path))?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(refuse(path, 1, format!("the table is longer than {MAX_BYTES} bytes")));
-        }
-        Self::parse(path, &text, required, known)
+        Self::parse(path, &read_text(path)?, required, known)
     }
 
     fn parse(path: &Path, text: &str, required: &[&str], known: &[&str]) -> Result<Self, DatasetError> {

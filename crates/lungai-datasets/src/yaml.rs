@@ -2,6 +2,7 @@
 
 use crate::DatasetError;
 use crate::error::name;
+use crate::write::read_text;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -10,8 +11,7 @@ use std::path::Path;
 /// # Errors
 /// [`DatasetError::Io`], or [`DatasetError::Config`] with line and nearest valid key.
 pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, DatasetError> {
-    let text = std::fs::read_to_string(path).map_err(DatasetError::io(path))?;
-    parse(path, &text)
+    parse(path, &read_text(path)?)
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, DatasetError> {

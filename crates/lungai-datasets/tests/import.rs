@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lungai_ct::{Acquisition, Geometry, LabelMap, Spacing, Volume, VoxelIndex, WorldPoint};
-use lungai_datasets::import::{Import, ImportConfig, Tables, import};
-use lungai_datasets::{DatasetError, Manifest, Split, verify, write_labels, write_volume};
+use lungai_datasets::import::{Import, ImportConfig, Progress, Tables, import};
+use lungai_datasets::{DatasetError, Manifest, PatchStore, Split, StoreGrid, verify, write_labels, write_volume};
 use lungai_dicom::{SeriesTags, write_series};
 use lungai_trace::verifies;
 use ndarray::Array3;
@@ -70,15 +70,24 @@ impl Luna {
 
     /// The set, and how many files were read anew.
     fn run(&self, config: &ImportConfig, copy: bool) -> (Result<Manifest, DatasetError>, usize) {
+        let mut new = 0;
+        let result = self.request(config, copy, &mut |step| new += usize::from(!step.reused));
+        (result, new)
+    }
+
+    fn request(
+        &self,
+        config: &ImportConfig,
+        copy: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Manifest, DatasetError> {
         let tables = Tables::Luna16 {
             annotations: self.path("annotations.csv"),
             excluded: Some(self.path("annotations_excluded.csv")),
         };
         let patients = self.path("patients.csv");
         let request = Import { config, images: &self.images, tables, patients: Some(&patients), out: &self.out, copy };
-        let mut new = 0;
-        let result = import(&request, &mut |step| new += usize::from(!step.reused));
-        (result, new)
+        import(&request, progress)
     }
 
     fn import(&self) -> Result<Manifest, DatasetError> {
@@ -176,6 +185,103 @@ fn copied_images_make_a_set_that_can_be_moved() {
 
 #[verifies("FR-001")]
 #[test]
+fn an_import_that_stops_while_it_copies_leaves_the_earlier_set_whole() {
+    let luna = Luna::new();
+    let shipped = config("luna16", &[]);
+    let first = luna.run(&shipped, true).0.unwrap();
+    let before = Luna::times(&luna.out);
+    write_volume(&luna.images.join("subset1/e.mhd"), &volume(7)).unwrap();
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP4 e\n");
+    // Everything is read; then voxels vanish before they are copied.
+    let vanish = |step: Progress| {
+        if step.done == step.total {
+            std::fs::remove_file(luna.images.join("subset9/d.zraw")).unwrap();
+        }
+    };
+    luna.request(&shipped, true, &mut { vanish }).unwrap_err();
+    let remembered = |path: &Path| path.starts_with(luna.out.join(".import"));
+    let mut after = Luna::times(&luna.out);
+    after.retain(|path, _| before.contains_key(path) || !remembered(path));
+    let changed: Vec<_> =
+        after.iter().filter(|(path, time)| !remembered(path) && before.get(*path) != Some(time)).collect();
+    assert!(changed.is_empty() && after.len() == before.len(), "{changed:?}");
+    let still = Manifest::load(&luna.out).unwrap();
+    still.check(&mut |_| ()).unwrap();
+    assert_eq!(still.fingerprint(), first.fingerprint());
+    assert_eq!(verify(&luna.out, &|_, _| ()).unwrap().1.len(), 0);
+    // When the voxels are back the new set replaces the old one, of which nothing is left.
+    write_volume(&luna.images.join("subset9/d.mhd"), &volume(3 - 900)).unwrap();
+    let second = luna.run(&shipped, true).0.unwrap();
+    second.check(&mut |_| ()).unwrap();
+    assert_eq!(second.all_cases().len(), 5);
+    assert_eq!(verify(&luna.out, &|_, _| ()).unwrap().1.len(), 0);
+    let images = |times: &BTreeMap<PathBuf, SystemTime>| {
+        times.keys().filter(|p| p.extension().is_some_and(|e| e == "mha" || e == "zraw")).count()
+    };
+    assert_eq!((images(&before), images(&Luna::times(&luna.out))), (4, 5));
+    // Stopped between the copy's new name and the manifest's: what is left behind goes with the next import, and nothing else.
+    for name in ["cases", "cases-of-our-own"] {
+        std::fs::create_dir(luna.out.join(name)).unwrap();
+    }
+    std::fs::write(luna.out.join(".import/stale"), "cases").unwrap();
+    luna.run(&shipped, true).0.unwrap().check(&mut |_| ()).unwrap();
+    let mut folders: Vec<_> = std::fs::read_dir(&luna.out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    folders.retain(|name| name.to_str().unwrap().starts_with("cases"));
+    folders.sort();
+    assert_eq!(folders, ["cases", "cases-of-our-own"]);
+}
+
+#[test]
+fn images_are_not_copied_into_the_folder_that_they_are_read_from() {
+    let luna = Luna::new();
+    let shipped = config("luna16", &[]);
+    let inside = Luna { out: luna.images.join("set"), images: luna.images.clone(), folder: luna.folder };
+    let error = inside.run(&shipped, true).0.unwrap_err().to_string();
+    assert!(error.contains("another --out"), "{error}");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn the_flow_adds_up_with_series_that_only_tables_or_only_images_have() {
+    let luna = Luna::new();
+    // z is nowhere; b and d lie there without a line; c cannot be read, and has a line.
+    luna.table("annotations.csv", &format!("{HEADER}a,1,2,3,5.5\nz,1,2,3,5.5\nz,4,2,3,5.5\n"));
+    std::fs::write(luna.images.join("subset1/c.zraw"), "cut").unwrap();
+    let counting = config("luna16", &[("unreadable: refuse", "unreadable: exclude")]);
+    let flow = luna.run(&counting, false).0.unwrap().provenance.unwrap().flow;
+    assert_eq!(flow.found.series, 5);
+    let excluded: Vec<(&str, usize)> = flow.excluded.iter().map(|e| (e.rule.as_str(), e.counts.series)).collect();
+    assert_eq!(excluded, [("missing-series", 1), ("unreadable-truncated-file", 1)]);
+    assert_eq!(flow.found.series, flow.included.series + excluded.iter().map(|(_, n)| n).sum::<usize>());
+    assert!(flow.text().contains("2 series in no table"), "{}", flow.text());
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_spacing_that_is_corrected_makes_another_set_and_another_stored_volume() {
+    let luna = Luna::new();
+    let first = luna.import().unwrap();
+    let header = luna.images.join("subset0/b.mhd");
+    let text = std::fs::read_to_string(&header).unwrap();
+    let corrected = text.replace("ElementSpacing = 10 10 2", "ElementSpacing = 10 10 2.5");
+    assert_ne!(text, corrected);
+    std::fs::write(&header, corrected).unwrap();
+    // The old manifest does not take the new grid for its own.
+    let of = |manifest: &Manifest| manifest.all_cases().iter().find(|case| case.id == "b").unwrap().clone();
+    let error = of(&first).load_scan().unwrap_err();
+    assert!(error.rule() == "changed-file" && error.to_string().starts_with("case b: "), "{error}");
+    let store = PatchStore::new(&luna.path("store"), StoreGrid::Native).unwrap();
+    let second = luna.import().unwrap();
+    assert_ne!(first.fingerprint(), second.fingerprint());
+    assert_eq!(store.get(&of(&second)).unwrap().geometry().spacing().zyx_mm(), [2.5, 10.0, 10.0]);
+    std::fs::write(&header, text).unwrap();
+    let third = luna.import().unwrap();
+    assert_eq!(first.fingerprint(), third.fingerprint());
+    assert_eq!(store.get(&of(&third)).unwrap().geometry().spacing().zyx_mm(), [2.0, 10.0, 10.0]);
+}
+
+#[verifies("FR-001")]
+#[test]
 fn tables_that_contradict_the_images_are_refused_by_line_and_nothing_is_written() {
     let luna = Luna::new();
     let strict = config("luna16", &[("missing_series: skip", "missing_series: refuse")]);
@@ -224,14 +330,21 @@ fn a_patient_or_series_that_is_there_twice_is_refused() {
     check(
         luna.import(),
         "duplicated-patient",
-        "d.mhd: is of one patient with c.mhd, who was seen at the centres subset1 and subset9; one of them is held out",
+        "place 4 of 4 by sorted path: is of one patient with place 3 of 4 by sorted path, who was seen at the centres subset1 and \
+         subset9; one of them is held out",
     );
     luna.table("patients.csv", &patients);
     write_volume(&luna.images.join("subset1/a.mhd"), &volume(77)).unwrap();
-    check(luna.import(), "duplicated-series", "a.mhd: its series is also in a.mhd");
+    let (third, first) = ("place 3 of 5 by sorted path", "place 1 of 5 by sorted path");
+    check(luna.import(), "duplicated-series", &format!("{third}: its series is also at {first}"));
     write_volume(&luna.images.join("subset1/f.mhd"), &volume(-900)).unwrap();
     std::fs::remove_file(luna.images.join("subset1/a.mhd")).unwrap();
-    check(luna.import(), "duplicated-series", "f.mhd: holds the same voxels as a.mhd under another name");
+    let (fourth, first) = ("place 4 of 5 by sorted path", "place 1 of 5 by sorted path");
+    check(
+        luna.import(),
+        "duplicated-series",
+        &format!("{fourth}: holds the same voxels as {first} under another name"),
+    );
 }
 
 #[test]
@@ -239,7 +352,7 @@ fn series_that_break_a_rule_are_counted_and_left_out() {
     let luna = Luna::new();
     std::fs::write(luna.images.join("subset0/broken.mha"), "ObjectType = Image\nNDims = 3\n").unwrap();
     let refusing = luna.import().unwrap_err().to_string();
-    assert!(refusing.contains("broken.mha") && refusing.contains("`unreadable: exclude`"), "{refusing}");
+    assert!(refusing.starts_with("place 3 of 5 by") && refusing.contains("`unreadable: exclude`"), "{refusing}");
     let counting = config(
         "luna16",
         &[
@@ -259,7 +372,7 @@ fn series_that_break_a_rule_are_counted_and_left_out() {
          test     1 series of 1 patients\n  \
          train    2 series of 2 patients\n  \
          tune     0 series of 0 patients\n\
-         reference  3 nodules, 2 ignored findings; unknown for 0 series\n"
+         reference  3 nodules, 2 ignored findings; unknown for 0 series; 0 series in no table\n"
     );
     let thin = config(
         "luna16",
@@ -294,10 +407,11 @@ fn a_changed_a_missing_and_an_added_file_are_named_with_their_lines() {
     let expected =
         |rule: &str, line: usize, text: &str| (rule.to_owned(), format!("dataset.lock, line {line}: {text}"));
     let found = differences();
-    assert!(found.contains(&expected("changed-file", line("b.mhd"), "b.mhd")), "{found:?}");
-    assert!(found.contains(&expected("missing-file", line("c.zraw"), "c.zraw is gone")), "{found:?}");
+    assert!(found.contains(&expected("changed-file", line("b.mhd"), "the file of this line")), "{found:?}");
+    assert!(found.contains(&expected("missing-file", line("c.zraw"), "the file of this line is gone")), "{found:?}");
     let files = lock.lines().count() - 4;
-    let added = format!("new.mhd was not there when the set was locked ({files} files)");
+    let place = "file 2 of 2 by sorted path in the folder of case c"; // beside c.mhd; c.zraw is gone
+    let added = format!("{place} was not there when the set was locked ({files} files)");
     assert!(found.contains(&expected("added-file", files + 4, &added)), "{found:?}");
     assert_eq!(found.len(), 3);
     // A lock whose lines were edited to fit is refused as a whole.
@@ -428,6 +542,10 @@ fn a_hospitals_names_stay_out_of_everything_that_is_written() {
     let images = folder.path().join("scans");
     let a = dicom(&images.join("hospital-a/DOE-JANE"), "DOE-JANE", -700);
     dicom(&images.join("hospital-c/x"), "SMITH", -600);
+    for (slice, name) in std::fs::read_dir(images.join("hospital-c/x")).unwrap().zip(0..) {
+        std::fs::rename(slice.unwrap().path(), images.join(format!("hospital-c/x/SMITH-{name}.dcm"))).unwrap();
+    }
+    std::fs::write(images.join("hospital-c/x/report of SMITH.txt"), "SMITH").unwrap();
     let table = folder.path().join("nodules.csv");
     let header = "SeriesInstanceUID,x,y,z,diameter,type,histology,reader,comment";
     std::fs::write(&table, format!("{header}\n{},0,0,0,7,solid,benign,R1,seen by Dr X\n", a.series_uid)).unwrap();
@@ -458,18 +576,133 @@ fn a_hospitals_names_stay_out_of_everything_that_is_written() {
     assert_eq!(identity.burned_in_annotation.unstated, 60);
     assert!(!identity.with_value.contains_key("PatientBirthDate"));
     assert!(provenance.checked_attributes.iter().any(|name| name == "PatientBirthDate"));
-    for file in Luna::times(&out).into_keys().filter(|path| path.extension().is_none_or(|e| e != "dcm")) {
+    for file in Luna::times(&out).into_keys() {
         let bytes = std::fs::read(&file).unwrap();
-        let holds = |word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        let named = file.strip_prefix(&out).unwrap().to_str().unwrap();
+        // What DICOM files hold inside is counted, not changed.
+        let read = |word: &str| !named.ends_with(".dcm") && bytes.windows(word.len()).any(|w| w == word.as_bytes());
         for word in ["DOE-JANE", "SMITH", &a.series_uid, "Dr X"] {
-            // What is remembered between runs holds paths; it is no part of the set.
-            assert!(!holds(word) || file.starts_with(out.join(".import")), "{} holds {word}", file.display());
+            assert!(!named.contains(word) && !read(word), "{named} holds {word}");
         }
     }
+    let slices = Luna::times(&out).into_keys().filter(|path| path.ends_with("dicom/000030.dcm")).count();
+    assert_eq!(slices, 2);
     let trained = manifest.cases(Split::Train).chain(manifest.cases(Split::Tune)).next().unwrap();
     assert_eq!((trained.nodules().unwrap()[0].malignant, trained.patient.len()), (Some(false), 16));
     // Nobody said that the second scan has no nodule.
     assert!(matches!(manifest.cases(Split::Test).next().unwrap().nodules(), Err(DatasetError::NoTruth { .. })));
+}
+
+#[verifies("SR-003")]
+#[test]
+fn messages_name_places_and_neither_folders_nor_files_of_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("scans");
+    let a = dicom(&images.join("hospital-a/DOE-JANE"), "DOE-JANE", -700);
+    dicom(&images.join("hospital-c/SMITH"), "SMITH", -600);
+    let out = folder.path().join("set");
+    let changes = [
+        ("slices_at_least: 64", "slices_at_least: 30"),
+        ("pixel_spacing_mm: [0.4, 1.0]", "pixel_spacing_mm: [0.4, 2.0]"),
+        ("quality: not-rejected", "quality: any"),
+        ("unknown: exclude", "unknown: keep"),
+        ("unreadable: exclude", "unreadable: refuse"),
+    ];
+    let ours = config("folder", &changes);
+    let table = folder.path().join("nodules.csv");
+    let header = "SeriesInstanceUID,x,y,z,diameter,type,histology,reader,comment";
+    std::fs::write(&table, format!("{header}\n{},0,0,0,7,solid,benign,R1,x\n", a.series_uid)).unwrap();
+    let request = Import {
+        config: &ours,
+        images: &images,
+        tables: Tables::Folder { annotations: Some(table) },
+        patients: None,
+        out: &out,
+        copy: false,
+    };
+    let check = |message: &str| assert_eq!(import(&request, &mut |_| ()).unwrap_err().to_string(), message);
+    // The same voxels twice.
+    dicom(&images.join("hospital-b/BROWN"), "BROWN", -700);
+    check("place 2 of 3 by sorted path: holds the same voxels as place 1 of 3 by sorted path under another name");
+    std::fs::remove_dir_all(images.join("hospital-b/BROWN")).unwrap();
+    dicom(&images.join("hospital-b/BROWN"), "BROWN", -500);
+    // A slice that was cut, and one that is no DICOM any more.
+    let slice = images.join("hospital-b/BROWN/000030.dcm");
+    let whole = std::fs::read(&slice).unwrap();
+    std::fs::write(&slice, &whole[..400]).unwrap();
+    let error = import(&request, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("place 2 of 3 by sorted path: file 30 by sorted path: "), "{error}");
+    assert!(error.ends_with("; `unreadable: exclude` leaves such files out and counts them"), "{error}");
+    std::fs::write(&slice, &whole).unwrap();
+    std::fs::write(images.join("hospital-b/WHITE.mha"), "ObjectType = Image\nNDims = 3\n").unwrap();
+    check(
+        "place 3 of 4 by sorted path: malformed MetaImage: the header ends without ElementDataFile; `unreadable: exclude` \
+         leaves such series out and counts them",
+    );
+}
+
+#[verifies("FR-001")]
+#[test]
+fn slices_that_are_damaged_are_counted_though_their_series_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("LIDC-IDRI");
+    let place = images.join("LIDC-IDRI-0001");
+    let tags = dicom(&place, "LIDC-IDRI-0001", -700);
+    let (last, first) = (place.join("000030.dcm"), place.join("000001.dcm"));
+    let bytes = std::fs::read(&last).unwrap();
+    std::fs::write(&last, &bytes[..400]).unwrap(); // the last slice: those that are left still make a volume
+    std::fs::write(&first, vec![0; bytes.len()]).unwrap(); // zeros, as a bad disk leaves them
+    std::fs::write(images.join("LIDC-IDRI-0001/069.xml"), lidc_xml(&tags.series_uid, &[&[], &[], &[], &[]])).unwrap();
+    let shipped = config("lidc", &[("slices_at_least: 64", "slices_at_least: 20")]);
+    let out = folder.path().join("set");
+    let request = Import {
+        config: &shipped,
+        images: &images,
+        tables: Tables::Lidc { xml: images.clone() },
+        patients: None,
+        out: &out,
+        copy: false,
+    };
+    let manifest = import(&request, &mut |_| ()).unwrap();
+    let flow = manifest.provenance.unwrap().flow;
+    assert_eq!((flow.found.series, flow.included.series), (1, 1));
+    assert!(flow.text().contains("damaged    2 files"), "{}", flow.text());
+}
+
+#[verifies("FR-001")]
+#[test]
+fn every_series_of_a_folder_that_cannot_be_read_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("LIDC-IDRI");
+    let mut uids = Vec::new();
+    for (i, study) in ["LIDC-IDRI-0001/1", "LIDC-IDRI-0001/2", "LIDC-IDRI-0002/1"].iter().enumerate() {
+        let series = images.join(study);
+        uids.push(dicom(&series, &format!("LIDC-IDRI-000{i}"), i as i16 - 700).series_uid);
+        if i < 2 {
+            std::fs::remove_file(series.join("000015.dcm")).unwrap();
+        }
+        std::fs::write(series.join("1.xml"), lidc_xml(&uids[i], &[&[], &[], &[], &[]])).unwrap();
+    }
+    // One folder with two series, neither of which makes a volume.
+    for file in std::fs::read_dir(images.join("LIDC-IDRI-0001/2")).unwrap() {
+        let file = file.unwrap();
+        let name = format!("b{}", file.file_name().to_str().unwrap());
+        std::fs::rename(file.path(), images.join("LIDC-IDRI-0001/1").join(name)).unwrap();
+    }
+    let shipped = config("lidc", &[("slices_at_least: 64", "slices_at_least: 20")]);
+    let out = folder.path().join("set");
+    let request = Import {
+        config: &shipped,
+        images: &images,
+        tables: Tables::Lidc { xml: images.clone() },
+        patients: None,
+        out: &out,
+        copy: false,
+    };
+    let flow = import(&request, &mut |_| ()).unwrap().provenance.unwrap().flow;
+    let excluded: Vec<(&str, usize)> = flow.excluded.iter().map(|e| (e.rule.as_str(), e.counts.series)).collect();
+    assert_eq!((flow.found.series, flow.included.series), (3, 1));
+    assert_eq!(excluded, [("unreadable-missing-slices", 2)]);
 }
 
 #[verifies("FR-001")]
@@ -512,7 +745,7 @@ fn regions_of_a_decathlon_label_become_nodules() {
     assert!(nodules[1].excluded && !nodules[0].excluded); // 7.3 mm and 16.6 mm
 
     std::fs::write(set.join("dataset.json"), description(labels, "lung_002.nii.gz")).unwrap();
-    check(import(&request, &mut |_| ()), "missing-series", "dataset.json, line 5: lung_002.nii.gz is not there");
+    check(import(&request, &mut |_| ()), "missing-series", "dataset.json, line 5: the file of this line is not there");
     std::fs::write(set.join("dataset.json"), description("{\"1\": \"tumour\"}", "lung_001.nii.gz")).unwrap();
     check(import(&request, &mut |_| ()), "bad-configuration", "dataset.json, line 4: no label `cancer` among tumour");
 }

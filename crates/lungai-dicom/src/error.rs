@@ -70,6 +70,10 @@ pub enum DicomError {
     #[error("transfer syntax {uid} is not supported")]
     TransferSyntax { uid: String },
 
+    /// A rule that one file of many breaks. Files may be called after patients; their order tells nothing.
+    #[error("file {file} of {files} {order}: {reason}")]
+    InFile { file: usize, files: usize, order: String, reason: Box<DicomError> },
+
     // One file's kind.
     #[error("modality {modality}, not CT")]
     NotCt { modality: String },
@@ -159,8 +163,16 @@ pub enum DicomError {
 impl DicomError {
     /// The rule's stable kebab-case name, such as `uneven-gaps`.
     pub fn rule(&self) -> String {
-        let value = serde_json::to_value(self).unwrap_or_default();
+        let value = serde_json::to_value(self.cause()).unwrap_or_default();
         value["rule"].as_str().unwrap_or("dicom").to_owned()
+    }
+
+    /// The broken rule itself, whichever file breaks it.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::InFile { reason, .. } => reason.cause(),
+            rule => rule,
+        }
     }
 
     pub(crate) fn missing(name: &str) -> Self {

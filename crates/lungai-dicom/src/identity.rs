@@ -2,63 +2,61 @@
 
 use crate::header::Header;
 use dicom_core::Tag;
-use dicom_dictionary_std::tags;
+use dicom_core::dictionary::DataDictionary;
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Attributes of the Basic Application Level Confidentiality Profile (PS3.15, table E.1-1) that name a person, a place or
-/// a date, or hold free text. UIDs are not among them: they are how a series is told from another.
-const IDENTIFYING: [(Tag, &str); 37] = [
-    (tags::PATIENT_NAME, "PatientName"),
-    (tags::PATIENT_ID, "PatientID"),
-    (tags::PATIENT_BIRTH_DATE, "PatientBirthDate"),
-    (tags::PATIENT_BIRTH_TIME, "PatientBirthTime"),
-    (tags::PATIENT_BIRTH_NAME, "PatientBirthName"),
-    (tags::PATIENT_MOTHER_BIRTH_NAME, "PatientMotherBirthName"),
-    (tags::PATIENT_ADDRESS, "PatientAddress"),
-    (tags::PATIENT_TELEPHONE_NUMBERS, "PatientTelephoneNumbers"),
-    (tags::PATIENT_COMMENTS, "PatientComments"),
-    (tags::OTHER_PATIENT_NAMES, "OtherPatientNames"),
-    (tags::OTHER_PATIENT_I_DS_SEQUENCE, "OtherPatientIDsSequence"),
-    (tags::ADDITIONAL_PATIENT_HISTORY, "AdditionalPatientHistory"),
-    (tags::MILITARY_RANK, "MilitaryRank"),
-    (tags::OCCUPATION, "Occupation"),
-    (tags::ACCESSION_NUMBER, "AccessionNumber"),
-    (tags::STUDY_ID, "StudyID"),
-    (tags::STUDY_DATE, "StudyDate"),
-    (tags::SERIES_DATE, "SeriesDate"),
-    (tags::ACQUISITION_DATE, "AcquisitionDate"),
-    (tags::ACQUISITION_DATE_TIME, "AcquisitionDateTime"),
-    (tags::CONTENT_DATE, "ContentDate"),
-    (tags::STUDY_DESCRIPTION, "StudyDescription"),
-    (tags::SERIES_DESCRIPTION, "SeriesDescription"),
-    (tags::PROTOCOL_NAME, "ProtocolName"),
-    (tags::IMAGE_COMMENTS, "ImageComments"),
-    (tags::REQUEST_ATTRIBUTES_SEQUENCE, "RequestAttributesSequence"),
-    (tags::REFERRING_PHYSICIAN_NAME, "ReferringPhysicianName"),
-    (tags::PERFORMING_PHYSICIAN_NAME, "PerformingPhysicianName"),
-    (tags::PHYSICIANS_OF_RECORD, "PhysiciansOfRecord"),
-    (tags::NAME_OF_PHYSICIANS_READING_STUDY, "NameOfPhysiciansReadingStudy"),
-    (tags::REQUESTING_PHYSICIAN, "RequestingPhysician"),
-    (tags::OPERATORS_NAME, "OperatorsName"),
-    (tags::INSTITUTION_NAME, "InstitutionName"),
-    (tags::INSTITUTION_ADDRESS, "InstitutionAddress"),
-    (tags::INSTITUTIONAL_DEPARTMENT_NAME, "InstitutionalDepartmentName"),
-    (tags::STATION_NAME, "StationName"),
-    (tags::DEVICE_SERIAL_NUMBER, "DeviceSerialNumber"),
+/// Attributes of the Basic Application Level Confidentiality Profile (PS3.15, table E.1-1, 2025) that a CT scanner, an archive or a
+/// hospital's information system writes at the top level of a file and that name a person, a place, a device or a date, or hold free
+/// text: group and element. Not among them: UIDs, by which a series is told from another, and what is true of many people (sex,
+/// age, size, weight).
+#[rustfmt::skip]
+const IDENTIFYING: [u32; 135] = [
+    // The patient.
+    0x0010_0010, 0x0010_0020, 0x0010_0021, 0x0010_0030, 0x0010_0032, 0x0010_1000, 0x0010_1001, 0x0010_1002,
+    0x0010_1005, 0x0010_1040, 0x0010_1050, 0x0010_1060, 0x0010_1080, 0x0010_1081, 0x0010_1090, 0x0010_2000,
+    0x0010_2110, 0x0010_2150, 0x0010_2152, 0x0010_2154, 0x0010_2155, 0x0010_2180, 0x0010_21B0, 0x0010_21D0,
+    0x0010_21F0, 0x0010_2297, 0x0010_2299, 0x0010_4000,
+    // Numbers that lead to the patient.
+    0x0008_0050, 0x0020_0010, 0x0032_0012, 0x0038_0010, 0x0038_0011, 0x0038_0060, 0x0040_1001, 0x0040_2016,
+    0x0040_2017, 0x0040_0253,
+    // Dates and times.
+    0x0008_0012, 0x0008_0013, 0x0008_0020, 0x0008_0021, 0x0008_0022, 0x0008_0023, 0x0008_002A, 0x0008_0030,
+    0x0008_0031, 0x0008_0032, 0x0008_0033, 0x0008_0201, 0x0018_1200, 0x0018_1201, 0x0032_1040, 0x0038_0020,
+    0x0038_0021, 0x0040_0002, 0x0040_0003, 0x0040_0244, 0x0040_0245, 0x0040_0250, 0x0040_0251,
+    // Other persons.
+    0x0008_0090, 0x0008_0092, 0x0008_0094, 0x0008_0096, 0x0008_009C, 0x0008_1048, 0x0008_1049, 0x0008_1050,
+    0x0008_1052, 0x0008_1060, 0x0008_1062, 0x0008_1070, 0x0008_1072, 0x0032_1032, 0x0040_0006, 0x0040_1010,
+    0x0040_2008, 0x0040_2010,
+    // Places and devices.
+    0x0008_0054, 0x0008_0055, 0x0008_0080, 0x0008_0081, 0x0008_0082, 0x0008_1010, 0x0008_1040, 0x0008_1041,
+    0x0018_1000, 0x0018_1004, 0x0018_1005, 0x0018_1008, 0x0018_700A, 0x0032_1033, 0x0038_0300, 0x0038_0400,
+    0x0040_0001, 0x0040_0010, 0x0040_0011, 0x0040_0241, 0x0040_0242, 0x0040_0243, 0x0040_1005,
+    // Free text, and what holds copies of any of it.
+    0x0008_1030, 0x0008_103E, 0x0008_1080, 0x0008_1084, 0x0008_1120, 0x0008_2111, 0x0008_4000, 0x0018_1030,
+    0x0018_1400, 0x0018_4000, 0x0018_9424, 0x0020_4000, 0x0020_9158, 0x0032_1030, 0x0032_1060, 0x0032_4000,
+    0x0038_0040, 0x0038_0050, 0x0038_0062, 0x0038_0500, 0x0038_4000, 0x0040_0007, 0x0040_0254, 0x0040_0275,
+    0x0040_0280, 0x0040_0310, 0x0040_1002, 0x0040_1400, 0x0040_2001, 0x0040_2400, 0x0088_0200, 0x0400_0561,
+    0x4000_4000,
 ];
 
 /// The attributes that are looked for, by keyword.
 pub fn identifying_attributes() -> Vec<&'static str> {
-    IDENTIFYING.iter().map(|(_, keyword)| *keyword).collect()
+    IDENTIFYING.iter().map(|tag| keyword(*tag)).collect()
+}
+
+fn keyword(tag: u32) -> &'static str {
+    let known = StandardDataDictionary.by_tag(Tag((tag >> 16) as u16, tag as u16));
+    known.map_or("unknown", |entry| entry.alias)
 }
 
 /// One file's answer on its way between processes: bits, no values.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Marks {
-    /// Bit i: attribute i of [`IDENTIFYING`] holds a value.
-    present: u64,
+    /// Those of [`IDENTIFYING`] that hold a value.
+    present: BTreeSet<u32>,
     private: bool,
     burned_in: Option<bool>,
     removed: Option<bool>,
@@ -87,8 +85,9 @@ impl Marks {
             _ => (),
         }
         self.private |= tag.group() % 2 == 1;
-        if let Some(i) = IDENTIFYING.iter().position(|(known, _)| *known == tag) {
-            self.present |= 1 << i;
+        let number = u32::from(tag.group()) << 16 | u32::from(tag.element());
+        if IDENTIFYING.contains(&number) {
+            self.present.insert(number);
         }
     }
 }
@@ -149,10 +148,8 @@ pub struct Identity {
 impl Identity {
     fn add(&mut self, marks: &Marks) {
         self.files += 1;
-        for (i, (_, keyword)) in IDENTIFYING.iter().enumerate() {
-            if marks.present >> i & 1 == 1 {
-                *self.with_value.entry((*keyword).to_owned()).or_default() += 1;
-            }
+        for tag in &marks.present {
+            *self.with_value.entry(keyword(*tag).to_owned()).or_default() += 1;
         }
         self.with_private_attributes += usize::from(marks.private);
         self.burned_in_annotation.add(marks.burned_in);
@@ -216,6 +213,7 @@ mod tests {
             (tags::PATIENT_NAME, "Doe^Jane"),
             (tags::PATIENT_BIRTH_DATE, ""),
             (tags::PATIENT_ADDRESS, "  "),
+            (Tag(0x0010, 0x1000), "OLD-NUMBER"),
             (tags::BURNED_IN_ANNOTATION, "NO"),
             (tags::PATIENT_AGE, "018M"),
             (Tag(0x0009, 0x0010), "MAKER "),
@@ -227,10 +225,38 @@ mod tests {
         identities.add("1.2", &marks);
         identities.add("1.2", &Marks::default());
         let all = &identities.all;
-        assert_eq!(all.with_value, BTreeMap::from([("PatientName".to_owned(), 1)]));
+        assert_eq!(all.with_value, BTreeMap::from([("OtherPatientIDs".to_owned(), 1), ("PatientName".to_owned(), 1)]));
         assert_eq!(all.burned_in_annotation, YesNo { yes: 0, no: 1, unstated: 1 });
         assert_eq!((all.files, all.with_private_attributes, all.identity_removed.unstated), (2, 1, 2));
         assert_eq!(identities.series["1.2"].1, Some(1.5));
+    }
+
+    #[verifies("SR-003")]
+    #[test]
+    fn what_ct_headers_hold_of_the_confidentiality_profile_is_looked_for() {
+        let names = identifying_attributes();
+        // One of each kind that PS3.15, table E.1-1 removes or replaces.
+        for name in [
+            "OtherPatientIDs",
+            "OtherPatientIDsSequence",
+            "PatientBirthTime",
+            "PatientAddress",
+            "PatientTelephoneNumbers",
+            "AccessionNumber",
+            "StudyID",
+            "StudyTime",
+            "ReferringPhysicianTelephoneNumbers",
+            "OperatorsName",
+            "InstitutionAddress",
+            "DeviceSerialNumber",
+            "StationAETitle",
+            "AcquisitionComments",
+            "OriginalAttributesSequence",
+        ] {
+            assert!(names.contains(&name), "{name}");
+        }
+        let distinct: BTreeSet<_> = names.iter().collect();
+        assert!(distinct.len() == names.len() && !names.contains(&"unknown"), "{names:?}");
     }
 
     #[test]

@@ -25,5 +25,5 @@ pub use digest::hu_sha256;
 pub use error::DicomError;
 pub use identity::{Identities, Identity, YesNo, identifying_attributes};
 pub use limits::Limits;
-pub use read::{DecodedFile, DicomInput, Refused, SetAside, decode_file, decode_files, read, read_within};
+pub use read::{DecodedFile, DicomInput, Refused, SetAside, decode_file, decode_files, read, read_within, survey};
 pub use write::{SeriesTags, derived_uid, write_series};

@@ -3,7 +3,7 @@
 use crate::header::Header;
 use crate::identity::Identities;
 use crate::job::Source;
-use crate::series::{Plan, check_axial, check_kind, plan};
+use crate::series::{Broken, Plan, check_axial, check_kind, plan};
 use crate::worker::{Failure, Reply, Want, run_all};
 use crate::{DicomError, Limits};
 use lungai_ct::{Scan, Volume};
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What one input held.
 #[derive(Debug)]
 pub struct DicomInput {
-    /// The series that make volumes, most voxels first, then by series UID. Never empty.
+    /// The series that make volumes, most voxels first, then by series UID. [`read`] never gives none.
     pub scans: Vec<Scan>,
     /// CT series that do not make a volume, by series UID.
     pub refused: Vec<Refused>,
@@ -43,6 +43,8 @@ pub struct Refused {
 pub struct SetAside {
     /// Path below the input, within an archive `archive/name`. May hold personal data: file names often do.
     pub file: String,
+    /// Its place among the files by sorted path, or within archives among their entries in their order; from 1. Tells nothing.
+    pub at: usize,
     /// Why.
     pub reason: DicomError,
 }
@@ -80,48 +82,59 @@ pub fn read(path: &Path) -> Result<DicomInput, DicomError> {
 ///
 /// # Errors
 /// As [`read`].
-#[implements("FR-001")]
 pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
+    let input = survey(path, limits)?;
+    if input.scans.is_empty() { Err(input.why_empty()) } else { Ok(input) }
+}
+
+/// As [`read`], but an input without a readable series is told in full like any other: what was refused and what was set aside.
+///
+/// # Errors
+/// [`DicomError`] where the input as a whole breaks a limit or holds no file.
+#[implements("FR-001")]
+pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
     let files = list(path, limits)?;
-    let alone = files.len() == 1 && files[0].1.path == path;
+    let files_in_all = files.len();
+    let alone = files_in_all == 1 && files[0].1.path == path;
     let kept = AtomicUsize::new(0);
     let mut set_aside = Vec::new();
     let mut images = Vec::new();
     let mut entries = Vec::new();
-    for (name, source, look) in look_at(files, limits, &kept)? {
+    for (at, (name, source, look)) in (1..).zip(look_at(files, limits, &kept)?) {
         match look {
-            Ok(Look::Image(header)) => images.push((name, source, header)),
+            Ok(Look::Image(header)) => images.push(Image { name, source, header, at }),
             Ok(Look::Archive(names)) => {
                 let prefix = if alone { String::new() } else { format!("{name}/") };
                 entries.extend(names.into_iter().map(|(index, inner)| {
                     (format!("{prefix}{inner}"), Source { path: source.path.clone(), entry: Some(index) })
                 }));
             }
-            Err(error) => set_aside.push(SetAside { file: name, reason: broken_input(error)? }),
+            Err(error) => set_aside.push(SetAside { file: name, at, reason: broken_input(error)? }),
         }
     }
     if images.len() + set_aside.len() + entries.len() > limits.files {
         return Err(DicomError::TooManyFiles { limit: limits.files });
     }
-    for (name, source, look) in look_at(entries, limits, &kept)? {
+    let of = [files_in_all, entries.len()];
+    for (at, (name, source, look)) in (1..).zip(look_at(entries, limits, &kept)?) {
         match look {
-            Ok(Look::Image(header)) => images.push((name, source, header)),
-            Ok(Look::Archive(_)) => set_aside.push(SetAside { file: name, reason: DicomError::NestedArchive }),
-            Err(error) => set_aside.push(SetAside { file: name, reason: broken_input(error)? }),
+            Ok(Look::Image(header)) => images.push(Image { name, source, header, at }),
+            Ok(Look::Archive(_)) => set_aside.push(SetAside { file: name, at, reason: DicomError::NestedArchive }),
+            Err(error) => set_aside.push(SetAside { file: name, at, reason: broken_input(error)? }),
         }
     }
-    let looked_at = images.len() + set_aside.len();
+    if images.len() + set_aside.len() == 0 {
+        return Err(DicomError::Empty);
+    }
+    let in_file = |file: usize, rule: DicomError| images[file].blame(of, rule);
 
     let mut by_series: BTreeMap<&str, Vec<(usize, &Header)>> = BTreeMap::new();
-    for (file, (name, _, header)) in images.iter().enumerate() {
+    for (file, Image { name, header, at, .. }) in images.iter().enumerate() {
         let missing = || DicomError::missing("SeriesInstanceUID");
         match check_kind(header).and_then(|()| if header.series_uid.is_empty() { Err(missing()) } else { Ok(()) }) {
             Ok(()) => by_series.entry(&header.series_uid).or_default().push((file, header)),
-            Err(reason) => set_aside.push(SetAside { file: name.clone(), reason }),
+            Err(reason) => set_aside.push(SetAside { file: name.clone(), at: *at, reason }),
         }
-    }
-    if looked_at == 0 {
-        return Err(DicomError::Empty);
     }
     let mut refused = Vec::new();
     let mut plans = Vec::new();
@@ -130,7 +143,7 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
         if slices.iter().any(|(_, header)| check_axial(header).is_ok()) {
             slices.retain(|(file, header)| match check_axial(header) {
                 Err(reason @ DicomError::NonAxial { .. }) => {
-                    set_aside.push(SetAside { file: images[*file].0.clone(), reason });
+                    set_aside.push(SetAside { file: images[*file].name.clone(), at: images[*file].at, reason });
                     false
                 }
                 _ => true,
@@ -138,7 +151,8 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
         }
         match plan(&slices).and_then(|plan| bounded(plan, limits)) {
             Ok(plan) => plans.push((series_uid, plan, slices)),
-            Err(error) => {
+            Err(Broken { file, rule }) => {
+                let error = file.map_or(rule.clone(), |file| in_file(file, rule));
                 refused.push(Refused { series_uid: series_uid.to_owned(), files: slices.len(), error });
             }
         }
@@ -150,7 +164,10 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
         let head = slices[0].1;
         sum = sum.saturating_add(voxels(&plan));
         let volume = if sum <= limit {
-            decode(plan, &images, limits)
+            decode(plan, &images, limits).map_err(|Broken { file, rule }| match file {
+                Some(file) => in_file(file, rule),
+                None => rule,
+            })
         } else {
             Err(DicomError::InputTooLarge { voxels: sum, limit })
         };
@@ -164,20 +181,24 @@ pub fn read_within(path: &Path, limits: &Limits) -> Result<DicomInput, DicomErro
     }
     refused.sort_by(|a, b| a.series_uid.cmp(&b.series_uid));
     set_aside.sort_by(|a, b| a.file.cmp(&b.file));
-    if !scans.is_empty() {
-        let identities = Identities::of(images.iter().map(|(_, _, header)| &**header));
-        return Ok(DicomInput { scans, refused, set_aside, identities });
+    let identities = Identities::of(images.iter().map(|image| &*image.header));
+    Ok(DicomInput { scans, refused, set_aside, identities })
+}
+
+impl DicomInput {
+    /// Why there is no scan: the reason of the largest refused series, else that of the only file, else what most files lack.
+    pub fn why_empty(&self) -> DicomError {
+        let largest = self.refused.iter().rev().max_by_key(|series| series.files).map(|series| &series.error);
+        let only = if let [one] = &self.set_aside[..] { Some(&one.reason) } else { None };
+        largest.or(only).cloned().unwrap_or_else(|| {
+            let mut rules: BTreeMap<String, usize> = BTreeMap::new();
+            for file in &self.set_aside {
+                *rules.entry(file.reason.rule()).or_default() += 1;
+            }
+            let mostly = rules.into_iter().max_by_key(|(_, count)| *count).map(|(rule, _)| rule).unwrap_or_default();
+            DicomError::NoCtSeries { files: self.set_aside.len(), mostly }
+        })
     }
-    let largest = refused.into_iter().rev().max_by_key(|series| series.files).map(|series| series.error);
-    let only = if looked_at == 1 { set_aside.pop().map(|file| file.reason) } else { None };
-    Err(largest.or(only).unwrap_or_else(|| {
-        let mut rules: BTreeMap<String, usize> = BTreeMap::new();
-        for file in &set_aside {
-            *rules.entry(file.reason.rule()).or_default() += 1;
-        }
-        let mostly = rules.into_iter().max_by_key(|(_, count)| *count).map(|(rule, _)| rule).unwrap_or_default();
-        DicomError::NoCtSeries { files: looked_at, mostly }
-    }))
 }
 
 /// Decodes one DICOM file of any kind, multi-frame and colour included, to its stored values.
@@ -256,6 +277,29 @@ fn walk(
     Ok(())
 }
 
+/// A DICOM file among those of the input.
+struct Image {
+    name: String,
+    source: Source,
+    header: Box<Header>,
+    /// Counted from 1, among files by sorted path or among the entries of archives.
+    at: usize,
+}
+
+impl Image {
+    /// Says which file breaks a rule without its name; `of`: how many files there are, and how many entries of archives.
+    fn blame(&self, of: [usize; 2], rule: DicomError) -> DicomError {
+        let (files, order) = match self.source.entry {
+            None => (of[0], "by sorted path"),
+            Some(_) => (of[1], "in the order of the archive"),
+        };
+        if files == 1 || broken_input(rule.clone()).is_err() {
+            return rule;
+        }
+        DicomError::InFile { file: self.at, files, order: order.to_owned(), reason: Box::new(rule) }
+    }
+}
+
 enum Look {
     Image(Box<Header>),
     Archive(Vec<(usize, String)>),
@@ -305,14 +349,14 @@ fn voxels(plan: &Plan) -> u64 {
     plan.geometry.size().iter().map(|n| *n as u64).product()
 }
 
-fn bounded<'a>(plan: Plan<'a>, limits: &Limits) -> Result<Plan<'a>, DicomError> {
+fn bounded<'a>(plan: Plan<'a>, limits: &Limits) -> Result<Plan<'a>, Broken> {
     let voxels = voxels(&plan);
     let limit = limits.series_voxels;
-    if voxels > limit { Err(DicomError::SeriesTooLarge { voxels, limit }) } else { Ok(plan) }
+    if voxels > limit { Err(DicomError::SeriesTooLarge { voxels, limit }.into()) } else { Ok(plan) }
 }
 
 /// Decodes all files of a plan straight into the volume.
-fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits) -> Result<Volume, DicomError> {
+fn decode(plan: Plan, images: &[Image], limits: &Limits) -> Result<Volume, Broken> {
     let [z, y, x] = plan.geometry.size();
     let mut hu = Array3::<i16>::zeros((z, y, x));
     let slabs = hu.as_slice_mut().expect("a fresh array is contiguous").chunks_exact_mut(y * x);
@@ -325,20 +369,21 @@ fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits)
     jobs.sort_by_key(|(file, _)| *file);
     let (mut plain, mut coded) = (Vec::new(), Vec::new());
     for (file, slabs) in jobs {
-        match images[file].2.plain {
+        match images[file].header.plain {
             Some(place) => plain.extend(slabs.into_iter().map(|(_, slab)| (file, place, slab))),
             None => coded.push((file, slabs)),
         }
     }
     let read = plain.into_par_iter().map(|(file, place, slab)| {
-        let (_, source, header) = &images[file];
-        place.read(&source.path, &header.layout, slab)
+        let Image { source, header, .. } = &images[file];
+        place.read(&source.path, &header.layout, slab).map_err(|rule| Broken { file: Some(file), rule })
     });
     // All are read before the first error is taken, so that it does not depend on the threads.
     read.collect::<Vec<_>>().into_iter().collect::<Result<(), _>>()?;
-    let source = |(file, _): &(usize, _)| images[*file].1.clone();
+    let files: Vec<usize> = coded.iter().map(|(file, _)| *file).collect();
+    let source = |(file, _): &(usize, _)| images[*file].source.clone();
     let done = run_all(coded, Want::Hu, limits, source, |(file, mut slabs), reply, pixels| {
-        let seen = &images[file].2;
+        let seen = &images[file].header;
         let same = |header: &Header| header.layout == seen.layout && header.planes == seen.planes;
         if !matches!(reply, Reply::File { header, .. } if same(&header) && slabs.len() == seen.planes.len()) {
             return Err(Failure::Fatal(DicomError::Changed)); // it has sent frames that nobody reads
@@ -349,7 +394,8 @@ fn decode(plan: Plan, images: &[(String, Source, Box<Header>)], limits: &Limits)
         }
         Ok(())
     });
-    done.into_iter().collect::<Result<(), _>>()?;
+    let done = done.into_iter().zip(files).map(|(done, file)| done.map_err(|rule| Broken { file: Some(file), rule }));
+    done.collect::<Result<(), _>>()?;
     Ok(Volume::new(hu, plan.geometry).expect("the array was made by the geometry"))
 }
 

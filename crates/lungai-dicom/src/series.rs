@@ -53,6 +53,18 @@ pub struct Plan<'a> {
     pub slices: Vec<Slice<'a>>,
 }
 
+/// Why a series makes no volume, and which file alone is to blame, if one is.
+pub struct Broken {
+    pub file: Option<usize>,
+    pub rule: DicomError,
+}
+
+impl From<DicomError> for Broken {
+    fn from(rule: DicomError) -> Self {
+        Self { file: None, rule }
+    }
+}
+
 /// Whether a file is a CT image at all; who fails this is set aside without harm to its series.
 ///
 /// # Errors
@@ -111,47 +123,29 @@ pub fn check_axial_plane(axes: &[[f64; 3]; 2]) -> Result<(), DicomError> {
 /// Plans a series from the headers of its files, which passed [`check_kind`].
 ///
 /// # Errors
-/// [`DicomError`] names the first broken rule of a regular grid of axial slices.
+/// The first broken rule of a regular grid of axial slices.
 #[implements("FR-001", "FR-002")]
-pub fn plan<'a>(files: &[(usize, &'a Header)]) -> Result<Plan<'a>, DicomError> {
+pub fn plan<'a>(files: &[(usize, &'a Header)]) -> Result<Plan<'a>, Broken> {
     let mut slices = Vec::new();
     for (file, header) in files {
-        check_axial(header)?;
+        check_axial(header).map_err(|rule| Broken { file: Some(*file), rule })?;
         for (frame, plane) in header.planes.iter().enumerate() {
             slices.push(Slice { file: *file, frame: frame as u32, header, plane });
         }
     }
-    let Some(first) = slices.first() else { return Err(no_planes()) };
+    let Some(first) = slices.first() else { return Err(no_planes().into()) };
+    for slice in &slices {
+        check_alike(slice, first).map_err(|rule| Broken { file: Some(slice.file), rule })?;
+    }
     let (rows, columns) = (first.header.layout.rows, first.header.layout.columns);
     let first_axes = axes(first.plane)?;
     let first_spacing = pixel_spacing(first.plane)?;
-    for slice in &slices {
-        // An anonymiser's one UID for all must not make one chest of two patients.
-        let pairs = identity(slice.header).into_iter().zip(identity(first.header));
-        if let Some(((name, _), _)) = pairs.into_iter().find(|(a, b)| a != b) {
-            return Err(DicomError::MixedSeries { name: name.to_owned() });
-        }
-        let other = [slice.header.layout.rows, slice.header.layout.columns];
-        if other != [rows, columns] {
-            return Err(DicomError::MixedSizes { first: [rows, columns], other });
-        }
-        let other = pixel_spacing(slice.plane)?;
-        if (0..2).any(|i| (other[i] / first_spacing[i] - 1.0).abs() > 1e-3) {
-            return Err(DicomError::MixedSpacing { first: first_spacing, other });
-        }
-        let other = axes(slice.plane)?;
-        let deviation = (0..6).map(|i| (first_axes[i / 3][i % 3] - other[i / 3][i % 3]).abs()).fold(0.0, f64::max);
-        if deviation > COSINE_TOLERANCE {
-            return Err(DicomError::MixedOrientation { deviation });
-        }
-        position(slice.plane)?;
-    }
     if slices.len() < 2 {
-        return Err(DicomError::SingleSlice);
+        return Err(DicomError::SingleSlice.into());
     }
     let stacks: BTreeSet<&str> = slices.iter().filter_map(|slice| slice.plane.stack.as_deref()).collect();
     if stacks.len() > 1 {
-        return Err(DicomError::SeveralStacks { stacks: stacks.len() });
+        return Err(DicomError::SeveralStacks { stacks: stacks.len() }.into());
     }
     let [x, y] = first_axes.map(unit);
     let mut up = unit(normal(&[x, y]));
@@ -174,6 +168,29 @@ pub fn plan<'a>(files: &[(usize, &'a Header)]) -> Result<Plan<'a>, DicomError> {
     let origin = WorldPoint(position(slices[0].plane)?);
     let geometry = Geometry::new(size, spacing, origin, [x, y, up]).map_err(geometry)?;
     Ok(Plan { geometry, slices })
+}
+
+/// What every slice of a series must have, and share with the first.
+fn check_alike(slice: &Slice, first: &Slice) -> Result<(), DicomError> {
+    // An anonymiser's one UID for all must not make one chest of two patients.
+    let pairs = identity(slice.header).into_iter().zip(identity(first.header));
+    if let Some(((name, _), _)) = pairs.into_iter().find(|(a, b)| a != b) {
+        return Err(DicomError::MixedSeries { name: name.to_owned() });
+    }
+    let [first_size, other] = [first, slice].map(|s| [s.header.layout.rows, s.header.layout.columns]);
+    if other != first_size {
+        return Err(DicomError::MixedSizes { first: first_size, other });
+    }
+    let [first_mm, other] = [pixel_spacing(first.plane)?, pixel_spacing(slice.plane)?];
+    if (0..2).any(|i| (other[i] / first_mm[i] - 1.0).abs() > 1e-3) {
+        return Err(DicomError::MixedSpacing { first: first_mm, other });
+    }
+    let [first_axes, other] = [axes(first.plane)?, axes(slice.plane)?];
+    let deviation = (0..6).map(|i| (first_axes[i / 3][i % 3] - other[i / 3][i % 3]).abs()).fold(0.0, f64::max);
+    if deviation > COSINE_TOLERANCE {
+        return Err(DicomError::MixedOrientation { deviation });
+    }
+    position(slice.plane).map(|_| ())
 }
 
 /// Mean gap in mm, rounded to 1e-9 mm: positions are decimal numbers, their differences are not.

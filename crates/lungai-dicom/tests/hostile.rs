@@ -60,7 +60,7 @@ fn a_cut_slice_refuses_its_series() {
     let bytes = fs::read(&last).unwrap();
     fs::write(&last, &bytes[..bytes.len() - 10]).unwrap();
     let error = read(folder.path()).unwrap_err();
-    assert_eq!(error, DicomError::Truncated { group: 0x7FE0, element: 0x10, declared: 8192, left: 8182 });
+    assert_eq!(*error.cause(), DicomError::Truncated { group: 0x7FE0, element: 0x10, declared: 8192, left: 8182 });
 }
 
 #[verifies("FR-001")]

@@ -113,7 +113,7 @@ fn mutants_give_pixels_or_one_error() {
 fn is_fault(error: &DicomError) -> bool {
     use DicomError::{Fault, TooSlow, WorkerDied, WorkerNotInitialised, WorkerReply, WorkerStart};
     matches!(
-        error,
+        error.cause(),
         Fault | TooSlow { .. } | WorkerDied { .. } | WorkerNotInitialised | WorkerReply | WorkerStart { .. }
     )
 }

@@ -5,7 +5,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, open_file};
 use lungai_ct::{Acquisition, Geometry, Spacing, Volume, WorldPoint};
-use lungai_dicom::{DicomError, DicomInput, Limits, SeriesTags, read, read_within, write_series};
+use lungai_dicom::{DicomError, DicomInput, Limits, SeriesTags, read, read_within, survey, write_series};
 use lungai_trace::verifies;
 use ndarray::Array3;
 use std::fs;
@@ -79,7 +79,7 @@ fn check_refused(folder: &TempDir, rule: &str) -> DicomError {
     let error = read(folder.path()).unwrap_err();
     assert_eq!(error.rule(), rule, "{error}");
     assert!(!error.to_string().contains(PATIENT));
-    error
+    error.cause().clone()
 }
 
 fn check_whole(folder: &TempDir) -> DicomInput {
@@ -243,6 +243,44 @@ fn slices_of_one_series_are_alike() {
         }
     });
     check_refused(&orientation, "mixed-orientation");
+}
+
+#[verifies("FR-001", "SR-003")]
+#[test]
+fn what_one_file_breaks_is_told_by_its_place_and_not_by_its_name() {
+    let spacing = series(|number, object| {
+        if number == 4 {
+            object.remove_element(tags::PIXEL_SPACING);
+        }
+    });
+    let short = series(|number, object| {
+        if number == 2 {
+            set_pixels(object, &[0; 48]);
+        }
+    });
+    for (folder, message) in [
+        (spacing, "file 5 of 7 by sorted path: required attribute PixelSpacing is missing or empty"),
+        (short, "file 3 of 7 by sorted path: 96 bytes of pixel data where the image attributes demand 98"),
+    ] {
+        // Files that are no images count too: who looks for the file counts what lies there.
+        std::fs::write(folder.path().join("zz-report-of-DOE"), "no image").unwrap();
+        assert_eq!(read(folder.path()).unwrap_err().to_string(), message);
+    }
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_folder_without_a_readable_series_is_told_in_full() {
+    let folder = series(|number, object| {
+        if number == 3 {
+            object.remove_element(tags::IMAGE_POSITION_PATIENT);
+        }
+    });
+    std::fs::write(folder.path().join("note.txt"), "no image").unwrap();
+    let input = survey(folder.path(), &Limits::default()).unwrap();
+    assert_eq!((input.scans.len(), input.refused.len(), input.set_aside.len()), (0, 1, 1));
+    assert_eq!((input.refused[0].files, input.why_empty().rule().as_str()), (6, "missing-tag"));
+    assert_eq!(read(folder.path()).unwrap_err(), input.why_empty());
 }
 
 #[verifies("FR-001")]

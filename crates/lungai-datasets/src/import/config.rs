@@ -1,4 +1,5 @@
-//! What an import needs to be told: a complete, documented file that stays beside the set it made.
+//! What an import needs to be told: a complete, documented file. It does not stay with the set that it made, because with the key
+//! in it one could guess who is who: the manifest has its hash ([`crate::Provenance::configuration_sha256`]). Keep it apart.
 
 use super::consensus::Consensus;
 use super::folder::Columns;
@@ -6,6 +7,7 @@ use super::msd::Labels;
 use crate::error::name;
 use crate::rules::Inclusion;
 use crate::splits::SplitRule;
+use crate::write::read_text;
 use crate::{DatasetError, yaml};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ pub struct ImportConfig {
     pub version: String,
     /// Licence or terms of use, an SPDX name where there is one.
     pub licence: String,
+    /// What whoever uses the set is asked to cite, with its DOI; null: nothing.
+    pub citation: Option<String>,
     /// Whether the images were computed. Everything derived from the set then says so.
     pub synthetic: bool,
     /// Whether cases and patients keep their names.
@@ -54,8 +58,9 @@ pub struct ImportConfig {
 pub enum Identifiers {
     /// As they are: for public sets, whose names are pseudonyms already.
     Keep,
-    /// The first 16 hex digits of a hash keyed with the splits' key. Paths of images stay as they are and may hold names;
-    /// copied images lie under their case's pseudonym. What DICOM files say inside is not changed, only counted.
+    /// The first 16 hex digits of a hash keyed with the splits' key. Paths of images that are not copied stand in manifest and
+    /// lock as they are, and may hold names; copied images have their case's pseudonym for a name. What image files say inside
+    /// is not changed, in DICOM files it is counted.
     KeyedHash,
 }
 
@@ -100,7 +105,7 @@ pub enum Centres {
 pub enum Unreadable {
     /// The import stops.
     Refuse,
-    /// It is excluded and counted with the reader's rule.
+    /// It is excluded and counted with the reader's rule; a damaged file beside readable ones is counted apart.
     Exclude,
 }
 
@@ -122,7 +127,7 @@ pub enum NotAnnotated {
 pub enum MissingSeries {
     /// The import stops at the first.
     Refuse,
-    /// They are passed over.
+    /// They are passed over; the flow counts their series.
     Skip,
 }
 
@@ -168,7 +173,7 @@ impl ImportConfig {
     /// # Errors
     /// [`DatasetError::Config`] with line and field.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
-        let text = std::fs::read_to_string(path).map_err(DatasetError::io(path))?;
+        let text = read_text(path)?;
         let config: Self = yaml::parse(path, &text)?;
         config.check().map_err(|(key, value, reason)| DatasetError::Config {
             file: name(path),

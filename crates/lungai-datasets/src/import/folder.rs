@@ -6,9 +6,10 @@ use crate::annotations::parse_lines;
 use crate::error::name;
 use crate::import::found::stem;
 use crate::table::{Row, Table};
+use crate::write::read_whole;
 use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the columns of a table mean. A column that is neither named here nor in `ignore` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,18 +163,21 @@ pub(crate) fn read_table(path: &Path, columns: &Columns) -> Result<Truth, Datase
 /// Reads a folder of tables in this project's own format, one per series, `SERIES.csv`.
 pub(crate) fn read_folder(folder: &Path) -> Result<Truth, DatasetError> {
     let mut truth = Truth::default();
-    for entry in std::fs::read_dir(folder).map_err(DatasetError::io(folder))? {
-        let path = entry.map_err(DatasetError::io(folder))?.path();
-        if path.extension().is_none_or(|e| e != "csv") || name(&path).starts_with('.') {
-            continue;
-        }
-        let bytes = std::fs::read(&path).map_err(DatasetError::io(&path))?;
-        let marked = parse_lines(&path, &bytes)?
-            .into_iter()
-            .map(|(line, nodule)| Marked { nodule, file: name(&path), line })
-            .collect();
+    let mut tables: Vec<PathBuf> = std::fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .map_err(DatasetError::io(folder))?;
+    tables.retain(|path| path.extension().is_some_and(|e| e == "csv") && !name(path).starts_with('.'));
+    tables.sort();
+    for (path, number) in tables.iter().zip(1..) {
+        // It is called after its image, which may be called after a patient.
+        let file = format!("table {number} of {} by sorted name", tables.len());
+        let lines =
+            read_whole(path).and_then(|bytes| parse_lines(path, &bytes)).map_err(|error| error.naming(&file))?;
         // An empty table says that the series has no nodule.
-        truth.by_series.insert(stem(&path), marked);
+        truth.named(&stem(path), &file, 1);
+        for (line, nodule) in lines {
+            truth.add(&stem(path), Marked { nodule, file: file.clone(), line });
+        }
     }
     Ok(truth)
 }
@@ -227,10 +231,10 @@ mod tests {
         };
         let path = folder.join("lidc/annotations_with_malignancy.csv");
         let truth = read_table(&path, &columns()).unwrap();
-        let nodules: Vec<_> = truth.by_series.values().flatten().map(|m| &m.nodule).collect();
+        let nodules: Vec<_> = truth.by_series.values().flat_map(|named| &named.marked).map(|m| &m.nodule).collect();
         // Counted with Python's csv module: 1,182 lines; the first is malignant.
         assert_eq!(nodules.len(), 1182);
-        let first = &truth.by_series["1.3.6.1.4.1.14519.5.2.1.6279.6001.100225287222365663678666836860"][0];
+        let first = &truth.by_series["1.3.6.1.4.1.14519.5.2.1.6279.6001.100225287222365663678666836860"].marked[0];
         assert_eq!((first.line, first.nodule.malignant), (2, Some(true)));
         // Without the list of columns to pass over, the first of them is refused.
         let error = read_table(&path, &Columns { ignore: Vec::new(), ..columns() }).unwrap_err();
@@ -242,11 +246,11 @@ mod tests {
     fn units_and_frames_are_what_the_configuration_says() {
         let text = "seriesuid,coord_x,coord_y,coord_z,diameter_mm,is_malignant\na,1,2,3,0.8,\n";
         let in_cm = Columns { diameter: Diameter { unit: LengthUnit::Cm, ..columns().diameter }, ..columns() };
-        let nodule = &table(text, &in_cm).unwrap().by_series["a"][0].nodule;
+        let nodule = &table(text, &in_cm).unwrap().by_series["a"].marked[0].nodule;
         assert_eq!((nodule.diameter_mm, nodule.malignant, nodule.position), (8.0, None, WorldPoint([1.0, 2.0, 3.0])));
         assert_eq!(table(text, &columns()).unwrap_err().rule(), "wrong-unit");
         let ras = Columns { position: Position { frame: Frame::RasMm, ..columns().position }, ..in_cm };
-        assert_eq!(table(text, &ras).unwrap().by_series["a"][0].nodule.position, WorldPoint([-1.0, -2.0, 3.0]));
+        assert_eq!(table(text, &ras).unwrap().by_series["a"].marked[0].nodule.position, WorldPoint([-1.0, -2.0, 3.0]));
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! What lies below the folder of images: every series once, read once, remembered for a second run.
 
 use crate::formats::inner_files;
+use crate::grid::Grid;
 use crate::hash::sha256;
 use crate::import::config::Identifiers;
 use crate::import::{ImportConfig, Progress};
+use crate::open::{Looked, look};
 use crate::rules::{Facts, QualityRule};
 use crate::splits::keyed_hash;
-use crate::write::write_whole;
-use crate::{DatasetError, hu_sha256, is_image_name, open};
-use lungai_ct::{Geometry, Scan, Spacing, WorldPoint};
-use lungai_dicom::{DicomError, Identities, Identity};
+use crate::write::{remove_file, write_whole};
+use crate::{DatasetError, hu_sha256, is_image_name};
+use lungai_ct::Scan;
+use lungai_dicom::{DicomError, Identities, Identity, SetAside};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -19,37 +23,58 @@ use std::time::UNIX_EPOCH;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Series {
-    /// Below the folder of images.
-    pub path: PathBuf,
-    /// What tables call it: Series Instance UID, or the image file's name without its ending.
+    /// What tables call it, as [`pseudonym`] has it: Series Instance UID, or the image file's name without its ending.
     pub key: String,
-    /// Patient ID as [`Identifiers`] has it, where the series states one.
+    /// Patient ID as [`pseudonym`] has it, where the series states one.
     pub patient: Option<String>,
     pub manufacturer: Option<String>,
     pub hu_sha256: String,
-    grid: Grid,
+    pub grid: Grid,
     pub facts: Facts,
     /// Of DICOM files only.
     pub identity: Option<Identity>,
 }
 
-/// [`Geometry`] in a file.
+/// A series, or a place, that cannot be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Grid {
-    size: [usize; 3],
-    spacing: [f64; 3],
-    origin: [f64; 3],
-    direction: [[f64; 3]; 3],
+pub(crate) struct Unread {
+    /// As [`Series::key`], where anything says it.
+    pub key: Option<String>,
+    /// The reader's rule.
+    pub rule: String,
+    /// Why, without a name.
+    pub reason: String,
 }
 
-/// What became of one place: its series, and the rules by which others were not read.
+/// What became of one place.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Place {
     pub series: Vec<Series>,
-    /// Rule, and the message that a refusal would give.
-    pub unreadable: Vec<(String, String)>,
+    pub unread: Vec<Unread>,
+    /// Files that are damaged, beside others that may not be: rule, and why.
+    pub damaged: Vec<(String, String)>,
+}
+
+/// Which place, as messages say it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot {
+    /// From 1, by sorted path.
+    pub place: usize,
+    pub places: usize,
+    /// Number from 1 and count of the series there.
+    pub series: (usize, usize),
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        write!(to, "place {} of {} by sorted path", self.place, self.places)?;
+        match self.series {
+            (_, 1) => Ok(()),
+            (series, count) => write!(to, ", series {series} of {count}"),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,13 +85,7 @@ struct Remembered {
 }
 
 impl Series {
-    pub(crate) fn geometry(&self) -> Geometry {
-        let Grid { size, spacing, origin, direction } = self.grid.clone();
-        let spacing = Spacing::new(spacing).expect("it was a spacing when it was stored");
-        Geometry::new(size, spacing, WorldPoint(origin), direction).expect("it was a geometry when it was stored")
-    }
-
-    fn of(path: &Path, scan: &Scan, config: &ImportConfig, identities: Option<&Identities>) -> Self {
+    fn of(key: &str, scan: &Scan, config: &ImportConfig, identities: Option<&Identities>) -> Self {
         let grid = scan.volume.geometry();
         let (identity, age) = match identities.and_then(|all| all.series.get(&scan.series_uid)) {
             Some((identity, age)) => (Some(identity.clone()), *age),
@@ -78,17 +97,11 @@ impl Series {
         });
         let patient = scan.patient_id.as_deref().filter(|id| !id.is_empty());
         Self {
-            path: path.to_owned(),
-            key: if scan.has_slice_positions() { scan.series_uid.clone() } else { stem(path) },
+            key: pseudonym(config, "series", key),
             patient: patient.map(|id| pseudonym(config, "patient", id)),
             manufacturer: scan.acquisition.manufacturer.clone(),
             hu_sha256: hu_sha256(&scan.volume),
-            grid: Grid {
-                size: grid.size(),
-                spacing: grid.spacing().zyx_mm(),
-                origin: grid.origin().0,
-                direction: grid.direction(),
-            },
+            grid: Grid(grid.clone()),
             facts: Facts {
                 slices: grid.size()[0],
                 spacing_zyx_mm: grid.spacing().zyx_mm(),
@@ -125,9 +138,10 @@ pub(crate) fn places(images: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         let full = images.join(&folder);
-        let mut entries: Vec<_> = std::fs::read_dir(&full)
-            .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
-            .map_err(DatasetError::io(&full))?;
+        let mut entries: Vec<_> =
+            std::fs::read_dir(&full)
+                .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+                .map_err(|source| DatasetError::Io { file: "a folder of the images".into(), source })?;
         entries.sort_by_key(std::fs::DirEntry::file_name);
         let mut below = Vec::new();
         let mut dicom = false;
@@ -160,16 +174,22 @@ pub(crate) fn places(images: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 
 /// By the mark of PS3.10; files of old writers that lack it must end in `.dcm` or `.ima`.
 fn is_dicom(path: &Path) -> bool {
-    let named = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm") || e.eq_ignore_ascii_case("ima"));
     let mut mark = [0; 4];
-    named
-        || std::fs::File::open(path)
-            .and_then(|mut file| file.seek(SeekFrom::Start(128)).and_then(|_| file.read_exact(&mut mark)))
-            .is_ok_and(|()| &mark == b"DICM")
+    // A pipe would keep us waiting for ever.
+    path.is_file()
+        && (is_dicom_name(path)
+            || std::fs::File::open(path)
+                .and_then(|mut file| file.seek(SeekFrom::Start(128)).and_then(|_| file.read_exact(&mut mark)))
+                .is_ok_and(|()| &mark == b"DICM"))
+}
+
+fn is_dicom_name(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm") || e.eq_ignore_ascii_case("ima"))
 }
 
 /// Reads every place. What was read before, from files of the same names, sizes and times and for the same rules, is
-/// taken from `memory`; so an interrupted import goes on where it stopped.
+/// taken from `memory`; so an interrupted import goes on where it stopped. What is remembered holds names of neither files nor
+/// folders, nor does its own name tell them.
 pub(crate) fn read_all(
     images: &Path,
     places: &[PathBuf],
@@ -178,22 +198,33 @@ pub(crate) fn read_all(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Place>, DatasetError> {
     std::fs::create_dir_all(memory).map_err(DatasetError::io(memory))?;
-    let mut all = Vec::with_capacity(places.len());
+    let total = places.len();
+    let mut all = Vec::with_capacity(total);
+    let mut records = BTreeSet::new();
     for (at, path) in places.iter().enumerate() {
-        let read_from = signature(images, path, config)?;
-        let record = memory.join(format!("{}.json", &sha256(path.as_os_str().as_encoded_bytes())[..32]));
+        let spot = Spot { place: at + 1, places: total, series: (1, 1) }.to_string();
+        let read_from = signature(images, path, config).map_err(|error| error.naming(&spot))?;
+        let record = memory.join(format!("{}.json", &keyed_hash(&config.splits.key, &path.to_string_lossy())[..32]));
         let known = std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok());
         let (place, reused) = match known {
             Some(known) if known.read_from == read_from => (known.place, true),
             _ => {
-                let place = read_place(images, path, config)?;
+                let place = read_place(images, path, config).map_err(|error| error.naming(&spot))?;
                 let remembered = Remembered { read_from, place };
                 write_whole(&record, &serde_json::to_vec(&remembered).expect("plain data"))?;
                 (remembered.place, false)
             }
         };
+        records.insert(record);
         all.push(place);
-        progress(Progress { reused, done: at + 1, total: places.len() });
+        progress(Progress { reused, done: at + 1, total });
+    }
+    // Of images that are gone, and as earlier versions wrote them: with names.
+    for entry in std::fs::read_dir(memory).map_err(DatasetError::io(memory))? {
+        let path = entry.map_err(DatasetError::io(memory))?.path();
+        if path.extension().is_some_and(|e| e == "json") && !records.contains(&path) {
+            remove_file(&path)?;
+        }
     }
     Ok(all)
 }
@@ -226,7 +257,8 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
             }
             if entry.file_type().map_err(DatasetError::io(&folder))?.is_dir() {
                 folders.push(entry.path());
-            } else {
+            } else if entry.path().is_file() {
+                // No pipe, no device, no link to a folder, which could lead in circles.
                 files.push(entry.path());
             }
         }
@@ -235,36 +267,64 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     Ok(files)
 }
 
-/// Whether the same file may be read another time: such a failure must not be remembered as the file's.
-fn of_the_machine(error: &DatasetError) -> bool {
+/// A failure of ours or of the machine is none of the file's: it must not be remembered as such.
+fn of_the_file(error: DatasetError) -> Result<DatasetError, DatasetError> {
     use DicomError::{Io, TooSlow, WorkerNotInitialised, WorkerStart};
-    let dicom = |e: &DicomError| matches!(e, Io { .. } | TooSlow { .. } | WorkerNotInitialised | WorkerStart { .. });
-    match error {
+    let passes = match &error {
         DatasetError::Io { .. } => true,
-        DatasetError::Dicom(error) => dicom(error),
+        DatasetError::Dicom(error) => {
+            matches!(error.cause(), Io { .. } | TooSlow { .. } | WorkerNotInitialised | WorkerStart { .. })
+        }
         _ => false,
+    };
+    if passes { Err(error) } else { Ok(error) }
+}
+
+/// Whether a file that no series took in is damaged, and not of another kind: a report, a scout, a text.
+fn is_damaged(aside: &SetAside) -> bool {
+    use DicomError::{Localizer, NestedArchive, NonAxial, NotAFile, NotCt, NotCtImage, NotDicom, NotGreyscale};
+    match aside.reason.cause() {
+        // What calls itself a slice should be one.
+        NotDicom => is_dicom_name(Path::new(&aside.file)),
+        NestedArchive | NotAFile | NotCt { .. } | NotCtImage { .. } | Localizer => false,
+        NonAxial { .. } | NotGreyscale { .. } => false,
+        _ => true,
     }
 }
 
 fn read_place(images: &Path, path: &Path, config: &ImportConfig) -> Result<Place, DatasetError> {
     let full = images.join(path);
-    let opened = match open(&full) {
-        Ok(opened) => opened,
-        // A fault of ours or of the machine is none of the file's.
-        Err(error) if of_the_machine(&error) => return Err(error),
+    let unread = |uid: Option<&str>, error: DatasetError| -> Result<Unread, DatasetError> {
+        let error = of_the_file(error)?;
+        let key = uid.map(|uid| pseudonym(config, "series", uid));
+        Ok(Unread { key, rule: error.rule(), reason: error.reason() })
+    };
+    let input = match look(&full) {
+        Ok(Looked::Dicom(input)) => input,
+        Ok(Looked::Image(scan)) => {
+            return Ok(Place { series: vec![Series::of(&stem(path), &scan, config, None)], ..Place::default() });
+        }
         Err(error) => {
-            let unreadable = vec![(error.rule(), error.to_string())];
-            return Ok(Place { series: Vec::new(), unreadable });
+            let key = is_image_name(path).then(|| stem(path));
+            return Ok(Place { unread: vec![unread(key.as_deref(), error)?], ..Place::default() });
         }
     };
-    for refused in &opened.refused {
-        let error = DatasetError::Dicom(refused.error.clone());
-        if of_the_machine(&error) {
-            return Err(error);
+    let mut place = Place::default();
+    for scan in &input.scans {
+        place.series.push(Series::of(&scan.series_uid, scan, config, Some(&input.identities)));
+    }
+    for refused in &input.refused {
+        place.unread.push(unread(Some(&refused.series_uid), refused.error.clone().into())?);
+    }
+    if input.scans.is_empty() && input.refused.is_empty() {
+        place.unread.push(unread(None, input.why_empty().into())?);
+    }
+    for aside in &input.set_aside {
+        let error = of_the_file(aside.reason.clone().into())?;
+        if is_damaged(aside) {
+            let order = if full.is_dir() { "by sorted path" } else { "in the order of the archive" };
+            place.damaged.push((error.rule(), format!("file {} {order}: {}", aside.at, error.reason())));
         }
     }
-    let identities = opened.identities.as_ref();
-    let series = opened.scans.iter().map(|scan| Series::of(path, scan, config, identities)).collect();
-    let unreadable = opened.refused.iter().map(|r| (r.error.rule(), r.error.to_string())).collect();
-    Ok(Place { series, unreadable })
+    Ok(place)
 }

@@ -6,11 +6,10 @@
 
 use crate::DatasetError;
 use crate::error::name;
+use crate::write::read_whole;
 use roxmltree::{Document, Node, ParsingOptions};
 use std::path::Path;
 
-/// Longest file that is read: the archive's largest have 2 MB.
-const MAX_BYTES: u64 = 64 << 20;
 /// Nodes at most: a closed outline has some hundred points of three elements each.
 const MAX_NODES: u32 = 8_000_000;
 
@@ -73,11 +72,7 @@ pub(crate) struct Ratings {
 
 /// Reads a file; `None` where it is an XML file of another kind (the archive's radiographs have `IdriReadMessage`).
 pub(crate) fn read(path: &Path) -> Result<Option<Reading>, DatasetError> {
-    let length = std::fs::metadata(path).map_err(DatasetError::io(path))?.len();
-    if length > MAX_BYTES {
-        return Err(refuse(path, 1, format!("the file is longer than {MAX_BYTES} bytes")));
-    }
-    let bytes = std::fs::read(path).map_err(DatasetError::io(path))?;
+    let bytes = read_whole(path)?;
     // Free text of readers may be in another encoding; nothing that is looked at is.
     let text = String::from_utf8_lossy(&bytes);
     // No document type declarations: they could ask for other files or grow without bound.

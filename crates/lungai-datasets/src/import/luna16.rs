@@ -37,6 +37,7 @@ pub(crate) fn read(
 
 #[cfg(test)]
 mod tests {
+    use super::super::truth::Named;
     use super::*;
     use lungai_trace::verifies;
     use std::path::PathBuf;
@@ -52,12 +53,12 @@ mod tests {
         let truth =
             read(&folder.join("annotations.csv"), Some(&folder.join("annotations_excluded.csv.gz")), 10.0).unwrap();
         // Setio et al. 2017: 1,186 nodules in 888 scans, 601 of which have one; 35,192 irrelevant findings.
-        let marked = || truth.by_series.values().flatten();
+        let marked = || truth.by_series.values().flat_map(|named| &named.marked);
         assert_eq!(marked().filter(|m| !m.nodule.excluded).count(), 1186);
         assert_eq!(marked().filter(|m| m.nodule.excluded).count(), 35_192);
-        let with_nodule = |all: &&Vec<Marked>| all.iter().any(|m| !m.nodule.excluded);
+        let with_nodule = |named: &&Named| named.marked.iter().any(|m| !m.nodule.excluded);
         assert_eq!((truth.by_series.len(), truth.by_series.values().filter(with_nodule).count()), (888, 601));
-        let first = &truth.by_series["1.3.6.1.4.1.14519.5.2.1.6279.6001.100225287222365663678666836860"][0];
+        let first = &truth.by_series["1.3.6.1.4.1.14519.5.2.1.6279.6001.100225287222365663678666836860"].marked[0];
         assert_eq!(first.nodule.position, WorldPoint([-128.6994211, -175.3192718, -298.3875064]));
         assert_eq!((first.line, first.nodule.diameter_mm), (2, 5.651470635));
     }

@@ -2,7 +2,7 @@
 //! `dataset.json`, `imagesTr/` and `labelsTr/` in NIfTI. A nodule is a connected region of the labels that stand for one.
 
 use crate::error::{Fault, name};
-use crate::import::found::stem;
+use crate::write::read_text;
 use crate::{DatasetError, align_labels, read_labels};
 use lungai_ct::{Geometry, ReferenceNodule, sphere_diameter_mm};
 use lungai_imaging::{Connectivity, Region, components};
@@ -50,7 +50,7 @@ impl Decathlon {
     /// Reads and checks `dataset.json`; the test images, whose labels are secret, are no cases.
     pub(crate) fn read(folder: &Path, labels: &Labels) -> Result<Self, DatasetError> {
         let path = folder.join("dataset.json");
-        let text = std::fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
+        let text = read_text(&path)?;
         let line = |needle: &str| text.lines().position(|line| line.contains(needle)).map_or(1, |at| at + 1);
         let refuse = |line, reason| DatasetError::Config { file: name(&path), line, reason };
         let described: Described =
@@ -69,25 +69,20 @@ impl Decathlon {
         let mut pairs = BTreeMap::new();
         for Pair { image, label } in described.training {
             for path in [&image, &label] {
-                let shown = name(path);
+                let line = line(&name(path));
                 if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
-                    return Err(refuse(line(&shown), format!("{shown}: the path leads out of the folder")));
+                    return Err(refuse(line, "the path leads out of the folder".into()));
                 }
                 if !folder.join(path).is_file() {
-                    let reason = format!("{shown} is not there");
-                    return Err(DatasetError::fault(
-                        Fault::MissingSeries,
-                        &folder.join("dataset.json"),
-                        line(&shown),
-                        reason,
-                    ));
+                    let reason = "the file of this line is not there".into();
+                    return Err(DatasetError::fault(Fault::MissingSeries, &folder.join("dataset.json"), line, reason));
                 }
             }
             let plain =
                 |path: PathBuf| path.components().filter(|c| matches!(c, Component::Normal(_))).collect::<PathBuf>();
             let (image, label) = (plain(image), plain(label));
             if pairs.contains_key(&image) {
-                let reason = format!("{} is listed twice", name(&image));
+                let reason = "the image of this line is listed twice".into();
                 return Err(DatasetError::fault(Fault::DuplicatedSeries, &path, line(&name(&image)), reason));
             }
             pairs.insert(image, label);
@@ -99,13 +94,22 @@ impl Decathlon {
         self.pairs.keys().cloned().collect()
     }
 
-    /// The nodules of one image, by the order of their first voxel from the feet.
-    pub(crate) fn nodules(&self, image: &Path, grid: &Geometry) -> Result<Vec<ReferenceNodule>, DatasetError> {
+    /// The nodules of one image, by the order of their first voxel from the feet; `named`: what messages call the image.
+    pub(crate) fn nodules(
+        &self,
+        image: &Path,
+        grid: &Geometry,
+        named: &str,
+    ) -> Result<Vec<ReferenceNodule>, DatasetError> {
         let Some(label) = self.pairs.get(image) else { return Ok(Vec::new()) };
         let path = self.folder.join(label);
-        let map = align_labels(&read_labels(&path)?, grid).ok_or_else(|| DatasetError::Case {
-            case: stem(image),
-            reason: format!("the grid of {} is not that of the image", name(label)),
+        let labels = read_labels(&path).map_err(|error| error.naming(&format!("label map of {named}")))?;
+        let reason = "the grid of the label map is not that of the image";
+        let file = named.to_owned();
+        let map = align_labels(&labels, grid).ok_or_else(|| DatasetError::Malformed {
+            format: "label map",
+            file,
+            reason: reason.into(),
         })?;
         let mask = map.labels().mapv(|value| self.values.contains(&value));
         let found = components(mask.view(), Connectivity::Corners);

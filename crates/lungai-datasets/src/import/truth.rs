@@ -14,17 +14,32 @@ pub(crate) struct Marked {
     pub line: usize,
 }
 
-/// Nodules by the series' name in the tables; an empty list says that there is none.
+/// What tables say of one series, and where they first name it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub file: String,
+    pub line: usize,
+    /// Empty: it has no nodule.
+    pub marked: Vec<Marked>,
+}
+
+/// By the series' name in the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    pub by_series: BTreeMap<String, Vec<Marked>>,
+    pub by_series: BTreeMap<String, Named>,
     /// Positions are voxels x, y, z until [`place`] knows the grid.
     pub in_voxels: bool,
 }
 
 impl Truth {
+    /// A series that is named without a nodule, so far.
+    pub(crate) fn named(&mut self, series: &str, file: &str, line: usize) -> &mut Named {
+        let first = || Named { file: file.to_owned(), line, marked: Vec::new() };
+        self.by_series.entry(series.to_owned()).or_insert_with(first)
+    }
+
     pub(crate) fn add(&mut self, series: &str, marked: Marked) {
-        self.by_series.entry(series.to_owned()).or_default().push(marked);
+        self.named(series, &marked.file, marked.line).marked.push(marked);
     }
 }
 

@@ -1,30 +1,43 @@
-//! What an import leaves behind: written beside the earlier set, which stays whole until the new one is.
+//! What an import leaves behind: made beside the earlier set, which stays whole until the new manifest takes the old one's name.
 
-use super::{Import, Member, images_elsewhere};
+use super::{Found, Import, Member};
 use crate::error::name;
-use crate::import::found::files_of;
+use crate::formats::{inner_files, write_volume};
+use crate::import::found::{files_of, stem};
 use crate::manifest::{Case, Manifest, Part, Provenance};
 use crate::rules::Flow;
 use crate::splits::{self, Assigned};
-use crate::write::{remove_folder, write_whole};
-use crate::{DatasetError, lock, nodules_csv, sha256};
+use crate::write::{remove_file, remove_folder, write_whole};
+use crate::{DatasetError, hu_sha256, lock, nodules_csv, read_volume, sha256};
 use lungai_dicom::{Identity, identifying_attributes};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Refuses a folder that holds another set, before anything is read.
+/// Refuses a folder that holds another set or that the images would be copied into from itself, before anything is read.
 pub(super) fn check_target(import: &Import) -> Result<(), DatasetError> {
-    let path = import.out.join("manifest.yaml");
+    let Import { config, images, out, copy, .. } = import;
+    let nearest = out.ancestors().find_map(|folder| real(folder).ok());
+    if *copy && nearest.is_some_and(|out| real(images).is_ok_and(|images| out.starts_with(images))) {
+        let reason = "images that are copied into the folder that they come from would be found again as others; choose another --out";
+        return Err(DatasetError::Case { case: config.name.clone(), reason: reason.into() });
+    }
+    let path = out.join("manifest.yaml");
     if !path.exists() {
         return Ok(());
     }
     let present = Manifest::load(&path)?;
-    let wanted = &import.config.name;
+    let wanted = &config.name;
     if present.name == *wanted && present.provenance.is_some() {
         return Ok(());
     }
     let reason = format!("the folder holds the data set {}; choose another for {wanted}", present.name);
     Err(DatasetError::Config { file: name(&path), line: 1, reason })
+}
+
+/// An empty path is the working folder.
+fn real(folder: &Path) -> std::io::Result<PathBuf> {
+    if folder.as_os_str().is_empty() { Path::new(".").canonicalize() } else { folder.canonicalize() }
 }
 
 /// Writes everything, the manifest last.
@@ -35,40 +48,96 @@ pub(super) fn write(
     flow: Flow,
     identity: Identity,
 ) -> Result<Manifest, DatasetError> {
-    let Import { config, out, .. } = import;
-    let draft = out.join(".nodules.part");
+    let out = import.out;
+    let live = Manifest::load(out).ok().and_then(|old| old.provenance).map(|old| old.folder);
+    let (draft, stale) = (out.join(".import/draft"), out.join(".import/stale"));
     remove_folder(&draft)?;
-    std::fs::create_dir_all(&draft).map_err(DatasetError::io(&draft))?;
-    let copies = if import.copy { Some(copy(import, members)?) } else { None };
-    let elsewhere = images_elsewhere(import)?;
-    let inside = match (&copies, &elsewhere) {
-        (None, None) => {
-            let canonical = |path: &Path| path.canonicalize().map_err(DatasetError::io(path));
-            let (images, out) = (canonical(import.images)?, canonical(out)?);
-            images.strip_prefix(out).expect("images lie inside").to_owned()
-        }
-        _ => PathBuf::new(),
-    };
+    // What an import that was stopped between two renames left behind.
+    match std::fs::read_to_string(&stale).map(PathBuf::from) {
+        Ok(left) if is_ours(&left) && live.as_ref() != Some(&left) => remove_folder(&out.join(left))?,
+        _ => (),
+    }
+    let made = made(import, members, assigned, flow, identity, &draft).inspect_err(|_| {
+        // Half a copy is of no use; that it cannot be removed is no second error.
+        let _ = remove_folder(&draft);
+    })?;
+
+    // Until the manifest takes its name the old set is whole, and from then on the new one; between them it is not locked.
+    let to_remove = |folder: &Path| write_whole(&stale, folder.as_os_str().as_encoded_bytes());
+    to_remove(&made.folder)?;
+    let folder = out.join(&made.folder);
+    std::fs::rename(&draft, &folder).map_err(DatasetError::io(&folder))?;
+    remove_file(&out.join("dataset.lock"))?;
+    write_whole(&out.join("splits.csv"), &splits::csv(assigned))?;
+    write_whole(&out.join("flow.json"), &made.flow)?;
+    write_whole(&out.join("manifest.yaml"), made.manifest.as_bytes())?;
+    let manifest = Manifest::load(out)?;
+    lock::write(&manifest, out)?;
+    if let Some(old) = live.filter(|old| is_ours(old) && *old != made.folder) {
+        to_remove(&old)?;
+        remove_folder(&out.join(old))?;
+    }
+    remove_file(&stale)?;
+    Ok(manifest)
+}
+
+/// The texts that take their names when the draft has taken its own.
+struct Made {
+    folder: PathBuf,
+    flow: Vec<u8>,
+    manifest: String,
+}
+
+/// Fills the draft and checks what will be written.
+fn made(
+    import: &Import,
+    members: &[Member],
+    assigned: &BTreeMap<String, Assigned>,
+    flow: Flow,
+    identity: Identity,
+    draft: &Path,
+) -> Result<Made, DatasetError> {
+    let Import { config, out, .. } = import;
+    let folder = free_name(out);
+    let place = if import.copy { Images::Copied } else { Images::of(import)? };
+    let mut copies: BTreeMap<&Path, PathBuf> = BTreeMap::new();
     let mut cases = Vec::new();
-    for Member { id, series, patient, centre, nodules } in members {
-        let path = match &copies {
-            Some(copies) => copies[&series.path].clone(),
-            None => inside.join(&series.path),
+    for Member { id, found, patient, centre, nodules, .. } in members {
+        let own = draft.join(id);
+        std::fs::create_dir_all(&own).map_err(DatasetError::io(&own))?;
+        let from = import.images.join(found.path);
+        let named = |error: DatasetError| error.naming(&found.spot.to_string());
+        let path = match &place {
+            Images::Elsewhere(_) => found.path.to_owned(),
+            Images::Inside(below) => below.join(found.path),
+            // Several series of one place are copied once, into the folder of the first.
+            Images::Copied => match copies.get(found.path) {
+                Some(copied) => copied.clone(),
+                None => {
+                    let copied = folder.join(id).join(copy(found, &from, &own, id).map_err(named)?);
+                    copies.insert(found.path, copied.clone());
+                    copied
+                }
+            },
         };
-        let split = assigned[patient].split;
-        let series = Part { path, sha256: series.hu_sha256.clone() };
-        let mut case = Case::new(id.clone(), patient.clone(), centre.clone(), split, series);
+        if !import.copy {
+            let check = |file: &PathBuf| lock::lockable(file).map(|_| ());
+            files_of(&from).and_then(|files| files.iter().try_for_each(check)).map_err(named)?;
+        }
+        let part = Part { path, sha256: found.series.hu_sha256.clone() };
+        let mut case = Case::new(id.clone(), patient.clone(), centre.clone(), assigned[patient].split, part);
+        case.grid = Some(found.series.grid.clone());
         if let Some(nodules) = nodules {
             let table = nodules_csv(nodules);
-            let file = format!("{id}.csv");
-            let path = draft.join(&file);
+            let path = own.join("nodules.csv");
             std::fs::write(&path, &table).map_err(DatasetError::io(&path))?;
-            case.nodules = Some(Part { path: Path::new("nodules").join(file), sha256: sha256(&table) });
+            case.nodules = Some(Part { path: folder.join(id).join("nodules.csv"), sha256: sha256(&table) });
         }
         cases.push(case);
     }
     let centres: BTreeSet<&String> = members.iter().map(|member| &member.centre).collect();
     let provenance = Provenance {
+        folder: folder.clone(),
         importer: import.tables.name().to_owned(),
         importer_version: env!("CARGO_PKG_VERSION").to_owned(),
         configuration_sha256: sha256(&serde_json::to_vec(config).expect("plain data")),
@@ -77,6 +146,7 @@ pub(super) fn write(
         identity,
     };
     let flow = serde_json::to_vec_pretty(&provenance.flow).expect("plain data");
+    let elsewhere = if let Images::Elsewhere(images) = place { Some(images) } else { None };
     let manifest = Manifest::imported(config, centres.into_iter().cloned().collect(), elsewhere, provenance, cases);
     let text = format!(
         "# Imported by lungai; images are not changed. Read by every program that takes a data set.\n{}",
@@ -84,63 +154,89 @@ pub(super) fn write(
     );
     // The rules that loading will check, before anything takes its name.
     manifest.check_rules(Path::new("manifest.yaml"), &text)?;
-
-    // From the lock to the manifest: a set that was interrupted here has no manifest, and a second run completes it.
-    for stale in ["dataset.lock", "manifest.yaml"] {
-        remove_file(&out.join(stale))?;
-    }
-    let tables = out.join("nodules");
-    remove_folder(&tables)?;
-    std::fs::rename(&draft, &tables).map_err(DatasetError::io(&tables))?;
-    write_whole(&out.join("splits.csv"), &splits::csv(assigned))?;
-    write_whole(&out.join("flow.json"), &flow)?;
-    write_whole(&out.join("manifest.yaml"), text.as_bytes())?;
-    let manifest = Manifest::load(out)?;
-    lock::write(&manifest, out)?;
-    Ok(manifest)
+    Ok(Made { folder, flow, manifest: text })
 }
 
-/// Copies each place once, to `images/ID` of its first series; what an earlier run copied is kept.
-fn copy(import: &Import, members: &[Member]) -> Result<BTreeMap<PathBuf, PathBuf>, DatasetError> {
-    let mut copies = BTreeMap::new();
-    for Member { id, series, .. } in members {
-        if copies.contains_key(&series.path) {
-            continue;
+/// Where the manifest says that images are.
+enum Images {
+    Copied,
+    /// In this folder of the set.
+    Inside(PathBuf),
+    Elsewhere(PathBuf),
+}
+
+impl Images {
+    fn of(import: &Import) -> Result<Self, DatasetError> {
+        let images =
+            real(import.images).map_err(|source| DatasetError::Io { file: "the folder of images".into(), source })?;
+        let out = real(import.out).map_err(DatasetError::io(import.out))?;
+        Ok(match images.strip_prefix(&out) {
+            Ok(below) => Self::Inside(below.to_owned()),
+            Err(_) => Self::Elsewhere(images),
+        })
+    }
+}
+
+/// `cases`, or where that is taken `cases-2` and so on.
+fn free_name(out: &Path) -> PathBuf {
+    let names = std::iter::once("cases".to_owned()).chain((2..).map(|number| format!("cases-{number}")));
+    names.map(PathBuf::from).find(|name| !out.join(name).exists()).expect("numbers do not end")
+}
+
+/// Whether [`free_name`] gave the name: a manifest that says otherwise must not have its folder removed.
+fn is_ours(folder: &Path) -> bool {
+    let name = folder.to_str().and_then(|name| name.strip_prefix("cases"));
+    name.is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok())
+    })
+}
+
+/// Copies one place under names of our own; says where it went below `own`.
+fn copy(found: &Found, from: &Path, own: &Path, id: &str) -> Result<PathBuf, DatasetError> {
+    if from.is_dir() {
+        let folder = own.join("dicom");
+        std::fs::create_dir_all(&folder).map_err(DatasetError::io(&folder))?;
+        let mut number = 0;
+        for file in files_of(from)? {
+            // What the reader would not open is left: reports and texts may name the patient.
+            if let Some(ending) = dicom_ending(&file)? {
+                number += 1;
+                let to = folder.join(format!("{number:06}.{ending}"));
+                std::fs::copy(&file, &to).map_err(DatasetError::io(&file))?;
+            }
         }
-        let from = import.images.join(&series.path);
-        let folder = Path::new("images").join(id);
-        let base = if from.is_dir() { from.clone() } else { from.parent().unwrap_or(Path::new("")).to_owned() };
-        for file in files_of(&from)? {
-            let below = file.strip_prefix(&base).expect("a part of the place");
-            let to = import.out.join(&folder).join(below);
-            copy_file(&file, &to)?;
+        return Ok(PathBuf::from("dicom"));
+    }
+    if let [_, _, ..] = &inner_files(from)?[..] {
+        // A header that names its voxels' file would name the old one: both become one file.
+        let to = format!("{id}.mha");
+        let volume = read_volume(from)?.0;
+        if hu_sha256(&volume) != found.series.hu_sha256 {
+            return Err(found.refuse("changed since it was read; import again"));
         }
-        let path = if from.is_dir() { folder } else { folder.join(name(&from)) };
-        copies.insert(series.path.clone(), path);
+        return write_volume(&own.join(&to), &volume).map(|()| PathBuf::from(to));
     }
-    Ok(copies)
+    let name = name(from);
+    let to = format!("{id}{}", name[stem(from).len()..].to_ascii_lowercase());
+    std::fs::copy(from, own.join(&to)).map_err(DatasetError::io(from))?;
+    Ok(PathBuf::from(to))
 }
 
-/// Copies under a draft's name; a file of the same size and a time not before the original's is there already.
-fn copy_file(from: &Path, to: &Path) -> Result<(), DatasetError> {
-    let meta = |path: &Path| std::fs::metadata(path);
-    let source = meta(from).map_err(DatasetError::io(from))?;
-    if let Ok(there) = meta(to)
-        && there.len() == source.len()
-        && there.modified().ok() >= source.modified().ok()
-    {
-        return Ok(());
-    }
-    let folder = to.parent().unwrap_or(Path::new(""));
-    std::fs::create_dir_all(folder).map_err(DatasetError::io(folder))?;
-    let draft = to.with_file_name(format!(".{}.part", name(to)));
-    std::fs::copy(from, &draft).map_err(DatasetError::io(from))?;
-    std::fs::rename(&draft, to).map_err(DatasetError::io(to))
-}
-
-fn remove_file(file: &Path) -> Result<(), DatasetError> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(DatasetError::io(file)(error)),
-        _ => Ok(()),
-    }
+/// What a file of a DICOM folder is by its content, as the reader tells it; `None`: nothing that it opens.
+fn dicom_ending(file: &Path) -> Result<Option<&'static str>, DatasetError> {
+    let mut start = Vec::new();
+    let opened = std::fs::File::open(file).map_err(DatasetError::io(file))?;
+    opened.take(512).read_to_end(&mut start).map_err(DatasetError::io(file))?;
+    let at = |from: usize, mark: &[u8]| start.get(from..).is_some_and(|rest| rest.starts_with(mark));
+    Ok(if at(128, b"DICM") || at(0, b"DICM") || at(0, b"\x02\0\0\0UL") || at(0, b"\x02\0\x01\0OB") {
+        Some("dcm")
+    } else if at(0, b"PK") {
+        Some("zip")
+    } else if at(0, &[0x1F, 0x8B]) {
+        Some("tar.gz")
+    } else if at(257, b"ustar") {
+        Some("tar")
+    } else {
+        None
+    })
 }
