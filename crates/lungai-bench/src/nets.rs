@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
+use lungai_models::DeviceChoice;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
 use lungai_models::detector::{DetectorConfig, DetectorNet};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
@@ -83,7 +84,8 @@ impl Net {
 /// - `name`: `lung`, `detector` or `classifier`; `step`: with gradients and optimiser instead of the outputs alone
 pub fn prepare(folder: &Path, name: &str, step: bool) -> anyhow::Result<Work> {
     let Some(net) = NETS.iter().find(|net| net.name == name) else { bail!("no network {name}") };
-    let device = if step { Device::flex().autodiff() } else { Device::flex() };
+    let (device, _) = DeviceChoice::Cpu.open()?;
+    let device = if step { device.autodiff() } else { device };
     let input = net.input(folder, &device)?;
     let weights = bytes(folder, &format!("nets/{name}/weights.safetensors"))?;
     match name {

@@ -22,7 +22,7 @@ pub enum Event {
         /// The resolved experiment.
         experiment: Value,
         /// Where and on what.
-        run: RunRecord,
+        run: Box<RunRecord>,
     },
     /// One optimiser step.
     Step {

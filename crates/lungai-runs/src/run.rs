@@ -54,7 +54,7 @@ impl Run {
         let Some(Event::Start { experiment, run }) = journal.lines.first().map(|line| line.event.clone()) else {
             return Err(RunError::Empty(folder.to_owned()));
         };
-        if read_json::<RunRecord>(&folder.join(RUN))? != run {
+        if read_json::<RunRecord>(&folder.join(RUN))? != *run {
             return Err(RunError::Mixed(folder.to_owned()));
         }
         let state = match journal.lines.last().map(|line| &line.event) {
@@ -67,7 +67,7 @@ impl Run {
             folder: folder.to_owned(),
             history: History::of(&journal.lines),
             experiment,
-            record: run,
+            record: *run,
             best: best(folder)?,
             state,
             journal,

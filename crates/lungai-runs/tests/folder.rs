@@ -21,7 +21,7 @@ fn begun() -> (tempfile::TempDir, Journal) {
     fs::write(folder.path().join("run.json"), serde_json::to_vec(&record()).unwrap()).unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
     let experiment = json!({ "name": "demo-detector", "network": { "detector": {} }, "training": { "steps": 3 } });
-    journal.write(Event::Start { experiment, run: record() }).unwrap();
+    journal.write(Event::Start { experiment, run: record().into() }).unwrap();
     (folder, journal)
 }
 
@@ -83,7 +83,7 @@ fn pauses_are_no_training_time() {
         line["time_ms"] = json!(time_ms);
         serde_json::from_value(line).unwrap()
     };
-    let start = serde_json::to_value(Event::Start { experiment: json!({}), run: record() }).unwrap();
+    let start = serde_json::to_value(Event::Start { experiment: json!({}), run: record().into() }).unwrap();
     let step = |n: u64| json!({ "event": "step", "step": n, "loss": 1.0, "learning_rate": 0.1 });
     let resume = json!({ "event": "resume", "step": 1 });
     // 4 s until the power fails, a night, 2 s more.
@@ -199,7 +199,7 @@ fn what_is_no_run_or_a_mixed_one_is_refused_with_a_reason() {
 #[test]
 fn a_journal_without_times_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let start = serde_json::to_string(&Event::Start { experiment: json!({}), run: record() }).unwrap();
+    let start = serde_json::to_string(&Event::Start { experiment: json!({}), run: record().into() }).unwrap();
     let text =
         format!("{start}\n{{\"event\":\"step\",\"learning_rate\":0.001,\"loss\":10.918561935424805,\"step\":1}}\n");
     fs::write(folder.path().join("journal.jsonl"), text).unwrap();

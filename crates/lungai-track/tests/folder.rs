@@ -42,7 +42,7 @@ impl Folder {
         fs::write(place.path().join("experiment.yaml"), format!("{experiment}\n")).unwrap();
         fs::write(place.path().join("run.json"), serde_json::to_vec_pretty(&record).unwrap()).unwrap();
         let mut journal = Journal::open(place.path()).unwrap();
-        journal.write(Event::Start { experiment, run: record }).unwrap();
+        journal.write(Event::Start { experiment, run: record.into() }).unwrap();
         Self { place, journal: Some(journal) }
     }
 

@@ -50,7 +50,7 @@ pub fn begin(
     write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())?;
     write_whole(&folder.join(RUN), &serde_json::to_vec_pretty(&record)?)?;
     let mut journal = Journal::open(folder)?;
-    journal.write(Event::Start { experiment: serde_json::to_value(experiment)?, run: record })?;
+    journal.write(Event::Start { experiment: serde_json::to_value(experiment)?, run: record.into() })?;
     journal.sync()?;
     Ok(journal)
 }
