@@ -178,10 +178,14 @@ Examples:
         #[command(subcommand)]
         kind: ImportKind,
     },
-    /// Compare with dataset.lock if there is one; then open every case, compare checksums, grids and positions.
+    /// Compare with dataset.lock if there is one; then open every case, compare checksums, grids and positions. Of a recipe:
+    /// measure how hard it is, as `difficulty` does.
     ///
     /// Exit code 4: a file is changed, gone or new.
-    #[command(after_help = "Example: lungai dataset check data/phantom-small/manifest.yaml")]
+    #[command(after_help = "\
+Examples:
+  lungai dataset check data/phantom-small/manifest.yaml
+  lungai dataset check datasets/phantom-8c.yaml --out reports/phantom-8c")]
     Check(Check),
     /// One hash that changes with any voxel, label, nodule or split.
     #[command(after_help = "Example: lungai dataset fingerprint data/phantom-small --json")]
@@ -291,6 +295,9 @@ pub struct Check {
     /// Compare files with dataset.lock and open no image: seconds, not hours.
     #[arg(long)]
     pub lock_only: bool,
+    /// Of a recipe: folder for its figures and its page of slices; NAME-difficulty by default.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// `dataset plan`

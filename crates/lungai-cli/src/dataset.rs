@@ -16,6 +16,7 @@ use lungai_datasets::{
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// From a recipe to DICOM series with truth.
 pub fn make(arguments: &Make) -> Result<Report, Failure> {
@@ -26,13 +27,23 @@ pub fn make(arguments: &Make) -> Result<Report, Failure> {
         Some(OnDemand::All) => Storage::None,
     };
     let bar = Bar::new("making");
+    let new = AtomicUsize::new(0);
     let keep = Keep { storage, masks: arguments.masks };
     let manifest = make_with(&recipe, &arguments.out, keep, &|step| {
         let how = if step.reused { "kept" } else { "made" };
+        new.fetch_add(usize::from(!step.reused), Ordering::Relaxed);
         bar.at(step.done, step.total, &format!("{} {how}", step.case));
     })?;
     bar.finish();
-    write_lock(&manifest, &arguments.out)?;
+    // Cases that are kept are not looked into: where all are, the lock says whether they still are what was made.
+    if new.into_inner() == 0 && is_locked(&arguments.out) {
+        if let Some(difference) = verify(&arguments.out, &|_, _| ())?.1.into_iter().next() {
+            eprintln!("delete the folder of a damaged case and make the set again, or dataset.lock to take it as it is");
+            return Err(difference.into());
+        }
+    } else {
+        write_lock(&manifest, &arguments.out)?;
+    }
     Ok(report(&manifest, "made and locked"))
 }
 
@@ -104,6 +115,10 @@ fn load(path: &Path) -> Result<Manifest, Failure> {
 /// Everything that a lock and a manifest promise.
 pub fn check(arguments: &Check) -> Result<Report, Failure> {
     let manifest_path = &arguments.set.manifest;
+    if let Ok(recipe) = Recipe::load(manifest_path) {
+        let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-difficulty", recipe.name)));
+        return difficulty(&DifficultyCheck { recipe: manifest_path.clone(), out, rules: None });
+    }
     let folder = folder(manifest_path);
     let locked = is_locked(&folder);
     if locked {

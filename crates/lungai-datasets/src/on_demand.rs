@@ -6,7 +6,7 @@
 //! else is refused.
 
 use crate::DatasetError;
-use crate::exam::{Exam, MASKS};
+use crate::exam::{self, Exam};
 use crate::recipe::generator_sha256;
 use lungai_ct::{LabelMap, Scan};
 use lungai_dicom::SeriesTags;
@@ -86,19 +86,15 @@ impl Rendering {
         })
     }
 
-    /// A label map of it by name, [`LUNGS`] or one of [`MASKS`]: that of the latest rendering, or rendered anew.
+    /// A label map of it by name, [`LUNGS`] or one of [`exam::MASKS`]: that of the latest rendering, or rendered anew.
     pub fn mask(&self, case: &str, name: &str, file_sha256: &str) -> Result<Option<LabelMap>, DatasetError> {
         let mut latest = LATEST.lock().ok().and_then(|mut latest| latest.take_if(|(file, _)| file == file_sha256));
         let mut maps = match latest.take() {
             Some((_, maps)) if maps.contains_key(name) => maps,
             _ => {
-                let mut rendered = self.render(case, if name == LUNGS { Masks::NONE } else { Masks::ALL })?;
-                let lobes_and_more =
-                    [&mut rendered.lobes, &mut rendered.airways, &mut rendered.vessels, &mut rendered.nodule_labels];
-                let mut maps: BTreeMap<_, _> =
-                    MASKS.into_iter().zip(lobes_and_more).filter_map(|(name, map)| Some((name, map.take()?))).collect();
-                maps.insert(LUNGS, rendered.lungs);
-                maps
+                let rendered = self.render(case, if name == LUNGS { Masks::NONE } else { Masks::ALL })?;
+                let all = exam::masks(&rendered).chain([(LUNGS, &rendered.lungs)]);
+                all.map(|(name, map)| (name, map.clone())).collect()
             }
         };
         let found = maps.remove(name);
@@ -126,8 +122,8 @@ impl Rendering {
     }
 }
 
-/// A case's label maps are asked for right after its scan, and all come from one rendering: what is left of the latest one,
-/// by its file's checksum.
+/// What is left of the latest rendering, by its file's checksum: a case's lungs are asked for right after its scan, and its
+/// other label maps one after the other. The first of those renders the case once more: few ask for them.
 static LATEST: Mutex<Option<(String, BTreeMap<&'static str, LabelMap>)>> = Mutex::new(None);
 
 fn remember(file_sha256: &str, maps: BTreeMap<&'static str, LabelMap>) {

@@ -9,7 +9,7 @@ use crate::write::remove_folder;
 use crate::{DatasetError, hu_sha256, nodules_csv, write_labels, yaml};
 use lungai_ct::LabelMap;
 use lungai_dicom::SeriesTags;
-use lungai_phantom::{Artefacts, CaseMix, Difficulty, Masks, Pose, Scanner, Scene, render};
+use lungai_phantom::{Artefacts, CaseMix, Difficulty, Masks, Pose, Scanner, Scene};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,6 +99,12 @@ impl<'a> Patient<'a> {
         derived_seed(self.seed, "noise")
     }
 
+    /// Names of the patient's cases: that of the first scan, then of the further ones.
+    fn ids(&self) -> impl Iterator<Item = String> {
+        let further = self.centre.further_scans.iter().map(|scan| format!("{}-{}", self.id, scan.name));
+        std::iter::once(self.id.clone()).chain(further)
+    }
+
     /// Names of the patient's cases and what they are made from: the first scan, then the further ones.
     fn exams(&self) -> impl Iterator<Item = (String, Exam)> + use<'_, 'a> {
         let first = Exam {
@@ -115,17 +121,16 @@ impl<'a> Patient<'a> {
             move |scan| {
                 let FurtherScan { name, days, repositioned, scanner } = scan;
                 let seed = |purpose: &str| derived_seed(self.seed, &format!("{purpose}/{name}"));
-                let exam = Exam {
+                Exam {
                     scan_seed: seed("noise"),
                     days: *days,
                     pose: if *repositioned { Pose::draw(seed("pose")) } else { Pose::NONE },
                     scanner: scanner.as_ref().unwrap_or(&first.scanner).clone(),
                     ..first.clone()
-                };
-                (format!("{}-{name}", self.id), exam)
+                }
             }
         });
-        std::iter::once((self.id.clone(), first)).chain(further)
+        self.ids().zip(std::iter::once(first).chain(further))
     }
 }
 
@@ -213,7 +218,17 @@ impl Recipe {
                 }
             }
         }
-        if self.patients().next().is_none() {
+        let mut ids = BTreeSet::new();
+        for patient in self.patients() {
+            for id in patient.ids() {
+                if let Some(twice) = ids.replace(id) {
+                    let name = patient.centre.name.clone();
+                    let reason = format!("centre {name}: two cases would be called {twice}; rename a centre or a further scan");
+                    return Err(("name", name, reason));
+                }
+            }
+        }
+        if ids.is_empty() {
             return Err(("centres", String::new(), "a recipe needs at least one case".into()));
         }
         Ok(())
@@ -302,6 +317,7 @@ pub fn make_with(
         made?,
     );
     let text = serde_yaml::to_string(&manifest).expect("plain data");
+    manifest.check_rules(&manifest_path, &text)?;
     let draft = folder.join(".manifest.yaml.part");
     let comment = "# SYNTHETIC data: computed chest phantoms, no patients.\n";
     std::fs::write(&draft, format!("{comment}{text}")).map_err(DatasetError::io(&draft))?;
@@ -318,7 +334,8 @@ pub(crate) struct Header<'a> {
     pub centres: Vec<String>,
 }
 
-/// A scan of a probe: another generator gives other voxels, and cases that it made before are made anew.
+/// Two scans of a probe, one of them turned and a year later, with all masks: another generator gives others, and cases that
+/// it made before are made anew.
 pub(crate) fn generator_sha256() -> &'static str {
     static GENERATOR: LazyLock<String> = LazyLock::new(|| {
         let scanner = Scanner {
@@ -329,9 +346,24 @@ pub(crate) fn generator_sha256() -> &'static str {
             artefacts: Artefacts { cupping_hu: 10.0, band_hu: 20.0, breath_mm: 5.0 },
             ..Scanner::screening()
         };
-        let probe = render(&Scene::draw(&CaseMix::preset(Difficulty::Standard), 1), &scanner, 1);
-        let lungs = sha256(probe.lungs.as_slice());
-        sha256(format!("{}{lungs}{:?}", hu_sha256(&probe.volume), probe.nodules).as_bytes())
+        let first = Exam {
+            scene_seed: 1,
+            scan_seed: 1,
+            days: 0.0,
+            growth_seed: 1,
+            pose: Pose::NONE,
+            case_mix: CaseMix::preset(Difficulty::Standard),
+            scanner,
+        };
+        let later = Exam { days: 300.0, pose: Pose::draw(1), scan_seed: 2, ..first.clone() };
+        let seen = [first, later].map(|exam| {
+            let examined = exam.examine();
+            let probe = examined.render(&examined.body(), Masks::ALL);
+            let mut seen = format!("{}{:?}{}", hu_sha256(&probe.volume), probe.nodules, sha256(probe.lungs.as_slice()));
+            seen.extend(exam::masks(&probe).map(|(_, labels)| sha256(labels.as_slice())));
+            seen
+        });
+        sha256(seen.concat().as_bytes())
     });
     &GENERATOR
 }

@@ -189,7 +189,8 @@ fn the_same_patients_are_scanned_again_on_another_scanner_and_a_year_later() {
     let changed = text.replace("days: 365.0", "days: 300.0");
     std::fs::write(folder.path().join("stored/manifest.yaml"), &changed).unwrap();
     let other = Manifest::load(&folder.path().join("stored")).unwrap();
-    assert_ne!((changed, other.fingerprint()), (text.clone(), stored.fingerprint()));
+    assert_ne!(changed, text);
+    assert_ne!(other.fingerprint(), stored.fingerprint());
     std::fs::write(folder.path().join("stored/manifest.yaml"), text.replace("case: far-001", "case: near-001"))
         .unwrap();
     let error = Manifest::load(&folder.path().join("stored")).unwrap_err().to_string();
@@ -251,6 +252,11 @@ fn a_recipe_that_cannot_be_followed_is_refused_by_line() {
         "case_mix: *mix",
         &again("{ name: rescan, days: -1.0, repositioned: true }"),
         "recipe.yaml, line 21: centre far: further scan rescan: days is -1; it must be within 0..=3650",
+    );
+    check(
+        "  - name: far",
+        "    further_scans: [{ name: \"001\", days: 0.0, repositioned: true }]\n  - name: near-001",
+        "recipe.yaml, line 22: centre near-001: two cases would be called near-001-001; rename a centre or a further scan",
     );
     check(
         "case_mix: *mix",

@@ -2,7 +2,7 @@
 use crate::canvas::Canvas;
 use crate::simd::{Isa, widest};
 use crate::sums;
-use crate::taps::{Channels, Taps, Target, convolve, correlate};
+use crate::taps::{Channels, Finish, Taps, Target, convolve, correlate};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -77,12 +77,13 @@ impl ConvShape {
 /// Convolution (cross-correlation, as in every deep-learning library).
 ///
 /// - x: `[batch, in_channels, d, h, w]`, weight as in [`ConvShape`], bias: `[out_channels]`
+/// - relu: negative outputs become 0 before they are put down; its gradient is that of [`crate::add_relu`]
 /// - output: `[batch, out_channels, d/s, h/s, w/s]`, rounded up
 ///
 /// # Panics
 /// Where a length does not fit the shape, or the shape is none that is supported. So do the gradients below.
-pub fn conv3d(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    conv3d_on(Isa::best(), shape, x, weight, bias)
+pub fn conv3d(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, relu: bool) -> Vec<f32> {
+    conv3d_on(Isa::best(), shape, x, weight, Finish { bias, relu })
 }
 
 /// Gradient of [`conv3d`] by its input: `[batch, in_channels, d, h, w]`.
@@ -120,9 +121,9 @@ pub fn channel_sums(batch: usize, channels: usize, volume: usize, grad: &[f32]) 
         .collect()
 }
 
-fn conv3d_on(isa: Isa, shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+fn conv3d_on(isa: Isa, shape: &ConvShape, x: &[f32], weight: &[f32], finish: Finish<'_>) -> Vec<f32> {
     shape.check(Some(x), Some(weight), None);
-    if let Some(bias) = bias {
+    if let Some(bias) = finish.bias {
         assert_eq!(bias.len(), shape.out_channels, "the bias of {shape:?}");
     }
     let (canvas, offsets) = shape.canvas(x);
@@ -131,7 +132,7 @@ fn conv3d_on(isa: Isa, shape: &ConvShape, x: &[f32], weight: &[f32], bias: Optio
     let size = shape.out_size();
     filled(shape.batch * shape.out_channels * size.iter().product::<usize>(), |out| {
         let weight = |o: usize, i: usize, t: usize| weight[(o * inputs + i) * taps + t];
-        convolve(isa, &canvas, channels, Taps { offsets: &offsets, weight }, bias, &Target::dense(size), out);
+        convolve(isa, &canvas, channels, Taps { offsets: &offsets, weight }, finish, &Target::dense(size), out);
     })
 }
 
@@ -151,10 +152,10 @@ fn conv3d_grad_x_on(isa: Isa, shape: &ConvShape, weight: &[f32], grad: &[f32]) -
         let mut out = vec![MaybeUninit::new(0.0); if shape.stride == 1 { 0 } else { len }];
         if shape.stride == 1 {
             return filled(len, |out| {
-                convolve(isa, &canvas, channels, Taps { offsets: &[0], weight }, None, &target, out)
+                convolve(isa, &canvas, channels, Taps { offsets: &[0], weight }, Finish::default(), &target, out)
             });
         }
-        convolve(isa, &canvas, channels, Taps { offsets: &[0], weight }, None, &target, &mut out);
+        convolve(isa, &canvas, channels, Taps { offsets: &[0], weight }, Finish::default(), &target, &mut out);
         // SAFETY: every value was initialised by `vec!` above.
         return out.into_iter().map(|value| unsafe { value.assume_init() }).collect();
     }
@@ -165,7 +166,7 @@ fn conv3d_grad_x_on(isa: Isa, shape: &ConvShape, weight: &[f32], grad: &[f32]) -
             (0..taps).map(|t| (t / 9) * canvas.slice + (t / 3 % 3) * canvas.row + t % 3).collect();
         let weight = |o: usize, i: usize, t: usize| weight[(i * inner + o) * taps + taps - 1 - t];
         return filled(len, |out| {
-            convolve(isa, &canvas, channels, Taps { offsets: &offsets, weight }, None, &Target::dense(shape.size), out);
+            convolve(isa, &canvas, channels, Taps { offsets: &offsets, weight }, Finish::default(), &Target::dense(shape.size), out);
         });
     }
     // Input 2e was read by tap 1 of output e alone; input 2e+1 by tap 2 of output e and by tap 0 of output e+1. So each
@@ -191,7 +192,7 @@ fn conv3d_grad_x_on(isa: Isa, shape: &ConvShape, weight: &[f32], grad: &[f32]) -
                 count: [(d + 1 - p[0]) / 2, (h + 1 - p[1]) / 2, (w + 1 - p[2]) / 2],
             };
             let weight = |o: usize, i: usize, t: usize| weight[(i * inner + o) * taps + kernel[t]];
-            convolve(isa, &canvas, channels, Taps { offsets: &offsets, weight }, None, &target, out);
+            convolve(isa, &canvas, channels, Taps { offsets: &offsets, weight }, Finish::default(), &target, out);
         }
     })
 }
@@ -284,7 +285,7 @@ mod tests {
         for isa in Isa::available() {
             let all = || {
                 [
-                    conv3d_on(isa, &s, &x, &weight, Some(&bias)),
+                    conv3d_on(isa, &s, &x, &weight, Finish { bias: Some(&bias), relu: false }),
                     conv3d_grad_x_on(isa, &s, &weight, &grad),
                     conv3d_grad_weight_on(isa, &s, &x, &grad),
                     channel_sums(s.batch, s.out_channels, per_channel, &grad),
@@ -307,10 +308,14 @@ mod tests {
     #[test]
     fn a_kernel_of_ones_counts_the_neighbours() {
         let shape = ConvShape { batch: 1, in_channels: 1, out_channels: 1, size: [3; 3], kernel: 3, stride: 1 };
-        let y = conv3d(&shape, &[1.0; 27], &[1.0; 27], Some(&[0.5]));
+        let y = conv3d(&shape, &[1.0; 27], &[1.0; 27], Some(&[0.5]), false);
         assert_eq!([y[0], y[1], y[4], y[13]], [8.5, 12.5, 18.5, 27.5]); // corner, edge, face, centre
-        let halved = conv3d(&ConvShape { stride: 2, ..shape }, &[1.0; 27], &[1.0; 27], None);
+        let halved = conv3d(&ConvShape { stride: 2, ..shape }, &[1.0; 27], &[1.0; 27], None, false);
         assert_eq!(halved, [8.0; 8]);
+        // Less 15: only the faces (18) and the centre (27) have something left.
+        let cut = conv3d(&shape, &[1.0; 27], &[1.0; 27], Some(&[-15.0]), true);
+        assert_eq!([cut[0], cut[1], cut[4], cut[13]], [0.0, 0.0, 3.0, 12.0]);
+        assert!(conv3d(&shape, &[f32::NAN; 27], &[1.0; 27], None, true)[0].is_nan());
     }
 
     #[test]
@@ -349,6 +354,6 @@ mod tests {
     #[should_panic(expected = "the weight of")]
     fn a_wrong_length_is_refused_at_the_door() {
         let shape = ConvShape { batch: 1, in_channels: 1, out_channels: 1, size: [2; 3], kernel: 3, stride: 1 };
-        conv3d(&shape, &[0.0; 8], &[0.0; 26], None);
+        conv3d(&shape, &[0.0; 8], &[0.0; 26], None, false);
     }
 }

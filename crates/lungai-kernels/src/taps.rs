@@ -44,19 +44,21 @@ unsafe impl Sync for Shared {}
 impl Shared {
     /// # Safety
     /// No two threads may write the same place.
-    unsafe fn write(&self, at: usize, step: usize, from: &[f32], add: f32) {
+    unsafe fn write(&self, at: usize, step: usize, from: &[f32], add: f32, relu: bool) {
         let Some(last) = from.len().checked_sub(1) else { return };
         assert!(at + last * step < self.len, "a convolution's target lies outside its output");
+        // What is not a number stays so.
+        let value = |sum: f32| if relu && sum + add <= 0.0 { 0.0 } else { sum + add };
         // SAFETY: all places lie below `len` (above); the caller vouches that they are not shared.
         unsafe {
             let to = self.start.add(at);
             if step == 1 {
-                for (i, value) in from.iter().enumerate() {
-                    to.add(i).write(MaybeUninit::new(value + add));
+                for (i, sum) in from.iter().enumerate() {
+                    to.add(i).write(MaybeUninit::new(value(*sum)));
                 }
             } else {
-                for (i, value) in from.iter().enumerate() {
-                    to.add(i * step).write(MaybeUninit::new(value + add));
+                for (i, sum) in from.iter().enumerate() {
+                    to.add(i * step).write(MaybeUninit::new(value(*sum)));
                 }
             }
         }
@@ -77,14 +79,23 @@ pub(crate) struct Taps<'a, W: Fn(usize, usize, usize) -> f32> {
     pub(crate) weight: W,
 }
 
-/// `out[o, position] = bias[o] + sum over i, t of weight(o, i, t) * canvas[i, position + offsets[t]]`; writes every
-/// position of the target.
+/// What becomes of a sum before it is put down.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Finish<'a> {
+    /// Added, one value for each output channel.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// Then not less than zero.
+    pub(crate) relu: bool,
+}
+
+/// `out[o, position] = finish(sum over i, t of weight(o, i, t) * canvas[i, position + offsets[t]])`; writes every position
+/// of the target.
 pub(crate) fn convolve(
     isa: Isa,
     canvas: &Canvas,
     channels: Channels,
     taps: Taps<'_, impl Fn(usize, usize, usize) -> f32>,
-    bias: Option<&[f32]>,
+    finish: Finish<'_>,
     target: &Target,
     out: &mut [MaybeUninit<f32>],
 ) {
@@ -150,7 +161,7 @@ pub(crate) fn convolve(
             }
         }
         for o in first.first..first.first + total {
-            let add = bias.map_or(0.0, |bias| bias[o]);
+            let add = finish.bias.map_or(0.0, |bias| bias[o]);
             let row = &tile[(o - first.first) * pitch..][..pitch];
             for z in 0..nz {
                 for y in 0..ny {
@@ -160,7 +171,7 @@ pub(crate) fn convolve(
                         + (y0 + y) * target.step[1];
                     let from = &row[z * canvas.slice + y * canvas.row..][..cx];
                     // SAFETY: tasks differ in batch item, slices, rows or channels, so no two write the same place.
-                    unsafe { out.write(at, target.step[2], from, add) };
+                    unsafe { out.write(at, target.step[2], from, add, finish.relu) };
                 }
             }
         }

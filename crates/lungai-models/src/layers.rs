@@ -4,7 +4,7 @@
 
 use crate::ops;
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData, activation::relu};
+use burn::tensor::{Device, Tensor, TensorData};
 #[cfg(feature = "onnx")]
 use lungai_onnx::{Node, Scope};
 use rand::{RngExt, rngs::StdRng};
@@ -42,6 +42,11 @@ impl Conv {
     /// `[b, inputs, d, h, w]` to `[b, outputs, d/s, h/s, w/s]` (rounded up).
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         ops::conv3d(x, self.weight.val(), self.bias.as_ref().map(Param::val), self.stride)
+    }
+
+    /// `relu(forward(x))` in one pass.
+    fn forward_relu(&self, x: Tensor<5>) -> Tensor<5> {
+        ops::conv3d_relu(x, self.weight.val(), self.bias.as_ref().map(Param::val), self.stride)
     }
 
     /// Channels that it gives.
@@ -130,10 +135,9 @@ impl ConvNorm {
 
     /// `[b, inputs, d, h, w]` to `[b, outputs, d/s, h/s, w/s]`.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let y = self.conv.forward(x);
         match &self.norm {
-            Some(norm) => norm.forward_relu(y),
-            None => relu(y),
+            Some(norm) => norm.forward_relu(self.conv.forward(x)),
+            None => self.conv.forward_relu(x),
         }
     }
 

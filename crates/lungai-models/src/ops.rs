@@ -15,13 +15,23 @@ use lungai_kernels::{ConvShape, NormShape};
 /// - x: `[b, inputs, d, h, w]`, weight: `[outputs, inputs, k, k, k]`, bias: `[outputs]`
 /// - output: `[b, outputs, d/s, h/s, w/s]`, rounded up
 pub fn conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>, stride: usize) -> Tensor<5> {
+    conv(x, weight, bias, stride, false)
+}
+
+/// [`conv3d`], then ReLU, in one pass.
+pub fn conv3d_relu(x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>, stride: usize) -> Tensor<5> {
+    conv(x, weight, bias, stride, true)
+}
+
+fn conv(x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>, stride: usize, relu: bool) -> Tensor<5> {
     let [outputs, _, kernel, _, _] = weight.dims();
     if !on_cpu(&x) {
-        return module::conv3d(x, weight, bias, ConvOptions::new([stride; 3], [kernel / 2; 3], [1; 3], 1));
+        let y = module::conv3d(x, weight, bias, ConvOptions::new([stride; 3], [kernel / 2; 3], [1; 3], 1));
+        return if relu { activation::relu(y) } else { y };
     }
     let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &x.device()));
     let [x, weight, bias] = [x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()];
-    Tensor::from_dispatch(<Dispatch as VolumeOps>::volume_conv(x, weight, bias, stride))
+    Tensor::from_dispatch(<Dispatch as VolumeOps>::volume_conv(x, weight, bias, stride, relu))
 }
 
 /// Group normalisation (Wu & He 2018) with 1e-5 added to the variance.
@@ -127,6 +137,7 @@ trait VolumeOps: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         stride: usize,
+        relu: bool,
     ) -> FloatTensor<Self>;
     fn volume_norm(
         x: FloatTensor<Self>,
@@ -140,10 +151,10 @@ trait VolumeOps: Backend {
 }
 
 impl VolumeOps for Flex {
-    fn volume_conv(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, stride: usize) -> FlexTensor {
+    fn volume_conv(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, stride: usize, relu: bool) -> FlexTensor {
         let (x, weight, bias) = (x.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
         let shape = conv_shape(dims(&x), dims(&weight), stride);
-        let y = lungai_kernels::conv3d(&shape, x.storage(), weight.storage(), Some(bias.storage()));
+        let y = lungai_kernels::conv3d(&shape, x.storage(), weight.storage(), Some(bias.storage()), relu);
         let [d, h, w] = shape.out_size();
         tensor(y, [shape.batch, shape.out_channels, d, h, w])
     }
@@ -294,15 +305,21 @@ mod gradients {
     #[derive(Debug)]
     struct Conv {
         stride: usize,
+        relu: bool,
     }
 
     impl<B: VolumeGradients> Backward<B, 3> for Conv {
-        type State = [FloatTensor<B>; 2];
+        /// Input, weight and, where it ends with a ReLU, the output.
+        type State = (FloatTensor<B>, FloatTensor<B>, Option<FloatTensor<B>>);
 
         fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
             let [by_x, by_weight, by_bias] = ops.parents;
             let grad = grads.consume::<B>(&ops.node);
-            let [x, weight] = ops.state;
+            let (x, weight, y) = ops.state;
+            let grad = match y {
+                Some(y) => B::add_relu_grad(y, grad),
+                None => grad,
+            };
             let (x_dims, weight_dims) = (x.shape().dims(), weight.shape().dims());
             if let Some(node) = by_x {
                 grads.register::<B>(node.id, B::conv_grad_x(weight, grad.clone(), x_dims, self.stride));
@@ -371,15 +388,16 @@ mod gradients {
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
             stride: usize,
+            relu: bool,
         ) -> FloatTensor<Self> {
             let nodes = [x.node(), weight.node(), bias.node()];
             let [x, weight, bias] = [x.into_primitive(), weight.into_primitive(), bias.into_primitive()];
-            match (Conv { stride }).prepare::<C>(nodes).compute_bound().stateful() {
+            match (Conv { stride, relu }).prepare::<C>(nodes).compute_bound().stateful() {
                 OpsKind::Tracked(step) => {
-                    let y = B::volume_conv(x.clone(), weight.clone(), bias, stride);
-                    step.finish([x, weight], y)
+                    let y = B::volume_conv(x.clone(), weight.clone(), bias, stride, relu);
+                    step.finish((x, weight, relu.then(|| y.clone())), y)
                 }
-                OpsKind::UnTracked(step) => step.finish(B::volume_conv(x, weight, bias, stride)),
+                OpsKind::UnTracked(step) => step.finish(B::volume_conv(x, weight, bias, stride, relu)),
             }
         }
 

@@ -84,7 +84,9 @@ fn convolutions_equal_burns() {
         let (x, weight) = (noise(x, seed as u64, &device), noise(weight, 50 + seed as u64, &device));
         for bias in [None, Some(noise([outputs], 99, &device))] {
             let ours = ops::conv3d(x.clone(), weight.clone(), bias.clone(), stride);
-            check_close(&name, ours, theirs(x.clone(), weight.clone(), bias, stride));
+            let truth = theirs(x.clone(), weight.clone(), bias.clone(), stride);
+            check_close(&name, ours, truth.clone());
+            check_close(&name, ops::conv3d_relu(x.clone(), weight.clone(), bias, stride), relu(truth));
         }
     }
 }
@@ -131,11 +133,16 @@ mod gradients {
             let bias = noise([weight[0]], 99, &device).require_grad();
             let x = noise(x, seed as u64, &device).require_grad();
             let weight = noise(weight, 50 + seed as u64, &device).require_grad();
-            let ours = weighted(ops::conv3d(x.clone(), weight.clone(), Some(bias.clone()), stride));
-            let truth = weighted(theirs(x.clone(), weight.clone(), Some(bias.clone()), stride));
-            check_close(&format!("{name} by x"), x.grad(&ours).unwrap(), x.grad(&truth).unwrap());
-            check_close(&format!("{name} by weight"), weight.grad(&ours).unwrap(), weight.grad(&truth).unwrap());
-            check_close(&format!("{name} by bias"), bias.grad(&ours).unwrap(), bias.grad(&truth).unwrap());
+            let plain = ops::conv3d(x.clone(), weight.clone(), Some(bias.clone()), stride);
+            let cut = ops::conv3d_relu(x.clone(), weight.clone(), Some(bias.clone()), stride);
+            let truth = theirs(x.clone(), weight.clone(), Some(bias.clone()), stride);
+            for (what, ours, truth) in [("plain", plain, truth.clone()), ("ReLU", cut, relu(truth))] {
+                let (ours, truth) = (weighted(ours), weighted(truth));
+                let name = format!("{name}, {what}");
+                check_close(&format!("{name} by x"), x.grad(&ours).unwrap(), x.grad(&truth).unwrap());
+                check_close(&format!("{name} by weight"), weight.grad(&ours).unwrap(), weight.grad(&truth).unwrap());
+                check_close(&format!("{name} by bias"), bias.grad(&ours).unwrap(), bias.grad(&truth).unwrap());
+            }
         }
     }
 

@@ -108,9 +108,6 @@ pub struct Attribute {
     /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// `kind` 1.
-    #[prost(float, optional, tag = "2")]
-    pub f: Option<f32>,
     /// `kind` 2; optional, so that a 0 is written too, which checkers ask for.
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,

@@ -66,7 +66,6 @@ fn warning(runs: &[Run]) -> Option<String> {
 }
 
 /// Value of every parameter in each run; none where the run has no such parameter. Only those that differ, unless `all`.
-/// The experiment's own name differs by nature and heads the table.
 fn parameters(runs: &[Run], all: bool) -> BTreeMap<String, Vec<Option<String>>> {
     let mut rows: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
     for (run, column) in runs.iter().zip(0..) {

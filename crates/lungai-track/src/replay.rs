@@ -115,8 +115,12 @@ pub fn description(run: &Run) -> String {
     let record = &run.record;
     let warning = if record.synthetic { "**SYNTHETIC data: the figures say nothing about patients.** " } else { "" };
     let dirty = if record.code.dirty { " with changes that the commit does not hold" } else { "" };
+    let origin = match &record.imported {
+        None => "trained",
+        Some(file) => &format!("imported from a file of another program (SHA-256 `{}`), measured", file.sha256),
+    };
     format!(
-        "{warning}{} network trained on `{}` (manifest SHA-256 `{}`) on {} with {} threads, by commit `{}`{dirty}. Not cleared \
+        "{warning}{} network {origin} on `{}` (manifest SHA-256 `{}`) on {} with {} threads, by commit `{}`{dirty}. Not cleared \
          for clinical use.",
         run.network(),
         record.data.name,

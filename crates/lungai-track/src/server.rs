@@ -29,25 +29,21 @@ impl Server {
             return Err(Failure::new("server-unknown", "name the server with --server URL or MLFLOW_TRACKING_URI"));
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-        let (user, host) = match rest.split_once('/').map_or(rest, |(authority, _)| authority).rsplit_once('@') {
-            Some((user, _)) => (Some(user), &rest[user.len() + 1..]),
-            None => (None, rest),
-        };
-        if !["http", "https"].contains(&scheme) || host.is_empty() || host.starts_with('/') {
+        if !["http", "https"].contains(&scheme) || rest.is_empty() || rest.starts_with('/') {
             // Only the scheme is shown: the rest may hold a password.
             let message = format!("the tracking server must be http://... or https://..., not `{scheme}://...`");
             return Err(Failure::new("server-unknown", message));
         }
-        if user.is_some() && url.is_some() {
-            let message = "no credentials in --server, where every user of this machine can read them: set \
-                           MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN";
+        if text.contains('@') {
+            let message = "no credentials in the server's address, which is printed and which other users of this machine can \
+                           read: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN";
             return Err(Failure::new("credentials-in-url", message));
         }
         let basic = |credentials: &str| format!("Basic {}", STANDARD.encode(credentials));
         // MLflow's own order: name and password before the token.
         let authorization = match (set("MLFLOW_TRACKING_USERNAME"), set("MLFLOW_TRACKING_PASSWORD")) {
             (Some(name), Some(password)) => Some(basic(&format!("{name}:{password}"))),
-            _ => set("MLFLOW_TRACKING_TOKEN").map(|token| format!("Bearer {token}")).or_else(|| user.map(basic)),
+            _ => set("MLFLOW_TRACKING_TOKEN").map(|token| format!("Bearer {token}")),
         };
         if authorization.as_ref().is_some_and(|text| text.contains(|c: char| c.is_control())) {
             return Err(Failure::new(
@@ -67,14 +63,15 @@ impl Server {
                 Failure::new("timeout-malformed", format!("MLFLOW_HTTP_REQUEST_TIMEOUT={text} is no number of seconds"))
             })?,
         };
-        let url = format!("{scheme}://{}", host.trim_end_matches('/'));
+        let url = format!("{scheme}://{}", rest.trim_end_matches('/'));
         Ok(Self { url, authorization, certificates, timeout: Duration::from_secs(timeout) })
     }
 
     /// What is to be said of credentials that go over the network in clear.
     pub fn warning(&self) -> Option<String> {
-        let host = self.url.strip_prefix("http://")?;
-        let near = ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own));
+        let authority = self.url.strip_prefix("http://")?.split('/').next()?;
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let near = matches!(host, "127.0.0.1" | "localhost" | "[::1]");
         (self.authorization.is_some() && !near)
             .then(|| format!("warning: the credentials go to {} unencrypted; use https://", self.url))
     }
@@ -104,8 +101,6 @@ mod tests {
         assert_eq!(header(&[token]), Some("Bearer t".into()));
         assert_eq!(header(&[token, name, password]), Some("Basic dTpw".into())); // base64 of u:p
         assert_eq!(header(&[name]), None);
-        let server = find(None, &[("MLFLOW_TRACKING_URI", "https://u:p@a/x")]).unwrap();
-        assert_eq!((server.url.as_str(), server.authorization.as_deref()), ("https://a/x", Some("Basic dTpw")));
     }
 
     #[verifies("SR-003")]
@@ -118,6 +113,8 @@ mod tests {
         };
         check(None, &[("MLFLOW_TRACKING_URI", "postgresql://me:hunter2@db/mlflow")], "server-unknown");
         check(Some("https://me:hunter2@mlflow"), &[], "credentials-in-url");
+        check(None, &[("MLFLOW_TRACKING_URI", "https://me:hun/ter2@mlflow")], "credentials-in-url");
+        check(None, &[("MLFLOW_TRACKING_URI", "https://me:hunter2@mlflow")], "credentials-in-url");
         check(Some("https://a"), &[("MLFLOW_TRACKING_TOKEN", "hunter2\nX-Admin: 1")], "credentials-malformed");
     }
 
@@ -133,6 +130,8 @@ mod tests {
         let token = [("MLFLOW_TRACKING_TOKEN", "t")];
         assert!(find(Some("http://mlflow.hospital"), &token).unwrap().warning().is_some());
         assert!(find(Some("http://127.0.0.1:5000"), &token).unwrap().warning().is_none());
+        assert!(find(Some("http://[::1]:5000/x"), &token).unwrap().warning().is_none());
+        assert!(find(Some("http://localhost.example"), &token).unwrap().warning().is_some());
         assert!(find(Some("https://mlflow.hospital"), &token).unwrap().warning().is_none());
         assert!(find(Some("http://mlflow.hospital"), &[]).unwrap().warning().is_none());
     }

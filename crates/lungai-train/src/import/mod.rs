@@ -14,7 +14,7 @@ use crate::{Job, Printed, dispatch, open_data};
 use anyhow::{Context, ensure};
 use clap::Args;
 use lungai_models::DeviceChoice;
-use lungai_runs::{Imported, WEIGHTS};
+use lungai_runs::{Event, Imported, WEIGHTS};
 use lungai_trace::implements;
 use serde_json::json;
 use std::fmt::Write;
@@ -68,8 +68,10 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<Printed> {
     let file = args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let imported = Imported { file, sha256: sha256.clone() };
     crate::folder::whole(&args.run, |draft| {
-        record::begin(draft, &experiment, &manifest, &device_name, Some(imported))?;
+        let mut journal = record::begin(draft, &experiment, &manifest, &device_name, Some(imported))?;
         fs::write(draft.join(WEIGHTS), &translated.weights)?;
+        journal.write(Event::End { step: 0, stopped_early: false, best: outcome.best.clone() })?;
+        journal.sync()?;
         record::finish(draft, &outcome)
     })?;
 
