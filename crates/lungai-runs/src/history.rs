@@ -28,7 +28,7 @@ impl History {
                     history.losses.push((*step, *loss));
                     history.step = *step;
                 }
-                Event::Evaluation { step, metrics } => history.evaluations.push((*step, metrics.clone())),
+                Event::Evaluation { step, metrics, .. } => history.evaluations.push((*step, metrics.clone())),
                 Event::Resume { step } => {
                     history.losses.retain(|point| point.0 <= *step);
                     history.evaluations.retain(|point| point.0 <= *step);

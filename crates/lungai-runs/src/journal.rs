@@ -40,6 +40,9 @@ pub enum Event {
         /// Figures by name.
         #[serde(deserialize_with = "null_is_nan")]
         metrics: Metrics,
+        /// Share of the time since the last evaluation that the network waited for batches, `0..=1`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waited: Option<f64>,
     },
     /// Training goes on from the checkpoint of this step; lines of later steps before this one no longer count.
     Resume {

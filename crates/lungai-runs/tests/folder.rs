@@ -30,7 +30,7 @@ fn step(journal: &mut Journal, step: u64, loss: f64) {
 }
 
 fn evaluation(journal: &mut Journal, step: u64, cpm: f64) {
-    journal.write(Event::Evaluation { step, metrics: [("cpm".to_owned(), cpm)].into() }).unwrap();
+    journal.write(Event::Evaluation { step, metrics: [("cpm".to_owned(), cpm)].into(), waited: Some(0.25) }).unwrap();
 }
 
 fn end(journal: &mut Journal, folder: &Path, cpm: f64) {

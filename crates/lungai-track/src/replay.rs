@@ -52,7 +52,9 @@ pub fn points(run: &Run) -> Vec<Point> {
                 add("loss", *step, *loss);
                 add("learning_rate", *step, *learning_rate);
             }
-            Event::Evaluation { step, metrics } => metrics.iter().for_each(|(name, value)| add(name, *step, *value)),
+            Event::Evaluation { step, metrics, .. } => {
+                metrics.iter().for_each(|(name, value)| add(name, *step, *value))
+            }
             Event::End { best, .. } => {
                 // The newest value of a figure is what a server lists; the kept weights' one is another.
                 let name = selector(run.network()).filter(|name| best.metrics.contains_key(*name));

@@ -82,7 +82,7 @@ impl Folder {
     }
 
     pub fn evaluation(&mut self, step: u64, cpm: f64) {
-        self.write(Event::Evaluation { step, metrics: metrics(cpm) });
+        self.write(Event::Evaluation { step, metrics: metrics(cpm), waited: None });
         fs::write(self.place.path().join("best.safetensors"), format!("weights of step {step}")).unwrap();
         fs::write(self.place.path().join("curves.svg"), format!("<svg>{step}</svg>")).unwrap();
         fs::write(self.place.path().join("curves.png"), format!("png {step}")).unwrap();

@@ -41,8 +41,10 @@ pub enum Network {
 pub struct Training {
     /// Optimiser steps at most.
     pub steps: u64,
-    /// Patches per step.
+    /// Patches that go through the network together.
     pub batch: usize,
+    /// Batches behind each step, at least 1: as one larger batch that need not fit into memory.
+    pub accumulate: usize,
     /// Peak learning rate of AdamW: reached after `warmup_steps`, then a half cosine down to zero.
     pub learning_rate: f64,
     /// Steps of linear warm-up.
@@ -51,6 +53,9 @@ pub struct Training {
     pub weight_decay: f64,
     /// Largest L2 norm of a parameter's gradient.
     pub clip_norm: f32,
+    /// Decay of the running mean of the weights over steps, `0..1`, such as 0.999; the mean is then evaluated and kept. 0:
+    /// the weights themselves are.
+    pub average: f64,
     /// Steps between evaluations on the `tune` split; each one writes a checkpoint.
     pub evaluate_every: u64,
     /// Evaluations without improvement after which the run ends early; 0 never.
@@ -108,8 +113,11 @@ impl Experiment {
     /// Ranges that the types do not express.
     fn checked(self) -> anyhow::Result<Self> {
         let t = &self.training;
-        if t.steps == 0 || t.batch == 0 || t.evaluate_every == 0 {
-            bail!("training.steps, training.batch and training.evaluate_every must be at least 1");
+        if t.steps == 0 || t.batch == 0 || t.accumulate == 0 || t.evaluate_every == 0 {
+            bail!("training.steps, batch, accumulate and evaluate_every must be at least 1");
+        }
+        if !(0.0..1.0).contains(&t.average) {
+            bail!("training.average is {}, not within 0..1", t.average);
         }
         if !(t.learning_rate > 0.0 && t.learning_rate < 1.0) {
             bail!("training.learning_rate is {}, not within 0..1", t.learning_rate);
@@ -196,7 +204,7 @@ seed: 1
 data: manifest.yaml
 network:
   lung: {width: 4, depth: 2, spacing_mm: 4.0, tile: 32, window_hu: [-1024.0, 600.0]}
-training: {steps: 100, batch: 2, learning_rate: 0.001, warmup_steps: 10, weight_decay: 0.0001, clip_norm: 1.0,
+training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.001, warmup_steps: 10, weight_decay: 0.0001, clip_norm: 1.0,
   evaluate_every: 50, patience: 0, positive_share: 0.5, mimic_share: 0.2, shift_hu: 20.0, noise_hu: 0.0}
 ";
 
@@ -220,6 +228,8 @@ training: {steps: 100, batch: 2, learning_rate: 0.001, warmup_steps: 10, weight_
         let error = read(TEXT, &["training.step=7"]).unwrap_err();
         assert!(error.contains("no key `step`; there are: steps, batch"), "{error}");
         assert!(read(TEXT, &["training.steps=soon"]).is_err());
+        assert!(read(TEXT, &["training.average=1.0"]).unwrap_err().contains("not within 0..1"));
+        assert!(read(TEXT, &["training.accumulate=0"]).unwrap_err().contains("at least 1"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! One training run: batches drawn ahead, steps, evaluations, checkpoints; resumable at any of them with the same
 //! result as if it had not been interrupted.
 
+use crate::average;
 use crate::config::{Experiment, Training};
 use crate::curves;
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::optim::grad_clipping::GradientClippingConfig;
-use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::optim::{AdamWConfig, GradientsAccumulator, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_train::{ItemLazy, TrainStep};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +17,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::mpsc,
+    time::{Duration, Instant},
 };
 
 /// What differs between the three networks.
@@ -78,11 +80,16 @@ pub fn run<T: Task>(
     let train_device = device.clone().autodiff();
     let mut objective = task.init(experiment.seed, &train_device);
     let mut optimiser = optimiser(training);
+    let mut mean = (training.average > 0.0).then(|| objective.valid());
     let mut state = Progress { step: 0, stale: 0, best: None };
     if resume {
         let (loaded, at) = newest_checkpoint(folder)?.context("there is no checkpoint to resume from")?;
         objective = objective.try_load_file(at.join("model.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         optimiser = optimiser.load(at.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        mean = mean
+            .map(|mean| mean.try_load_file(at.join("mean.bpk")))
+            .transpose()
+            .map_err(|e| anyhow::anyhow!("{e:?}"))?;
         state = loaded;
         journal.write(Event::Resume { step: state.step })?;
     }
@@ -94,53 +101,69 @@ pub fn run<T: Task>(
     bar.set_position(state.step);
 
     let mut stopped_early = training.patience > 0 && state.stale >= training.patience;
-    let first = state.step;
+    let (first, parts) = (state.step, training.accumulate as u64);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         // Two batches ahead: drawing on one core hides behind the step.
         let (send, batches) = mpsc::sync_channel(2);
         scope.spawn(move || {
-            for step in first..training.steps {
-                let drawn = task.draw(&mut StdRng::seed_from_u64(step_seed(experiment.seed, step)));
+            for batch in first * parts..training.steps * parts {
+                let drawn = task.draw(&mut StdRng::seed_from_u64(batch_seed(experiment.seed, batch)));
                 if send.send(drawn).is_err() {
                     return;
                 }
             }
         });
         let mut recent = f32::NAN;
+        let (mut since, mut waited) = (Instant::now(), Duration::ZERO);
         while state.step < training.steps && !stopped_early {
-            let batch = batches.recv().context("the thread that draws batches ended")??;
             let rate = training.learning_rate_at(state.step);
-            let output = objective.step(batch);
-            let Loss(loss) = output.item;
+            let (mut loss, mut gradients) = (0.0, GradientsAccumulator::new());
+            for _ in 0..parts {
+                let asked = Instant::now();
+                let batch = batches.recv().context("the thread that draws batches ended")??;
+                waited += asked.elapsed();
+                let output = objective.step(batch);
+                loss += output.item.0 / parts as f32;
+                gradients.accumulate(&objective, output.grads);
+            }
             if !loss.is_finite() {
                 journal.write(Event::Failed { step: state.step, reason: "loss is not finite".into() })?;
                 bail!("the loss became {loss} at step {}; lower training.learning_rate", state.step);
             }
-            objective = objective.optimize(&mut optimiser, rate.into(), output.grads);
+            objective = objective.optimize(&mut optimiser, rate.into(), gradients.grads());
             state.step += 1;
+            mean = mean.map(|mean| average::towards(mean, &objective.valid(), training.average, state.step));
             recent = if recent.is_nan() { loss } else { 0.9 * recent + 0.1 * loss };
             journal.write(Event::Step { step: state.step, loss: loss.into(), learning_rate: rate })?;
             bar.set_message(format!("loss {recent:.4}"));
             bar.inc(1);
             if state.step.is_multiple_of(training.evaluate_every) || state.step == training.steps {
-                let metrics = task.evaluate(&objective.valid(), device)?;
+                let share_waited = waited.as_secs_f64() / since.elapsed().as_secs_f64().max(1e-9);
+                let judged = mean.clone().unwrap_or_else(|| objective.valid());
+                let metrics = task.evaluate(&judged, device)?;
                 let chosen = *metrics.get(selector).context("a task reports its selector")?;
-                journal.write(Event::Evaluation { step: state.step, metrics: metrics.clone() })?;
-                bar.println(format!("  step {:>6}  loss {recent:.4}  {}", state.step, shown(&metrics)));
+                journal.write(Event::Evaluation {
+                    step: state.step,
+                    metrics: metrics.clone(),
+                    waited: Some(share_waited),
+                })?;
+                let idle = format!("{:.0} % waiting for batches", 100.0 * share_waited);
+                bar.println(format!("  step {:>6}  loss {recent:.4}  {}  ({idle})", state.step, shown(&metrics)));
                 let old = state.best.as_ref().and_then(|best| best.metrics.get(selector)).copied();
                 if old.is_none_or(|old| chosen > old) {
-                    write_whole(&folder.join(WEIGHTS), &task.weights(&objective.valid()))?;
+                    write_whole(&folder.join(WEIGHTS), &task.weights(&judged))?;
                     state.best = Some(Best { step: state.step, metrics });
                     state.stale = 0;
                 } else {
                     state.stale += 1;
                 }
-                checkpoint(folder, &state, &objective, &optimiser)?;
+                checkpoint(folder, &state, &objective, &optimiser, mean.as_ref())?;
                 journal.sync()?;
                 if let Err(error) = curves::draw(folder, title, task.plotted()) {
                     bar.println(format!("  learning curves not drawn: {error:#}"));
                 }
                 stopped_early = training.patience > 0 && state.stale >= training.patience;
+                (since, waited) = (Instant::now(), Duration::ZERO);
             }
         }
         Ok(())
@@ -159,19 +182,22 @@ pub fn judge<T: Task>(task: &T, weights: &[u8], device: &Device) -> anyhow::Resu
     Ok(Outcome { best, steps: 0, stopped_early: false })
 }
 
+/// Gradients of several batches come as their sum. Adam's steps are the same for the mean, as long as what gradients are
+/// compared with grows alike.
 fn optimiser(training: &Training) -> ModuleOptimizer {
+    let parts = training.accumulate as f32;
     // The gradient of a mean over a million voxels is small: Burn's default epsilon of 1e-5 would outweigh it.
     AdamWConfig::new()
-        .with_epsilon(1e-8)
+        .with_epsilon(1e-8 * parts)
         .with_weight_decay(training.weight_decay as f32)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(training.clip_norm)))
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(training.clip_norm * parts)))
         .init()
 }
 
-/// Seed of a step's batch (SplitMix64's mixing of run seed and step), so that a resumed run draws what an
+/// Seed of a batch (SplitMix64's mixing of run seed and the batch's number), so that a resumed run draws what an
 /// uninterrupted one would have drawn.
-fn step_seed(seed: u64, step: u64) -> u64 {
-    let mut z = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+fn batch_seed(seed: u64, batch: u64) -> u64 {
+    let mut z = seed.wrapping_add(batch.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -181,7 +207,7 @@ fn shown(metrics: &Metrics) -> String {
     metrics.iter().map(|(name, value)| format!("{name} {value:.3}")).collect::<Vec<_>>().join("  ")
 }
 
-/// `checkpoint/STEP/` with the network, the optimiser and the state; complete or not there. The two newest are kept.
+/// `checkpoint/STEP/` with the network, the optimiser, the mean of the weights where there is one, and the state; complete or not there. The two newest are kept.
 fn checkpoint<M: Module>(
     folder: &Path,
     state: &Progress,
@@ -195,6 +221,9 @@ fn checkpoint<M: Module>(
     }
     fs::create_dir_all(&draft).with_context(|| format!("{}", draft.display()))?;
     model.clone().save_file(draft.join("model.bpk")).map_err(|e| anyhow::anyhow!("checkpoint: {e:?}"))?;
+    if let Some(mean) = mean {
+        mean.clone().save_file(draft.join("mean.bpk")).map_err(|e| anyhow::anyhow!("checkpoint: {e:?}"))?;
+    }
     optimiser.save(draft.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("checkpoint: {e:?}"))?;
     write_whole(&draft.join("state.json"), &serde_json::to_vec(state)?)?;
     let done = all.join(format!("{:09}", state.step));
