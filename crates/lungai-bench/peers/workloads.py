@@ -552,7 +552,8 @@ def nets(detail, peer, folder, threads):
         optimiser.zero_grad(set_to_none=True)
         loss = sum(y.square().mean() for y in outputs())
         loss.backward()
+        norm = sum(p.grad.square().sum().item() for p in net.parameters()) ** 0.5
         optimiser.step()
-        return {"loss": loss.item()}
+        return {"loss": loss.item(), "gradient norm": norm}
 
     return torch.__version__, step

@@ -5,9 +5,9 @@ use crate::inputs::bytes;
 use crate::results::{Output, Values};
 use crate::workloads::Work;
 use anyhow::{Context, bail};
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use lungai_models::DeviceChoice;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
 use lungai_models::detector::{DetectorConfig, DetectorNet};
@@ -106,7 +106,7 @@ pub fn prepare(folder: &Path, name: &str, step: bool) -> anyhow::Result<Work> {
     }
 }
 
-/// The result of a step is its loss, the mean of squared outputs; its optimiser moves nothing (a learning rate of zero), so
+/// The result of a step is its loss, the mean of squared outputs, and the norm of its gradients; its optimiser moves nothing (a learning rate of zero), so
 /// that each run does the same.
 fn work<M: Module + 'static>(
     mut net: M,
@@ -129,8 +129,24 @@ fn work<M: Module + 'static>(
         let outputs = forward(&module, input.clone());
         let loss = outputs.into_iter().map(|y| y.square().mean()).reduce(|a, b| a + b).context("no output")?;
         let value: f32 = loss.clone().into_scalar();
-        let gradients = GradientsParams::from_grads(loss.backward(), &module);
-        net = Some(optimiser.step(0.0, module, gradients));
-        Ok(Output::numbers([("loss", f64::from(value))]))
+        let gradients = loss.backward();
+        let mut norm = Norm { gradients, squares: 0.0 };
+        module.visit(&mut norm);
+        let Norm { gradients, squares } = norm;
+        net = Some(optimiser.step(0.0, module.clone(), GradientsParams::from_grads(gradients, &module)));
+        Ok(Output::numbers([("loss", f64::from(value)), ("gradient norm", squares.sqrt())]))
     }))
+}
+
+/// Sums the squares of all gradients: a backward pass that leaves something out has another norm.
+struct Norm {
+    gradients: Gradients,
+    squares: f64,
+}
+
+impl ModuleVisitor for Norm {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let square = |gradient: Tensor<D>| f64::from(gradient.square().sum().into_scalar::<f32>());
+        self.squares += param.val().grad(&self.gradients).map_or(0.0, square);
+    }
 }

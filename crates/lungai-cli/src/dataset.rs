@@ -38,7 +38,9 @@ pub fn make(arguments: &Make) -> Result<Report, Failure> {
     // Cases that are kept are not looked into: where all are, the lock says whether they still are what was made.
     if new.into_inner() == 0 && is_locked(&arguments.out) {
         if let Some(difference) = verify(&arguments.out, &|_, _| ())?.1.into_iter().next() {
-            eprintln!("delete the folder of a damaged case and make the set again, or dataset.lock to take it as it is");
+            eprintln!(
+                "delete the folder of a damaged case and make the set again, or dataset.lock to take it as it is"
+            );
             return Err(difference.into());
         }
     } else {

@@ -223,7 +223,8 @@ impl Recipe {
             for id in patient.ids() {
                 if let Some(twice) = ids.replace(id) {
                     let name = patient.centre.name.clone();
-                    let reason = format!("centre {name}: two cases would be called {twice}; rename a centre or a further scan");
+                    let reason =
+                        format!("centre {name}: two cases would be called {twice}; rename a centre or a further scan");
                     return Err(("name", name, reason));
                 }
             }

@@ -166,7 +166,15 @@ fn conv3d_grad_x_on(isa: Isa, shape: &ConvShape, weight: &[f32], grad: &[f32]) -
             (0..taps).map(|t| (t / 9) * canvas.slice + (t / 3 % 3) * canvas.row + t % 3).collect();
         let weight = |o: usize, i: usize, t: usize| weight[(i * inner + o) * taps + taps - 1 - t];
         return filled(len, |out| {
-            convolve(isa, &canvas, channels, Taps { offsets: &offsets, weight }, Finish::default(), &Target::dense(shape.size), out);
+            convolve(
+                isa,
+                &canvas,
+                channels,
+                Taps { offsets: &offsets, weight },
+                Finish::default(),
+                &Target::dense(shape.size),
+                out,
+            );
         });
     }
     // Input 2e was read by tap 1 of output e alone; input 2e+1 by tap 2 of output e and by tap 0 of output e+1. So each

@@ -305,7 +305,6 @@ mod gradients {
     #[derive(Debug)]
     struct Conv {
         stride: usize,
-        relu: bool,
     }
 
     impl<B: VolumeGradients> Backward<B, 3> for Conv {
@@ -392,7 +391,7 @@ mod gradients {
         ) -> FloatTensor<Self> {
             let nodes = [x.node(), weight.node(), bias.node()];
             let [x, weight, bias] = [x.into_primitive(), weight.into_primitive(), bias.into_primitive()];
-            match (Conv { stride, relu }).prepare::<C>(nodes).compute_bound().stateful() {
+            match (Conv { stride }).prepare::<C>(nodes).compute_bound().stateful() {
                 OpsKind::Tracked(step) => {
                     let y = B::volume_conv(x.clone(), weight.clone(), bias, stride, relu);
                     step.finish((x, weight, relu.then(|| y.clone())), y)

@@ -213,6 +213,7 @@ fn checkpoint<M: Module>(
     state: &Progress,
     model: &M,
     optimiser: &ModuleOptimizer,
+    mean: Option<&M>,
 ) -> anyhow::Result<()> {
     let all = folder.join(CHECKPOINTS);
     let draft = all.join("draft");
