@@ -118,6 +118,7 @@ pub fn import(import: &Import, progress: &mut dyn FnMut(Progress)) -> Result<Man
     let Import { config, images, tables, out, .. } = import;
     config.check_for(tables)?;
     written::check_target(import)?;
+    written::finish(out)?;
     // Tables first: reading the images may take hours, a misspelt column should not.
     let source = Source::read(tables, config, images)?;
     let patients = patients_table(import)?;

@@ -242,6 +242,93 @@ fn images_are_not_copied_into_the_folder_that_they_are_read_from() {
 
 #[verifies("FR-001")]
 #[test]
+fn a_set_is_not_imported_from_its_own_copies() {
+    let mut luna = Luna::new();
+    let shipped = config("luna16", &[]);
+    luna.run(&shipped, true).0.unwrap();
+    let before = Luna::times(&luna.out);
+    let (set, all) = (luna.out.clone(), luna.folder.path().to_owned());
+    for images in [set.clone(), set.join("cases"), set.join("cases/a"), all] {
+        luna.images = images;
+        for copy in [false, true] {
+            let error = luna.run(&shipped, copy).0.unwrap_err().to_string();
+            assert!(error.contains("choose another --out"), "{error}");
+            assert_eq!(Luna::times(&set), before);
+        }
+    }
+    // Images that lie in the set's folder by themselves may: nothing of them is replaced.
+    let luna = Luna::new();
+    let inside = Luna { out: luna.images.clone(), images: luna.images.clone(), folder: luna.folder };
+    for _ in 0..2 {
+        inside.run(&shipped, false).0.unwrap().check(&mut |_| ()).unwrap();
+    }
+}
+
+#[verifies("FR-001")]
+#[test]
+fn an_image_that_is_a_link_out_of_its_folder_leaves_the_earlier_set_whole() {
+    let luna = Luna::new();
+    let first = luna.import().unwrap();
+    let own = |name: &str| std::fs::read(luna.out.join(name)).unwrap();
+    let files = ["manifest.yaml", "splits.csv", "flow.json", "dataset.lock"];
+    let before = files.map(own);
+    write_volume(&luna.path("e.mha"), &volume(7)).unwrap();
+    let link = luna.images.join("subset1/e.mha");
+    std::os::unix::fs::symlink(luna.path("e.mha"), &link).unwrap();
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP4 e\n");
+    let error = luna.import().unwrap_err().to_string();
+    assert!(error.starts_with("place 4 of 5 by sorted path: is a link that leads out"), "{error}");
+    assert_eq!(files.map(own), before);
+    let still = Manifest::load(&luna.out).unwrap();
+    still.check(&mut |_| ()).unwrap();
+    assert_eq!(still.fingerprint(), first.fingerprint());
+    std::fs::remove_file(&link).unwrap();
+    assert_eq!(verify(&luna.out, &|_, _| ()).unwrap().1.len(), 0);
+    // Copied it is a file of the set's own.
+    std::os::unix::fs::symlink(luna.path("e.mha"), &link).unwrap();
+    let copied = luna.run(&config("luna16", &[]), true).0.unwrap();
+    copied.check(&mut |_| ()).unwrap();
+    assert_eq!((copied.all_cases().len(), verify(&luna.out, &|_, _| ()).unwrap().1.len()), (5, 0));
+}
+
+#[verifies("FR-001")]
+#[test]
+fn an_import_that_was_stopped_while_its_files_took_their_names_is_ended_by_the_next() {
+    let luna = Luna::new();
+    luna.import().unwrap();
+    let others = ["splits.csv", "flow.json", "dataset.lock"];
+    let own = |name: &str| std::fs::read(luna.out.join(name)).unwrap();
+    let old = others.map(own);
+    write_volume(&luna.images.join("subset1/e.mha"), &volume(7)).unwrap();
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP4 e\n");
+    luna.import().unwrap();
+    let new = others.map(own);
+    // The manifest had its name, the others not yet; the next import ends that, even if it goes no further itself.
+    let ready = luna.out.join(".import/ready");
+    std::fs::create_dir(&ready).unwrap();
+    for ((name, old), new) in others.iter().zip(&old).zip(&new) {
+        std::fs::write(luna.out.join(name), old).unwrap();
+        std::fs::write(ready.join(name), new).unwrap();
+    }
+    let table = std::fs::read_to_string(luna.path("annotations.csv")).unwrap();
+    luna.table("annotations.csv", "nonsense");
+    luna.import().unwrap_err();
+    assert_eq!(others.map(own), new);
+    assert_eq!(verify(&luna.out, &|_, _| ()).unwrap().1.len(), 0);
+    // Not even the manifest had its name: what was ready is dropped.
+    std::fs::create_dir(&ready).unwrap();
+    for name in ["manifest.yaml", "splits.csv"] {
+        std::fs::write(ready.join(name), "of a set that never was").unwrap();
+    }
+    luna.import().unwrap_err();
+    assert_eq!(others.map(own), new);
+    luna.table("annotations.csv", &table);
+    assert_eq!(luna.import().unwrap().all_cases().len(), 5);
+    assert!(!ready.exists());
+}
+
+#[verifies("FR-001")]
+#[test]
 fn the_flow_adds_up_with_series_that_only_tables_or_only_images_have() {
     let luna = Luna::new();
     // z is nowhere; b and d lie there without a line; c cannot be read, and has a line.
