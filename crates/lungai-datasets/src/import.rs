@@ -194,7 +194,7 @@ pub fn import(import: &Import, progress: &mut dyn FnMut(Progress)) -> Result<Man
     if members.is_empty() {
         return Err(none_in_all(config, "every series is excluded: see the rules under `inclusion`"));
     }
-    let centres = centre_of_patients(&members, &config.splits.held_out_centres)?;
+    let centres = centre_of_patients(&members, &config.splits.held_out_centres, &frozen)?;
     let assigned = config.splits.assign(&centres, &frozen, &splits_file)?;
     let everyone = named.iter().map(|(_, patient)| Some(patient.as_str()));
     let never_read = of_missing.iter().chain(&of_unread).map(Option::as_deref);
@@ -416,8 +416,12 @@ fn check_twins(found: &[Found]) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// One centre per patient: the first by name, where all of them train.
-fn centre_of_patients(members: &[Member], held_out: &[String]) -> Result<BTreeMap<String, String>, DatasetError> {
+/// One centre per patient, where all of them train: the one that is frozen while a scan of it is there, else the first by name.
+fn centre_of_patients(
+    members: &[Member],
+    held_out: &[String],
+    frozen: &BTreeMap<String, Assigned>,
+) -> Result<BTreeMap<String, String>, DatasetError> {
     let mut centres: BTreeMap<String, (String, Spot)> = BTreeMap::new();
     for Member { found, patient, centre, .. } in members {
         let Some((first, other)) = centres.get_mut(patient) else {
@@ -430,7 +434,8 @@ fn centre_of_patients(members: &[Member], held_out: &[String]) -> Result<BTreeMa
             );
             return Err(found.fault(Fault::DuplicatedPatient, reason));
         }
-        if *centre < *first {
+        let kept = frozen.get(patient).map(|was| &was.centre);
+        if Some(&*first) != kept && (Some(centre) == kept || *centre < *first) {
             *first = centre.clone();
         }
     }

@@ -329,6 +329,68 @@ fn an_import_that_was_stopped_while_its_files_took_their_names_is_ended_by_the_n
 
 #[verifies("FR-001")]
 #[test]
+fn pipes_are_no_images_and_nobody_waits_for_them() {
+    let luna = Luna::new();
+    for name in ["subset0/p.nii.gz", "subset0/p.zip", "subset0/p.dcm", "subset0/p"] {
+        assert!(std::process::Command::new("mkfifo").arg(luna.images.join(name)).status().unwrap().success());
+    }
+    assert_eq!(luna.import().unwrap().all_cases().len(), 4);
+}
+
+#[test]
+fn links_to_images_are_followed_and_links_to_folders_are_not() {
+    let luna = Luna::new();
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, luna.images.join(name)).unwrap();
+    link(&luna.images, "subset0/round"); // leads in circles
+    write_volume(&luna.images.join("subset1/e.mha"), &volume(7)).unwrap();
+    std::fs::rename(luna.images.join("subset1/e.mha"), luna.images.join("of-e")).unwrap();
+    link(&luna.images.join("of-e"), "subset1/e.mha");
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP4 e\n");
+    let manifest = luna.import().unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    assert_eq!(manifest.all_cases().len(), 5);
+    // An image whose link leads nowhere is missing, not absent.
+    link(&luna.path("nowhere"), "subset1/f.mha");
+    let error = luna.import().unwrap_err().to_string();
+    assert!(error.starts_with("place 5 of 6 by sorted path: "), "{error}");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_patient_who_is_scanned_again_at_another_centre_stays_where_he_was() {
+    let luna = Luna::new();
+    let shipped = config("luna16", &[]);
+    luna.import().unwrap();
+    let line = |patient: &str| {
+        let lines = std::fs::read_to_string(luna.out.join("splits.csv")).unwrap();
+        lines.lines().find(|line| line.starts_with(patient)).unwrap().to_owned()
+    };
+    let before = line("P2,");
+    assert!(before.starts_with("P2,subset1,"), "{before}");
+    // At a centre whose name comes first, and at one that comes last.
+    for (file, fill) in [("subset0/e.mha", 7), ("subset2/f.mha", 8)] {
+        std::fs::create_dir_all(luna.images.join(file).parent().unwrap()).unwrap();
+        write_volume(&luna.images.join(file), &volume(fill)).unwrap();
+    }
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP2 e\nP2 f\n");
+    let manifest = luna.run(&shipped, false).0.unwrap();
+    assert_eq!(line("P2,"), before);
+    let splits: Vec<_> =
+        manifest.all_cases().iter().filter(|case| case.patient == "P2").map(|case| case.split).collect();
+    assert!(splits.len() == 3 && splits.iter().all(|split| *split == splits[0]));
+    // When the frozen centre's scan is gone somebody must look.
+    for ending in ["mhd", "zraw"] {
+        std::fs::remove_file(luna.images.join(format!("subset1/c.{ending}"))).unwrap();
+    }
+    check(
+        luna.run(&shipped, false).0,
+        "duplicated-patient",
+        "splits.csv, line 3: a patient of centre subset1 is seen at centre subset0 now",
+    );
+}
+
+#[verifies("FR-001")]
+#[test]
 fn the_flow_adds_up_with_series_that_only_tables_or_only_images_have() {
     let luna = Luna::new();
     // z is nowhere; b and d lie there without a line; c cannot be read, and has a line.
