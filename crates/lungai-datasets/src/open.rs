@@ -32,7 +32,7 @@ pub fn open(path: &Path) -> Result<Opened, DatasetError> {
             Ok(Opened { scans: vec![*scan], refused: Vec::new(), set_aside: Vec::new(), identities: None })
         }
         Looked::Dicom(input) if input.scans.is_empty() => Err(input.why_empty().into()),
-        Looked::Dicom(DicomInput { scans, refused, set_aside, identities }) => {
+        Looked::Dicom(DicomInput { scans, refused, set_aside, identities, .. }) => {
             Ok(Opened { scans, refused, set_aside, identities: Some(identities) })
         }
     }

@@ -607,15 +607,20 @@ fn lidc_xml(series: &str, readers: &[&[Disc]]) -> String {
 }
 
 fn dicom(folder: &Path, patient: &str, fill: i16) -> SeriesTags {
+    dicom_series(folder, patient, "scan", 30, fill)
+}
+
+fn dicom_series(folder: &Path, patient: &str, scan: &str, slices: usize, fill: i16) -> SeriesTags {
     let spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
-    let grid = Geometry::new([30, 64, 64], spacing, WorldPoint([-32.0, -32.0, -20.0]), Geometry::AXIAL).unwrap();
-    let volume = Volume::new(Array3::from_elem((30, 64, 64), fill), grid).unwrap();
+    let size = [slices, 64, 64];
+    let grid = Geometry::new(size, spacing, WorldPoint([-32.0, -32.0, -20.0]), Geometry::AXIAL).unwrap();
+    let volume = Volume::new(Array3::from_elem((slices, 64, 64), fill), grid).unwrap();
     let acquisition = Acquisition {
         slice_thickness_mm: Some(2.0),
         manufacturer: Some("GE MEDICAL SYSTEMS".into()),
         ..Acquisition::default()
     };
-    let tags = SeriesTags::synthetic(patient, "scan");
+    let tags = SeriesTags::synthetic(patient, scan);
     write_series(&volume, &acquisition, &tags, folder).unwrap();
     tags
 }
@@ -740,6 +745,75 @@ fn a_hospitals_names_stay_out_of_everything_that_is_written() {
     assert_eq!((trained.nodules().unwrap()[0].malignant, trained.patient.len()), (Some(false), 16));
     // Nobody said that the second scan has no nodule.
     assert!(matches!(manifest.cases(Split::Test).next().unwrap().nodules(), Err(DatasetError::NoTruth { .. })));
+}
+
+/// A zip archive of some files, each with its name in it.
+fn zipped(path: &Path, files: &[(&str, Vec<u8>)]) {
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    for (name, bytes) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, bytes).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[verifies("SR-003")]
+#[test]
+fn of_a_folder_only_the_files_of_included_series_are_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("scans");
+    let place = images.join("hospital-a/DOE-JANE");
+    let tags = dicom(&place, "DOE-JANE", -700);
+    // A second scan in an archive, and a third that has too few slices.
+    let apart = |scan: &str, slices: usize, fill: i16| {
+        let apart = folder.path().join(scan);
+        dicom_series(&apart, "DOE-JANE", scan, slices, fill);
+        let files = std::fs::read_dir(&apart).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|file| std::fs::read(file).unwrap()).collect::<Vec<_>>()
+    };
+    let names: Vec<String> = (0..30).map(|number| format!("DOE-{number}")).collect();
+    let second: Vec<(&str, Vec<u8>)> = names.iter().map(String::as_str).zip(apart("second", 30, -600)).collect();
+    zipped(&place.join("DOE.zip"), &second);
+    for (bytes, number) in apart("third", 12, -500).iter().zip(1..) {
+        std::fs::write(place.join(format!("third-{number}.dcm")), bytes).unwrap();
+    }
+    // Letters and reports.
+    zipped(&place.join("letter.docx"), &[("word/document.xml", b"<w:t>Mrs Doe</w:t>".to_vec())]);
+    let mut report = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut report, b"Mrs Doe").unwrap();
+    std::fs::write(place.join("report.txt.gz"), report.finish().unwrap()).unwrap();
+    let ours = config(
+        "folder",
+        &[
+            ("slices_at_least: 64", "slices_at_least: 30"),
+            ("pixel_spacing_mm: [0.4, 1.0]", "pixel_spacing_mm: [0.4, 2.0]"),
+            ("quality: not-rejected", "quality: any"),
+            ("unknown: exclude", "unknown: keep"),
+        ],
+    );
+    let table = folder.path().join("nodules.csv");
+    let header = "SeriesInstanceUID,x,y,z,diameter,type,histology,reader,comment";
+    std::fs::write(&table, format!("{header}\n{},0,0,0,7,solid,benign,R1,x\n", tags.series_uid)).unwrap();
+    let out = folder.path().join("set");
+    let request = Import {
+        config: &ours,
+        images: &images,
+        tables: Tables::Folder { annotations: Some(table) },
+        patients: None,
+        out: &out,
+        copy: true,
+    };
+    let manifest = import(&request, &mut |_| ()).unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    assert_eq!((manifest.all_cases().len(), verify(&out, &|_, _| ()).unwrap().1.len()), (2, 0));
+    let mut copied: Vec<Vec<String>> = Vec::new();
+    for case in manifest.all_cases() {
+        let files = Luna::times(&out.join(&case.series.path)).into_keys();
+        copied.push(files.map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect());
+    }
+    copied.sort();
+    let slices: Vec<String> = (1..=30).map(|number| format!("{number:06}.dcm")).collect();
+    assert_eq!(copied, [slices, vec!["000001.zip".to_owned()]]);
 }
 
 #[verifies("SR-003")]

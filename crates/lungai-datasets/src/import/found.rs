@@ -32,6 +32,8 @@ pub(crate) struct Series {
     pub hu_sha256: String,
     pub grid: Grid,
     pub facts: Facts,
+    /// The files of a folder that it was read from, as [`file_mark`] has them; none where the place itself is a file.
+    pub files: BTreeSet<String>,
     /// Of DICOM files only.
     pub identity: Option<Identity>,
 }
@@ -110,9 +112,16 @@ impl Series {
                 age_years: age,
                 quality,
             },
+            files: BTreeSet::new(),
             identity,
         }
     }
+}
+
+/// What is remembered of a file below the folder `place` in place of its name.
+pub(crate) fn file_mark(config: &ImportConfig, place: &Path, file: &Path) -> String {
+    let below = file.strip_prefix(place).unwrap_or(file);
+    keyed_hash(&config.splits.key, &format!("file:{}", below.to_string_lossy()))[..16].to_owned()
 }
 
 /// A name as the set gives it.
@@ -321,7 +330,12 @@ fn read_place(images: &Path, path: &Path, config: &ImportConfig) -> Result<Place
     };
     let mut place = Place::default();
     for scan in &input.scans {
-        place.series.push(Series::of(&scan.series_uid, scan, config, Some(&input.identities)));
+        let mut series = Series::of(&scan.series_uid, scan, config, Some(&input.identities));
+        if full.is_dir() {
+            let files = input.files.get(&scan.series_uid).into_iter().flatten();
+            series.files = files.map(|file| file_mark(config, &full, file)).collect();
+        }
+        place.series.push(series);
     }
     for refused in &input.refused {
         place.unread.push(unread(Some(&refused.series_uid), refused.error.clone().into())?);

@@ -1,9 +1,9 @@
 //! What an import leaves behind: made beside the earlier set, which stays whole until the new manifest takes the old one's name.
 
-use super::{Found, Import, Member};
+use super::{Found, Import, ImportConfig, Member};
 use crate::error::name;
 use crate::formats::{inner_files, write_volume};
-use crate::import::found::{files_of, stem};
+use crate::import::found::{file_mark, files_of, stem};
 use crate::manifest::{Case, Manifest, Part, Provenance};
 use crate::rules::Flow;
 use crate::splits::{self, Assigned};
@@ -11,7 +11,6 @@ use crate::write::{remove_file, remove_folder, write_whole};
 use crate::{DatasetError, hu_sha256, lock, nodules_csv, read_volume, sha256};
 use lungai_dicom::{Identity, identifying_attributes};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Refuses a folder that holds another set or that the images would be copied into from itself, before anything is read.
@@ -169,12 +168,14 @@ fn made(
         let path = match &place {
             Images::Elsewhere(_) => found.path.to_owned(),
             Images::Inside(below) => below.join(found.path),
-            // Several series of one place are copied once, into the folder of the first.
+            // Several series of one file are copied once, into the folder of the first.
             Images::Copied => match copies.get(found.path) {
                 Some(copied) => copied.clone(),
                 None => {
-                    let copied = folder.join(id).join(copy(found, &from, &own, id).map_err(named)?);
-                    copies.insert(found.path, copied.clone());
+                    let copied = folder.join(id).join(copy(found, config, &from, &own, id).map_err(named)?);
+                    if from.is_file() {
+                        copies.insert(found.path, copied.clone());
+                    }
                     copied
                 }
             },
@@ -264,18 +265,23 @@ fn is_ours(folder: &Path) -> bool {
 }
 
 /// Copies one place under names of our own; says where it went below `own`.
-fn copy(found: &Found, from: &Path, own: &Path, id: &str) -> Result<PathBuf, DatasetError> {
+fn copy(found: &Found, config: &ImportConfig, from: &Path, own: &Path, id: &str) -> Result<PathBuf, DatasetError> {
     if from.is_dir() {
         let folder = own.join("dicom");
         std::fs::create_dir_all(&folder).map_err(DatasetError::io(&folder))?;
-        let mut number = 0;
-        for file in files_of(from)? {
-            // What the reader would not open is left: reports and texts may name the patient.
-            if let Some(ending) = dicom_ending(&file)? {
-                number += 1;
-                let to = folder.join(format!("{number:06}.{ending}"));
-                std::fs::copy(&file, &to).map_err(DatasetError::io(&file))?;
-            }
+        // Nothing else of the folder: reports may name the patient, and another series may have been left out.
+        let mut wanted = found.series.files.clone();
+        let mut files = files_of(from)?;
+        files.retain(|file| wanted.remove(&file_mark(config, from, file)));
+        if !wanted.is_empty() {
+            let reason = "a file that it was read from is gone since, or has a name that begins with a dot; import again under other names";
+            return Err(found.refuse(reason));
+        }
+        for (file, number) in files.iter().zip(1..) {
+            let ending = file.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+            let archive = ending.filter(|e| ["zip", "tar", "tgz", "gz"].contains(&e.as_str()));
+            let to = folder.join(format!("{number:06}.{}", archive.as_deref().unwrap_or("dcm")));
+            std::fs::copy(file, &to).map_err(DatasetError::io(file))?;
         }
         return Ok(PathBuf::from("dicom"));
     }
@@ -292,23 +298,4 @@ fn copy(found: &Found, from: &Path, own: &Path, id: &str) -> Result<PathBuf, Dat
     let to = format!("{id}{}", name[stem(from).len()..].to_ascii_lowercase());
     std::fs::copy(from, own.join(&to)).map_err(DatasetError::io(from))?;
     Ok(PathBuf::from(to))
-}
-
-/// What a file of a DICOM folder is by its content, as the reader tells it; `None`: nothing that it opens.
-fn dicom_ending(file: &Path) -> Result<Option<&'static str>, DatasetError> {
-    let mut start = Vec::new();
-    let opened = std::fs::File::open(file).map_err(DatasetError::io(file))?;
-    opened.take(512).read_to_end(&mut start).map_err(DatasetError::io(file))?;
-    let at = |from: usize, mark: &[u8]| start.get(from..).is_some_and(|rest| rest.starts_with(mark));
-    Ok(if at(128, b"DICM") || at(0, b"DICM") || at(0, b"\x02\0\0\0UL") || at(0, b"\x02\0\x01\0OB") {
-        Some("dcm")
-    } else if at(0, b"PK") {
-        Some("zip")
-    } else if at(0, &[0x1F, 0x8B]) {
-        Some("tar.gz")
-    } else if at(257, b"ustar") {
-        Some("tar")
-    } else {
-        None
-    })
 }
