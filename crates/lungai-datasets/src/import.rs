@@ -56,8 +56,8 @@ pub struct Import<'a> {
     /// Folder of the set; made where absent. An earlier import of the same name there is replaced when the new one is complete,
     /// its splits are kept.
     pub out: &'a Path,
-    /// Copies the images into the set, each as its case's `dicom/000001.dcm` and so on or `ID.mha`; else the manifest says where
-    /// they are.
+    /// Copies the images into the set, each as its case's `dicom/000001.dcm` and so on or `ID.mha`; of a folder
+    /// only the files that included series were read from. Else the manifest says where they are.
     pub copy: bool,
 }
 

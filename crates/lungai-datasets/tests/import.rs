@@ -223,7 +223,8 @@ fn an_import_that_stops_while_it_copies_leaves_the_earlier_set_whole() {
     for name in ["cases", "cases-of-our-own"] {
         std::fs::create_dir(luna.out.join(name)).unwrap();
     }
-    std::fs::write(luna.out.join(".import/stale"), "cases").unwrap();
+    let live = second.provenance.unwrap().folder;
+    std::fs::write(luna.out.join(".import/stale"), format!("cases\n{}", live.display())).unwrap();
     luna.run(&shipped, true).0.unwrap().check(&mut |_| ()).unwrap();
     let mut folders: Vec<_> = std::fs::read_dir(&luna.out).unwrap().map(|e| e.unwrap().file_name()).collect();
     folders.retain(|name| name.to_str().unwrap().starts_with("cases"));

@@ -161,7 +161,8 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Truth, DatasetError> {
     let mut tables: Vec<PathBuf> = std::fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
         .map_err(DatasetError::io(folder))?;
-    tables.retain(|path| path.extension().is_some_and(|e| e == "csv") && !name(path).starts_with('.'));
+    tables
+        .retain(|path| path.extension().is_some_and(|e| e == "csv") && !name(path).starts_with('.') && path.is_file());
     tables.sort();
     for (path, number) in tables.iter().zip(1..) {
         // It is called after its image, which may be called after a patient.

@@ -62,18 +62,20 @@ pub(super) fn write(
     let (draft, stale) = (out.join(".import/draft"), out.join(".import/stale"));
     remove_folder(&draft)?;
     // What an import that was stopped between two renames left behind.
-    match std::fs::read_to_string(&stale).map(PathBuf::from) {
-        Ok(left) if is_ours(&left) && live.as_ref() != Some(&left) => remove_folder(&out.join(left))?,
-        _ => (),
+    for left in std::fs::read_to_string(&stale).unwrap_or_default().lines().map(Path::new) {
+        if is_ours(left) && live.as_deref() != Some(left) {
+            remove_folder(&out.join(left))?;
+        }
     }
     let made = made(import, members, assigned, flow, identity, &draft).inspect_err(|_| {
         // Half a copy is of no use; that it cannot be removed is no second error.
         let _ = remove_folder(&draft);
     })?;
 
+    // Should we be stopped, the one of both folders that the manifest does not name then is to be removed.
+    let folders: Vec<_> = std::iter::once(&made.folder).chain(&live).map(|folder| folder.to_string_lossy()).collect();
+    write_whole(&stale, folders.join("\n").as_bytes())?;
     // The folder takes a new name, so that the old set is whole until everything beside it is ready to take its own.
-    let to_remove = |folder: &Path| write_whole(&stale, folder.as_os_str().as_encoded_bytes());
-    to_remove(&made.folder)?;
     let folder = out.join(&made.folder);
     std::fs::rename(&draft, &folder).map_err(DatasetError::io(&folder))?;
     let manifest = prepare(out, made.texts).inspect_err(|_| {
@@ -82,7 +84,6 @@ pub(super) fn write(
     })?;
     take_names(out)?;
     if let Some(old) = live.filter(|old| is_ours(old) && *old != made.folder) {
-        to_remove(&old)?;
         remove_folder(&out.join(old))?;
     }
     remove_file(&stale)?;
@@ -185,7 +186,8 @@ fn made(
             files_of(&from).and_then(|files| files.iter().try_for_each(check)).map_err(named)?;
             let there = from.canonicalize().map_err(DatasetError::io(&from)).map_err(named)?;
             if !there.starts_with(inside) {
-                return Err(found.refuse("is a link that leads out of the folder of images, where nobody would look for it; --copy takes such images in"));
+                let reason = "is a link that leads out of the folder of images, where nobody would look for it; --copy takes it in";
+                return Err(found.refuse(reason));
             }
         }
         let part = Part { path, sha256: found.series.hu_sha256.clone() };
