@@ -56,8 +56,8 @@ pub struct Import<'a> {
     /// Folder of the set; made where absent. An earlier import of the same name there is replaced when the new one is complete,
     /// its splits are kept.
     pub out: &'a Path,
-    /// Copies the images into the set, each as its case's `dicom/000001.dcm` and so on or `ID.mha`; else the manifest says where
-    /// they are.
+    /// Copies the images into the set, each as its case's `dicom/000001.dcm` and so on or `ID.mha`; of a folder
+    /// only the files that included series were read from. Else the manifest says where they are.
     pub copy: bool,
 }
 
@@ -118,6 +118,7 @@ pub fn import(import: &Import, progress: &mut dyn FnMut(Progress)) -> Result<Man
     let Import { config, images, tables, out, .. } = import;
     config.check_for(tables)?;
     written::check_target(import)?;
+    written::finish(out)?;
     // Tables first: reading the images may take hours, a misspelt column should not.
     let source = Source::read(tables, config, images)?;
     let patients = patients_table(import)?;
@@ -193,7 +194,7 @@ pub fn import(import: &Import, progress: &mut dyn FnMut(Progress)) -> Result<Man
     if members.is_empty() {
         return Err(none_in_all(config, "every series is excluded: see the rules under `inclusion`"));
     }
-    let centres = centre_of_patients(&members, &config.splits.held_out_centres)?;
+    let centres = centre_of_patients(&members, &config.splits.held_out_centres, &frozen)?;
     let assigned = config.splits.assign(&centres, &frozen, &splits_file)?;
     let everyone = named.iter().map(|(_, patient)| Some(patient.as_str()));
     let never_read = of_missing.iter().chain(&of_unread).map(Option::as_deref);
@@ -415,8 +416,12 @@ fn check_twins(found: &[Found]) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// One centre per patient: the first by name, where all of them train.
-fn centre_of_patients(members: &[Member], held_out: &[String]) -> Result<BTreeMap<String, String>, DatasetError> {
+/// One centre per patient, where all of them train: the one that is frozen while a scan of it is there, else the first by name.
+fn centre_of_patients(
+    members: &[Member],
+    held_out: &[String],
+    frozen: &BTreeMap<String, Assigned>,
+) -> Result<BTreeMap<String, String>, DatasetError> {
     let mut centres: BTreeMap<String, (String, Spot)> = BTreeMap::new();
     for Member { found, patient, centre, .. } in members {
         let Some((first, other)) = centres.get_mut(patient) else {
@@ -429,7 +434,8 @@ fn centre_of_patients(members: &[Member], held_out: &[String]) -> Result<BTreeMa
             );
             return Err(found.fault(Fault::DuplicatedPatient, reason));
         }
-        if *centre < *first {
+        let kept = frozen.get(patient).map(|was| &was.centre);
+        if Some(&*first) != kept && (Some(centre) == kept || *centre < *first) {
             *first = centre.clone();
         }
     }

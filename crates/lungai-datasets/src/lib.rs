@@ -26,6 +26,7 @@ mod formats;
 
 mod align;
 mod annotations;
+mod clusters;
 mod error;
 mod grid;
 mod hash;

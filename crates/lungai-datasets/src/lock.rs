@@ -18,7 +18,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const FILE: &str = "dataset.lock";
+/// Name of the lock.
+pub(crate) const FILE: &str = "dataset.lock";
 const HEAD: &str = "# lungai dataset.lock 1";
 /// Files of the set itself that are locked where they exist.
 const OWN: [&str; 4] = ["manifest.yaml", "splits.csv", "flow.json", "recipe.yaml"];
@@ -41,8 +42,26 @@ pub struct Lock {
 /// [`DatasetError`] where a file cannot be read, or its name holds a line break.
 #[implements("FR-001")]
 pub fn write(manifest: &Manifest, folder: &Path) -> Result<Lock, DatasetError> {
-    let files: Vec<PathBuf> = present(manifest, folder)?.into_iter().collect();
-    let hashes: Vec<String> = files.par_iter().map(|path| file_sha256(path)).collect::<Result<_, _>>()?;
+    let (lock, text) = of(manifest, folder, &BTreeMap::new())?;
+    write_whole(&folder.join(FILE), text.as_bytes())?;
+    Ok(lock)
+}
+
+/// The lock and its text as they will be when the files `to_come`, by name, lie in the set's folder.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn of(
+    manifest: &Manifest,
+    folder: &Path,
+    to_come: &BTreeMap<&str, Vec<u8>>,
+) -> Result<(Lock, String), DatasetError> {
+    let to_come: BTreeMap<PathBuf, &Vec<u8>> = to_come.iter().map(|(file, bytes)| (folder.join(file), bytes)).collect();
+    let mut files = present(manifest, folder)?;
+    files.extend(to_come.keys().cloned());
+    let files: Vec<PathBuf> = files.into_iter().collect();
+    let hash = |path: &PathBuf| to_come.get(path).map_or_else(|| file_sha256(path), |bytes| Ok(sha256(bytes)));
+    let hashes: Vec<String> = files.par_iter().map(hash).collect::<Result<_, _>>()?;
     let mut lines = String::new();
     for (path, hash) in files.iter().zip(hashes) {
         let shown = lockable(path.strip_prefix(folder).unwrap_or(path))?;
@@ -55,8 +74,7 @@ pub fn write(manifest: &Manifest, folder: &Path) -> Result<Lock, DatasetError> {
         lock.fingerprint,
         lock.root
     );
-    write_whole(&folder.join(FILE), format!("{head}{lines}").as_bytes())?;
-    Ok(lock)
+    Ok((lock, head + &lines))
 }
 
 /// A path as a line of the lock has it.

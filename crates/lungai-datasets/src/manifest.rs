@@ -160,9 +160,13 @@ impl Manifest {
     #[implements("FR-001")]
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
         let path = if path.is_dir() { path.join("manifest.yaml") } else { path.to_owned() };
-        let text = read_text(&path)?;
-        let mut manifest: Self = yaml::parse(&path, &text)?;
-        manifest.check_rules(&path, &text)?;
+        Self::parse(&path, &read_text(&path)?)
+    }
+
+    /// The text of a manifest that lies, or will lie, at `path`.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, DatasetError> {
+        let mut manifest: Self = yaml::parse(path, text)?;
+        manifest.check_rules(path, text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let images = manifest.images.as_ref().map_or(folder.to_owned(), |images| folder.join(images));
         for case in &mut manifest.cases {
@@ -211,7 +215,7 @@ impl Manifest {
         }
     }
 
-    pub(crate) fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {
+    fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {
         let refuse = |key: &str, value: &str, reason: String| {
             Err(DatasetError::Config { file: name(path), line: yaml::line_of(text, key, value), reason })
         };

@@ -32,7 +32,8 @@ pub fn open(path: &Path) -> Result<Opened, DatasetError> {
             Ok(Opened { scans: vec![*scan], refused: Vec::new(), set_aside: Vec::new(), identities: None })
         }
         Looked::Dicom(input) if input.scans.is_empty() => Err(input.why_empty().into()),
-        Looked::Dicom(DicomInput { scans, refused, set_aside, identities }) => {
+        Looked::Dicom(input) => {
+            let DicomInput { scans, refused, set_aside, identities, .. } = *input;
             Ok(Opened { scans, refused, set_aside, identities: Some(identities) })
         }
     }
@@ -41,12 +42,12 @@ pub fn open(path: &Path) -> Result<Opened, DatasetError> {
 /// What a path turned out to be. DICOM may be without a readable series.
 pub(crate) enum Looked {
     Image(Box<Scan>),
-    Dicom(DicomInput),
+    Dicom(Box<DicomInput>),
 }
 
 pub(crate) fn look(path: &Path) -> Result<Looked, DatasetError> {
     if path.is_dir() || Format::of(path)?.is_none() {
-        return Ok(Looked::Dicom(lungai_dicom::survey(path, &Limits::default())?));
+        return Ok(Looked::Dicom(Box::new(lungai_dicom::survey(path, &Limits::default())?)));
     }
     let (volume, format) = read_volume(path)?;
     if volume.geometry().size()[0] < 2 {

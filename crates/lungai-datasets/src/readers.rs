@@ -1,6 +1,7 @@
 //! Simulated readers for studies of reference standards and agreement: they miss small and faint nodules, put marks a little
 //! off, and rate malignancy by what they believe. Synthetic opinions on synthetic patients, and nothing else.
 
+use crate::clusters::clusters;
 use crate::hash::sha256;
 use crate::{DatasetError, Manifest, Split};
 use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
@@ -124,38 +125,20 @@ impl Joined {
 }
 
 /// Puts together the marks of several readers: nearest pairs first, two marks are of one nodule where each centre lies
-/// within the other's diameter, and a reader has at most one mark on a nodule.
+/// within the other's diameter, and of more marks than two every pair must be. A reader has at most one mark on a nodule.
 pub fn join(readers: &[Vec<Reading>]) -> Vec<Joined> {
-    // Each mark starts on its own; sets are joined along the shortest links.
     let marks: Vec<(usize, &Reading)> =
         readers.iter().enumerate().flat_map(|(r, m)| m.iter().map(move |m| (r, m))).collect();
-    let mut links = Vec::new();
-    for (i, (reader, a)) in marks.iter().enumerate() {
-        for (j, (other, b)) in marks.iter().enumerate().skip(i + 1) {
-            let apart = a.position.distance_mm(b.position);
-            if reader != other && apart < a.diameter_mm.min(b.diameter_mm) {
-                links.push((apart, i, j));
-            }
-        }
-    }
-    links.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    let mut set: Vec<usize> = (0..marks.len()).collect();
-    for (_, i, j) in links {
-        let (a, b) = (set[i], set[j]);
-        let readers_of = |s: usize| (0..marks.len()).filter(|k| set[*k] == s).map(|k| marks[k].0).collect::<Vec<_>>();
-        let clash = readers_of(a).iter().any(|reader| readers_of(b).contains(reader));
-        if a != b && !clash {
-            let (keep, gone) = (a.min(b), a.max(b));
-            set.iter_mut().filter(|s| **s == gone).for_each(|s| *s = keep);
-        }
-    }
+    let groups = clusters(marks.len(), |a, b| {
+        let ((reader, a), (other, b)) = (marks[a], marks[b]);
+        let apart = a.position.distance_mm(b.position);
+        (reader != other && apart < a.diameter_mm.min(b.diameter_mm)).then_some(apart)
+    });
     let mut joined = Vec::new();
-    for first in (0..marks.len()).filter(|i| set[*i] == *i) {
+    for group in groups {
         let mut by_reader = vec![None; readers.len()];
-        for (i, (reader, mark)) in marks.iter().enumerate() {
-            if set[i] == first {
-                by_reader[*reader] = Some((*mark).clone());
-            }
+        for (reader, mark) in group.into_iter().map(|mark| marks[mark]) {
+            by_reader[reader] = Some(mark.clone());
         }
         let n = by_reader.iter().flatten().count() as f64;
         let mean = |value: &dyn Fn(&Reading) -> f64| by_reader.iter().flatten().map(value).sum::<f64>() / n;
@@ -309,6 +292,14 @@ mod tests {
         let reference = consensus(&joined, 2);
         assert_eq!(reference.iter().map(|n| n.excluded).collect::<Vec<_>>(), [false, true, true]);
         assert_eq!(join(&[Vec::new(), Vec::new()]), []);
+    }
+
+    #[test]
+    fn a_mark_between_two_nodules_does_not_make_them_one() {
+        // 5 mm apart, less than 6 mm; the outer two are 10 mm apart.
+        let joined = join(&[vec![mark(0.0, 6.0)], vec![mark(5.0, 6.0)], vec![mark(10.0, 6.0)]]);
+        let votes: Vec<_> = joined.iter().map(|j| (j.position.0[0], j.votes())).collect();
+        assert_eq!(votes, [(2.5, 2), (10.0, 1)]);
     }
 
     #[test]

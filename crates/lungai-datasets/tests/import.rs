@@ -223,7 +223,8 @@ fn an_import_that_stops_while_it_copies_leaves_the_earlier_set_whole() {
     for name in ["cases", "cases-of-our-own"] {
         std::fs::create_dir(luna.out.join(name)).unwrap();
     }
-    std::fs::write(luna.out.join(".import/stale"), "cases").unwrap();
+    let live = second.provenance.unwrap().folder;
+    std::fs::write(luna.out.join(".import/stale"), format!("cases\n{}", live.display())).unwrap();
     luna.run(&shipped, true).0.unwrap().check(&mut |_| ()).unwrap();
     let mut folders: Vec<_> = std::fs::read_dir(&luna.out).unwrap().map(|e| e.unwrap().file_name()).collect();
     folders.retain(|name| name.to_str().unwrap().starts_with("cases"));
@@ -238,6 +239,155 @@ fn images_are_not_copied_into_the_folder_that_they_are_read_from() {
     let inside = Luna { out: luna.images.join("set"), images: luna.images.clone(), folder: luna.folder };
     let error = inside.run(&shipped, true).0.unwrap_err().to_string();
     assert!(error.contains("another --out"), "{error}");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_set_is_not_imported_from_its_own_copies() {
+    let mut luna = Luna::new();
+    let shipped = config("luna16", &[]);
+    luna.run(&shipped, true).0.unwrap();
+    let before = Luna::times(&luna.out);
+    let (set, all) = (luna.out.clone(), luna.folder.path().to_owned());
+    for images in [set.clone(), set.join("cases"), set.join("cases/a"), all] {
+        luna.images = images;
+        for copy in [false, true] {
+            let error = luna.run(&shipped, copy).0.unwrap_err().to_string();
+            assert!(error.contains("choose another --out"), "{error}");
+            assert_eq!(Luna::times(&set), before);
+        }
+    }
+    // Images that lie in the set's folder by themselves may: nothing of them is replaced.
+    let luna = Luna::new();
+    let inside = Luna { out: luna.images.clone(), images: luna.images.clone(), folder: luna.folder };
+    for _ in 0..2 {
+        inside.run(&shipped, false).0.unwrap().check(&mut |_| ()).unwrap();
+    }
+}
+
+#[verifies("FR-001")]
+#[test]
+fn an_image_that_is_a_link_out_of_its_folder_leaves_the_earlier_set_whole() {
+    let luna = Luna::new();
+    let first = luna.import().unwrap();
+    let own = |name: &str| std::fs::read(luna.out.join(name)).unwrap();
+    let files = ["manifest.yaml", "splits.csv", "flow.json", "dataset.lock"];
+    let before = files.map(own);
+    write_volume(&luna.path("e.mha"), &volume(7)).unwrap();
+    let link = luna.images.join("subset1/e.mha");
+    std::os::unix::fs::symlink(luna.path("e.mha"), &link).unwrap();
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP4 e\n");
+    let error = luna.import().unwrap_err().to_string();
+    assert!(error.starts_with("place 4 of 5 by sorted path: is a link that leads out"), "{error}");
+    assert_eq!(files.map(own), before);
+    let still = Manifest::load(&luna.out).unwrap();
+    still.check(&mut |_| ()).unwrap();
+    assert_eq!(still.fingerprint(), first.fingerprint());
+    std::fs::remove_file(&link).unwrap();
+    assert_eq!(verify(&luna.out, &|_, _| ()).unwrap().1.len(), 0);
+    // Copied it is a file of the set's own.
+    std::os::unix::fs::symlink(luna.path("e.mha"), &link).unwrap();
+    let copied = luna.run(&config("luna16", &[]), true).0.unwrap();
+    copied.check(&mut |_| ()).unwrap();
+    assert_eq!((copied.all_cases().len(), verify(&luna.out, &|_, _| ()).unwrap().1.len()), (5, 0));
+}
+
+#[verifies("FR-001")]
+#[test]
+fn an_import_that_was_stopped_while_its_files_took_their_names_is_ended_by_the_next() {
+    let luna = Luna::new();
+    luna.import().unwrap();
+    let others = ["splits.csv", "flow.json", "dataset.lock"];
+    let own = |name: &str| std::fs::read(luna.out.join(name)).unwrap();
+    let old = others.map(own);
+    write_volume(&luna.images.join("subset1/e.mha"), &volume(7)).unwrap();
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP4 e\n");
+    luna.import().unwrap();
+    let new = others.map(own);
+    // The manifest had its name, the others not yet; the next import ends that, even if it goes no further itself.
+    let ready = luna.out.join(".import/ready");
+    std::fs::create_dir(&ready).unwrap();
+    for ((name, old), new) in others.iter().zip(&old).zip(&new) {
+        std::fs::write(luna.out.join(name), old).unwrap();
+        std::fs::write(ready.join(name), new).unwrap();
+    }
+    let table = std::fs::read_to_string(luna.path("annotations.csv")).unwrap();
+    luna.table("annotations.csv", "nonsense");
+    luna.import().unwrap_err();
+    assert_eq!(others.map(own), new);
+    assert_eq!(verify(&luna.out, &|_, _| ()).unwrap().1.len(), 0);
+    // Not even the manifest had its name: what was ready is dropped.
+    std::fs::create_dir(&ready).unwrap();
+    for name in ["manifest.yaml", "splits.csv"] {
+        std::fs::write(ready.join(name), "of a set that never was").unwrap();
+    }
+    luna.import().unwrap_err();
+    assert_eq!(others.map(own), new);
+    luna.table("annotations.csv", &table);
+    assert_eq!(luna.import().unwrap().all_cases().len(), 5);
+    assert!(!ready.exists());
+}
+
+#[verifies("FR-001")]
+#[test]
+fn pipes_are_no_images_and_nobody_waits_for_them() {
+    let luna = Luna::new();
+    for name in ["subset0/p.nii.gz", "subset0/p.zip", "subset0/p.dcm", "subset0/p"] {
+        assert!(std::process::Command::new("mkfifo").arg(luna.images.join(name)).status().unwrap().success());
+    }
+    assert_eq!(luna.import().unwrap().all_cases().len(), 4);
+}
+
+#[test]
+fn links_to_images_are_followed_and_links_to_folders_are_not() {
+    let luna = Luna::new();
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, luna.images.join(name)).unwrap();
+    link(&luna.images, "subset0/round"); // leads in circles
+    write_volume(&luna.images.join("subset1/e.mha"), &volume(7)).unwrap();
+    std::fs::rename(luna.images.join("subset1/e.mha"), luna.images.join("of-e")).unwrap();
+    link(&luna.images.join("of-e"), "subset1/e.mha");
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP4 e\n");
+    let manifest = luna.import().unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    assert_eq!(manifest.all_cases().len(), 5);
+    // An image whose link leads nowhere is missing, not absent.
+    link(&luna.path("nowhere"), "subset1/f.mha");
+    let error = luna.import().unwrap_err().to_string();
+    assert!(error.starts_with("place 5 of 6 by sorted path: "), "{error}");
+}
+
+#[verifies("FR-001")]
+#[test]
+fn a_patient_who_is_scanned_again_at_another_centre_stays_where_he_was() {
+    let luna = Luna::new();
+    let shipped = config("luna16", &[]);
+    luna.import().unwrap();
+    let line = |patient: &str| {
+        let lines = std::fs::read_to_string(luna.out.join("splits.csv")).unwrap();
+        lines.lines().find(|line| line.starts_with(patient)).unwrap().to_owned()
+    };
+    let before = line("P2,");
+    assert!(before.starts_with("P2,subset1,"), "{before}");
+    // At a centre whose name comes first, and at one that comes last.
+    for (file, fill) in [("subset0/e.mha", 7), ("subset2/f.mha", 8)] {
+        std::fs::create_dir_all(luna.images.join(file).parent().unwrap()).unwrap();
+        write_volume(&luna.images.join(file), &volume(fill)).unwrap();
+    }
+    luna.table("patients.csv", "PatientID SeriesInstanceUID\nP1 a\nP1 b\nP2 c\nP3 d\nP2 e\nP2 f\n");
+    let manifest = luna.run(&shipped, false).0.unwrap();
+    assert_eq!(line("P2,"), before);
+    let splits: Vec<_> =
+        manifest.all_cases().iter().filter(|case| case.patient == "P2").map(|case| case.split).collect();
+    assert!(splits.len() == 3 && splits.iter().all(|split| *split == splits[0]));
+    // When the frozen centre's scan is gone somebody must look.
+    for ending in ["mhd", "zraw"] {
+        std::fs::remove_file(luna.images.join(format!("subset1/c.{ending}"))).unwrap();
+    }
+    check(
+        luna.run(&shipped, false).0,
+        "duplicated-patient",
+        "splits.csv, line 3: a patient of centre subset1 is seen at centre subset0 now",
+    );
 }
 
 #[verifies("FR-001")]
@@ -458,15 +608,20 @@ fn lidc_xml(series: &str, readers: &[&[Disc]]) -> String {
 }
 
 fn dicom(folder: &Path, patient: &str, fill: i16) -> SeriesTags {
+    dicom_series(folder, patient, "scan", 30, fill)
+}
+
+fn dicom_series(folder: &Path, patient: &str, scan: &str, slices: usize, fill: i16) -> SeriesTags {
     let spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
-    let grid = Geometry::new([30, 64, 64], spacing, WorldPoint([-32.0, -32.0, -20.0]), Geometry::AXIAL).unwrap();
-    let volume = Volume::new(Array3::from_elem((30, 64, 64), fill), grid).unwrap();
+    let size = [slices, 64, 64];
+    let grid = Geometry::new(size, spacing, WorldPoint([-32.0, -32.0, -20.0]), Geometry::AXIAL).unwrap();
+    let volume = Volume::new(Array3::from_elem((slices, 64, 64), fill), grid).unwrap();
     let acquisition = Acquisition {
         slice_thickness_mm: Some(2.0),
         manufacturer: Some("GE MEDICAL SYSTEMS".into()),
         ..Acquisition::default()
     };
-    let tags = SeriesTags::synthetic(patient, "scan");
+    let tags = SeriesTags::synthetic(patient, scan);
     write_series(&volume, &acquisition, &tags, folder).unwrap();
     tags
 }
@@ -591,6 +746,75 @@ fn a_hospitals_names_stay_out_of_everything_that_is_written() {
     assert_eq!((trained.nodules().unwrap()[0].malignant, trained.patient.len()), (Some(false), 16));
     // Nobody said that the second scan has no nodule.
     assert!(matches!(manifest.cases(Split::Test).next().unwrap().nodules(), Err(DatasetError::NoTruth { .. })));
+}
+
+/// A zip archive of some files, each with its name in it.
+fn zipped(path: &Path, files: &[(&str, Vec<u8>)]) {
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    for (name, bytes) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, bytes).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[verifies("SR-003")]
+#[test]
+fn of_a_folder_only_the_files_of_included_series_are_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("scans");
+    let place = images.join("hospital-a/DOE-JANE");
+    let tags = dicom(&place, "DOE-JANE", -700);
+    // A second scan in an archive, and a third that has too few slices.
+    let apart = |scan: &str, slices: usize, fill: i16| {
+        let apart = folder.path().join(scan);
+        dicom_series(&apart, "DOE-JANE", scan, slices, fill);
+        let files = std::fs::read_dir(&apart).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|file| std::fs::read(file).unwrap()).collect::<Vec<_>>()
+    };
+    let names: Vec<String> = (0..30).map(|number| format!("DOE-{number}")).collect();
+    let second: Vec<(&str, Vec<u8>)> = names.iter().map(String::as_str).zip(apart("second", 30, -600)).collect();
+    zipped(&place.join("DOE.zip"), &second);
+    for (bytes, number) in apart("third", 12, -500).iter().zip(1..) {
+        std::fs::write(place.join(format!("third-{number}.dcm")), bytes).unwrap();
+    }
+    // Letters and reports.
+    zipped(&place.join("letter.docx"), &[("word/document.xml", b"<w:t>Mrs Doe</w:t>".to_vec())]);
+    let mut report = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut report, b"Mrs Doe").unwrap();
+    std::fs::write(place.join("report.txt.gz"), report.finish().unwrap()).unwrap();
+    let ours = config(
+        "folder",
+        &[
+            ("slices_at_least: 64", "slices_at_least: 30"),
+            ("pixel_spacing_mm: [0.4, 1.0]", "pixel_spacing_mm: [0.4, 2.0]"),
+            ("quality: not-rejected", "quality: any"),
+            ("unknown: exclude", "unknown: keep"),
+        ],
+    );
+    let table = folder.path().join("nodules.csv");
+    let header = "SeriesInstanceUID,x,y,z,diameter,type,histology,reader,comment";
+    std::fs::write(&table, format!("{header}\n{},0,0,0,7,solid,benign,R1,x\n", tags.series_uid)).unwrap();
+    let out = folder.path().join("set");
+    let request = Import {
+        config: &ours,
+        images: &images,
+        tables: Tables::Folder { annotations: Some(table) },
+        patients: None,
+        out: &out,
+        copy: true,
+    };
+    let manifest = import(&request, &mut |_| ()).unwrap();
+    manifest.check(&mut |_| ()).unwrap();
+    assert_eq!((manifest.all_cases().len(), verify(&out, &|_, _| ()).unwrap().1.len()), (2, 0));
+    let mut copied: Vec<Vec<String>> = Vec::new();
+    for case in manifest.all_cases() {
+        let files = Luna::times(&out.join(&case.series.path)).into_keys();
+        copied.push(files.map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect());
+    }
+    copied.sort();
+    let slices: Vec<String> = (1..=30).map(|number| format!("{number:06}.dcm")).collect();
+    assert_eq!(copied, [slices, vec!["000001.zip".to_owned()]]);
 }
 
 #[verifies("SR-003")]

@@ -151,6 +151,10 @@ pub enum DicomError {
     #[error("decoding took more than {limit_s} s of computing")]
     TooSlow { limit_s: u64 },
     #[error(
+        "the decoding process gave no answer within {waited_s} s; is the machine busy with other work, or its disk gone?"
+    )]
+    NoAnswer { waited_s: u64 },
+    #[error(
         "the decoding process ended while it read the file ({how}): out of memory, of which it has at most {limit_mib} MiB, or a fault of a decoder"
     )]
     WorkerDied { how: String, limit_mib: u64 },

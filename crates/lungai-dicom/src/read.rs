@@ -10,8 +10,8 @@ use lungai_ct::{Scan, Volume};
 use lungai_trace::implements;
 use ndarray::Array3;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What one input held.
@@ -23,6 +23,8 @@ pub struct DicomInput {
     pub refused: Vec<Refused>,
     /// Files that are no axial CT slices, in order of their names.
     pub set_aside: Vec<SetAside>,
+    /// The files that each of the scans was read from, by series UID: those of its slices, or the archives that hold them.
+    pub files: BTreeMap<String, BTreeSet<PathBuf>>,
     /// What the headers of all DICOM files, whatever became of them, still say about whom they show.
     pub identities: Identities,
 }
@@ -158,11 +160,12 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
         }
     }
     plans.sort_by_key(|(_, plan, _)| std::cmp::Reverse(voxels(plan)));
-    let mut scans = Vec::new();
+    let (mut scans, mut files) = (Vec::new(), BTreeMap::new());
     let (mut sum, limit) = (0u64, limits.input_voxels);
     for (series_uid, plan, slices) in plans {
         let head = slices[0].1;
         sum = sum.saturating_add(voxels(&plan));
+        let read_from = plan.slices.iter().map(|slice| images[slice.file].source.path.clone()).collect();
         let volume = if sum <= limit {
             decode(plan, &images, limits).map_err(|Broken { file, rule }| match file {
                 Some(file) => in_file(file, rule),
@@ -172,7 +175,10 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
             Err(DicomError::InputTooLarge { voxels: sum, limit })
         };
         match volume {
-            Ok(volume) => scans.push(scan(head, volume)),
+            Ok(volume) => {
+                scans.push(scan(head, volume));
+                files.insert(series_uid.to_owned(), read_from);
+            }
             Err(error @ DicomError::WorkerNotInitialised) => return Err(error),
             Err(error) => {
                 refused.push(Refused { series_uid: series_uid.to_owned(), files: slices.len(), error });
@@ -182,7 +188,7 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<DicomInput, DicomError> {
     refused.sort_by(|a, b| a.series_uid.cmp(&b.series_uid));
     set_aside.sort_by(|a, b| a.file.cmp(&b.file));
     let identities = Identities::of(images.iter().map(|image| &*image.header));
-    Ok(DicomInput { scans, refused, set_aside, identities })
+    Ok(DicomInput { scans, refused, set_aside, files, identities })
 }
 
 impl DicomInput {

@@ -252,10 +252,10 @@ impl Worker {
         let mut message = (text.len() as u32).to_le_bytes().to_vec();
         message.extend(text);
         self.orders.write_all(&message).map_err(|_| Failure::Ended)?;
-        let limit_s = limits.seconds(input_bytes(source, limits));
         // Other work may share the processor: five times as much by the wall's clock.
-        let deadline = Instant::now() + Duration::from_secs(5 * limit_s);
-        let mut pixels = Pixels { replies: &mut self.replies, deadline, limit_s, frames: 0, frame_bytes: 0 };
+        let patience_s = 5 * limits.seconds(input_bytes(source, limits));
+        let deadline = Instant::now() + Duration::from_secs(patience_s);
+        let mut pixels = Pixels { replies: &mut self.replies, deadline, patience_s, frames: 0, frame_bytes: 0 };
         let reply: Result<Reply, DicomError> = pixels.message()?;
         let reply = reply.map_err(Failure::Refused)?;
         if let Reply::File { header, frame_bytes } = &reply {
@@ -312,7 +312,7 @@ pub(crate) enum Failure {
 pub(crate) struct Pixels<'a> {
     replies: &'a mut ChildStdout,
     deadline: Instant,
-    limit_s: u64,
+    patience_s: u64,
     frames: u32,
     frame_bytes: u64,
 }
@@ -323,7 +323,7 @@ impl Pixels<'_> {
             let patience = self.deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
             match poll(&mut [PollFd::new(&*self.replies, PollFlags::IN)], Some(&timeout)) {
-                Ok(0) => return Err(Failure::Fatal(DicomError::TooSlow { limit_s: self.limit_s })),
+                Ok(0) => return Err(Failure::Fatal(DicomError::NoAnswer { waited_s: self.patience_s })),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(_) => return Err(Failure::Fatal(DicomError::WorkerReply)),
                 Ok(_) => {}

@@ -111,10 +111,16 @@ fn mutants_give_pixels_or_one_error() {
 
 /// Crashes, hangs, and what a file must not be able to cause.
 fn is_fault(error: &DicomError) -> bool {
-    use DicomError::{Fault, TooSlow, WorkerDied, WorkerNotInitialised, WorkerReply, WorkerStart};
+    use DicomError::{Fault, NoAnswer, TooSlow, WorkerDied, WorkerNotInitialised, WorkerReply, WorkerStart};
     matches!(
         error.cause(),
-        Fault | TooSlow { .. } | WorkerDied { .. } | WorkerNotInitialised | WorkerReply | WorkerStart { .. }
+        Fault
+            | NoAnswer { .. }
+            | TooSlow { .. }
+            | WorkerDied { .. }
+            | WorkerNotInitialised
+            | WorkerReply
+            | WorkerStart { .. }
     )
 }
 

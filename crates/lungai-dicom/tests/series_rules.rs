@@ -497,7 +497,7 @@ fn limits_bound_the_input_as_a_whole() {
     assert_eq!(rule(Limits { series_voxels: 6 * 49 - 1, ..Limits::default() }), "series-too-large");
     assert_eq!(rule(Limits { input_voxels: 6 * 49 - 1, ..Limits::default() }), "input-too-large");
     assert_eq!(rule(Limits { file_pixels: 48, ..Limits::default() }), "too-many-pixels");
-    assert_eq!(rule(Limits { file_seconds: 0, ..Limits::default() }), "no-ct-series"); // each file was too slow
+    assert_eq!(rule(Limits { file_seconds: 0, ..Limits::default() }), "no-ct-series"); // no file was answered for in time
     fs::create_dir_all(folder.path().join("a/b/c")).unwrap();
     assert_eq!(rule(Limits { folder_depth: 2, ..Limits::default() }), "folders-too-deep");
 }

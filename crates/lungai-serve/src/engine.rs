@@ -188,7 +188,8 @@ mod tests {
 
     fn input(scans: Vec<Scan>) -> DicomInput {
         let refused = Refused { series_uid: "1.2.9".into(), files: 1, error: DicomError::SingleSlice };
-        DicomInput { scans, refused: vec![refused], set_aside: vec![], identities: Default::default() }
+        let (files, identities) = Default::default();
+        DicomInput { scans, refused: vec![refused], set_aside: vec![], files, identities }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use super::lidc_xml::{Contour, Outlined, Ratings, Reading};
 use super::truth::Marked;
 use crate::DatasetError;
+use crate::clusters::clusters;
 use crate::error::Fault;
 use lungai_ct::{Geometry, NoduleKind, ReferenceNodule, VoxelPoint, WorldPoint, sphere_diameter_mm};
 use serde::{Deserialize, Serialize};
@@ -108,7 +109,7 @@ pub(crate) fn consensus(
         let reason = format!("{} outlined nodules in one series; at most {MAX_MARKINGS} are compared", markings.len());
         return Err(DatasetError::Config { file: reading.file.clone(), line: 1, reason });
     }
-    let mut marked: Vec<Marked> = clusters(rule.join, &markings)
+    let mut marked: Vec<Marked> = clusters(markings.len(), |a, b| apart(rule.join, &markings[a], &markings[b]))
         .into_iter()
         .map(|cluster| {
             let members: Vec<&Marking> = cluster.iter().map(|at| &markings[*at]).collect();
@@ -228,29 +229,6 @@ fn enclosed(points: &[[i32; 2]], with_border: bool) -> Vec<[usize; 2]> {
 /// Each point and the next, the last and the first.
 fn edges(points: &[[i32; 2]]) -> impl Iterator<Item = ([i32; 2], [i32; 2])> + '_ {
     points.iter().copied().zip(points.iter().copied().cycle().skip(1))
-}
-
-/// Indices of the markings that are one nodule, in the order of their first. Never two of one reader.
-fn clusters(join: Join, markings: &[Marking]) -> Vec<Vec<usize>> {
-    let mut pairs: Vec<(f64, usize, usize)> = Vec::new();
-    for (b, second) in markings.iter().enumerate() {
-        let close = markings[..b].iter().enumerate().filter_map(|(a, first)| Some((apart(join, first, second)?, a, b)));
-        pairs.extend(close);
-    }
-    pairs.sort_by(|one, other| one.0.total_cmp(&other.0).then((one.1, one.2).cmp(&(other.1, other.2))));
-    let close: BTreeSet<(usize, usize)> = pairs.iter().map(|(_, a, b)| (*a, *b)).collect();
-    let mut groups: Vec<Vec<usize>> = (0..markings.len()).map(|marking| vec![marking]).collect();
-    for (_, a, b) in pairs {
-        let holding = |marking| groups.iter().position(|group| group.contains(&marking)).expect("each is in a group");
-        let (keep, gone) = (holding(a).min(holding(b)), holding(a).max(holding(b)));
-        let all_close = |i: &usize| groups[gone].iter().all(|j| close.contains(&(*i.min(j), *i.max(j))));
-        if keep != gone && groups[keep].iter().all(all_close) {
-            let more = groups.remove(gone);
-            groups[keep].extend(more);
-            groups[keep].sort_unstable();
-        }
-    }
-    groups
 }
 
 /// How far apart two readers' marks are, the nearest first; `None` where they are not of one nodule.

@@ -133,23 +133,18 @@ pub(crate) fn read_table(path: &Path, columns: &Columns) -> Result<Truth, Datase
             return Err(row.refuse(format!("spiculation {value} must be within 0..=1")));
         }
         let yes_no = |column: &Option<YesNoColumn>| column.as_ref().map_or(Ok(None), |column| column.read(&row));
+        let position = match position.frame {
+            Frame::LpsMm | Frame::VoxelXyz => WorldPoint([x, y, z]),
+            Frame::RasMm => WorldPoint([-x, -y, z]),
+        };
+        let diameter_mm = checked_diameter(&row, factor * row.number(&diameter.column)?)?;
         let nodule = ReferenceNodule {
             id: id.as_deref().map_or("", |column| row.text(column)).to_owned(),
-            position: match position.frame {
-                Frame::LpsMm | Frame::VoxelXyz => WorldPoint([x, y, z]),
-                Frame::RasMm => WorldPoint([-x, -y, z]),
-            },
-            diameter_mm: checked_diameter(&row, factor * row.number(&diameter.column)?)?,
-            volume_mm3: None,
             kind,
             malignant: yes_no(malignant)?,
             spiculation,
-            malignancy_probability: None,
-            lobe: None,
-            long_axis_mm: None,
-            short_axis_mm: None,
-            doubling_days: None,
             excluded: yes_no(excluded)?.unwrap_or(false),
+            ..ReferenceNodule::at(position, diameter_mm)
         };
         let series = row.text(series);
         if series.is_empty() {
@@ -166,7 +161,8 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Truth, DatasetError> {
     let mut tables: Vec<PathBuf> = std::fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
         .map_err(DatasetError::io(folder))?;
-    tables.retain(|path| path.extension().is_some_and(|e| e == "csv") && !name(path).starts_with('.'));
+    tables
+        .retain(|path| path.extension().is_some_and(|e| e == "csv") && !name(path).starts_with('.') && path.is_file());
     tables.sort();
     for (path, number) in tables.iter().zip(1..) {
         // It is called after its image, which may be called after a patient.

@@ -15,6 +15,7 @@ use lungai_dicom::{DicomError, Identities, Identity, SetAside};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::FileType;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -31,6 +32,8 @@ pub(crate) struct Series {
     pub hu_sha256: String,
     pub grid: Grid,
     pub facts: Facts,
+    /// The files of a folder that it was read from, as [`file_mark`] has them; none where the place itself is a file.
+    pub files: BTreeSet<String>,
     /// Of DICOM files only.
     pub identity: Option<Identity>,
 }
@@ -109,9 +112,16 @@ impl Series {
                 age_years: age,
                 quality,
             },
+            files: BTreeSet::new(),
             identity,
         }
     }
+}
+
+/// What is remembered of a file below the folder `place` in place of its name.
+pub(crate) fn file_mark(config: &ImportConfig, place: &Path, file: &Path) -> String {
+    let below = file.strip_prefix(place).unwrap_or(file);
+    keyed_hash(&config.splits.key, &format!("file:{}", below.to_string_lossy()))[..16].to_owned()
 }
 
 /// A name as the set gives it.
@@ -152,8 +162,13 @@ pub(crate) fn places(images: &Path) -> Result<Vec<PathBuf>, DatasetError> {
                 continue;
             }
             let path = folder.join(&name);
-            if entry.path().is_dir() {
+            let kind = entry
+                .file_type()
+                .map_err(|source| DatasetError::Io { file: "a file among the images".into(), source })?;
+            if kind.is_dir() {
                 below.push(path);
+            } else if !may_be_file(&entry.path(), kind) {
+                continue;
             } else if is_image_name(&path) || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("zip")) {
                 found.push(path);
             } else {
@@ -172,15 +187,19 @@ pub(crate) fn places(images: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     Ok(found)
 }
 
+/// No pipe and no device, which would keep us waiting for ever, and no link to a folder, which could lead in circles. A link to
+/// nothing is told when it is opened.
+fn may_be_file(path: &Path, kind: FileType) -> bool {
+    kind.is_file() || (kind.is_symlink() && std::fs::metadata(path).map_or(true, |meta| meta.is_file()))
+}
+
 /// By the mark of PS3.10; files of old writers that lack it must end in `.dcm` or `.ima`.
 fn is_dicom(path: &Path) -> bool {
     let mut mark = [0; 4];
-    // A pipe would keep us waiting for ever.
-    path.is_file()
-        && (is_dicom_name(path)
-            || std::fs::File::open(path)
-                .and_then(|mut file| file.seek(SeekFrom::Start(128)).and_then(|_| file.read_exact(&mut mark)))
-                .is_ok_and(|()| &mark == b"DICM"))
+    is_dicom_name(path)
+        || std::fs::File::open(path)
+            .and_then(|mut file| file.seek(SeekFrom::Start(128)).and_then(|_| file.read_exact(&mut mark)))
+            .is_ok_and(|()| &mark == b"DICM")
 }
 
 fn is_dicom_name(path: &Path) -> bool {
@@ -269,11 +288,11 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>, DatasetError> {
 
 /// A failure of ours or of the machine is none of the file's: it must not be remembered as such.
 fn of_the_file(error: DatasetError) -> Result<DatasetError, DatasetError> {
-    use DicomError::{Io, TooSlow, WorkerNotInitialised, WorkerStart};
+    use DicomError::{Io, NoAnswer, WorkerNotInitialised, WorkerStart};
     let passes = match &error {
         DatasetError::Io { .. } => true,
         DatasetError::Dicom(error) => {
-            matches!(error.cause(), Io { .. } | TooSlow { .. } | WorkerNotInitialised | WorkerStart { .. })
+            matches!(error.cause(), Io { .. } | NoAnswer { .. } | WorkerNotInitialised | WorkerStart { .. })
         }
         _ => false,
     };
@@ -311,7 +330,12 @@ fn read_place(images: &Path, path: &Path, config: &ImportConfig) -> Result<Place
     };
     let mut place = Place::default();
     for scan in &input.scans {
-        place.series.push(Series::of(&scan.series_uid, scan, config, Some(&input.identities)));
+        let mut series = Series::of(&scan.series_uid, scan, config, Some(&input.identities));
+        if full.is_dir() {
+            let files = input.files.get(&scan.series_uid).into_iter().flatten();
+            series.files = files.map(|file| file_mark(config, &full, file)).collect();
+        }
+        place.series.push(series);
     }
     for refused in &input.refused {
         place.unread.push(unread(Some(&refused.series_uid), refused.error.clone().into())?);
@@ -327,4 +351,19 @@ fn read_place(images: &Path, path: &Path, config: &ImportConfig) -> Result<Place
         }
     }
     Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_clock_on_the_wall_is_the_machines_fault() {
+        let too_long = DicomError::TooSlow { limit_s: 30 };
+        assert_eq!(of_the_file(too_long.into()).unwrap().rule(), "too-slow");
+        let waited = DicomError::NoAnswer { waited_s: 150 };
+        let in_file =
+            DicomError::InFile { file: 1, files: 2, order: "by sorted path".into(), reason: Box::new(waited) };
+        assert_eq!(of_the_file(in_file.into()).unwrap_err().rule(), "no-answer");
+    }
 }
