@@ -215,7 +215,7 @@ impl Manifest {
         }
     }
 
-    fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {
+    pub(crate) fn check_rules(&self, path: &Path, text: &str) -> Result<(), DatasetError> {
         let refuse = |key: &str, value: &str, reason: String| {
             Err(DatasetError::Config { file: name(path), line: yaml::line_of(text, key, value), reason })
         };
