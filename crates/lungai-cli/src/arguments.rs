@@ -187,7 +187,8 @@ Examples:
   lungai dataset check data/phantom-small/manifest.yaml
   lungai dataset check datasets/phantom-8c.yaml --out reports/phantom-8c")]
     Check(Check),
-    /// One hash that changes with any voxel, label, nodule or split.
+    /// One hash that changes with any voxel, label, nodule or split: computed from the manifest's own checksums, in no time.
+    /// Whether the files still have them says `check`.
     #[command(after_help = "Example: lungai dataset fingerprint data/phantom-small --json")]
     Fingerprint(Manifest),
     /// Hash every file and write dataset.lock, which `sha256sum -c` can check too.

@@ -96,7 +96,18 @@ pub fn import(kind: &ImportKind) -> Result<Report, Failure> {
         import_set(&request, &mut |step| bar.at(step.done, step.total, if step.reused { "kept" } else { "read" }))?;
     bar.finish();
     let mut report = report(&manifest, "imported");
+    for centre in config.splits.held_out_centres.iter().filter(|centre| !manifest.centres.contains(centre)) {
+        eprintln!("warning: the held-out centre {centre} has no series; there are: {}", manifest.centres.join(", "));
+    }
     if let Some(provenance) = &manifest.provenance {
+        let kept: Vec<&str> = provenance.identity.with_value.keys().map(String::as_str).collect();
+        if !kept.is_empty() {
+            eprintln!(
+                "warning: the DICOM files themselves are as they were; {} attributes that may name a patient hold values: {}",
+                kept.len(),
+                kept.join(", "),
+            );
+        }
         report.text += &provenance.flow.text();
         report.json["flow"] = json!(provenance.flow);
         report.json["identity"] = json!(provenance.identity);
@@ -182,7 +193,7 @@ pub fn plan(arguments: &Plan) -> Result<Report, Failure> {
     let (found, sizes) = (&plan.fingerprint, &plan.sizes);
     let text = format!(
         "{} training cases, median spacing {:.2?} mm, median size {:.0?} (z, y, x), {} nodules\n\
-         grid {:.2?} mm, patch {:?}, batch {}, HU cut to {:?}\n",
+         grid {:.2?} mm, patch {:?}, batch {}, HU cut to {}\n",
         found.cases,
         found.spacing_mm.median,
         found.size.median,
@@ -190,7 +201,7 @@ pub fn plan(arguments: &Plan) -> Result<Report, Failure> {
         sizes.spacing_mm,
         sizes.patch,
         sizes.batch,
-        sizes.clip_hu,
+        sizes.clip_hu.map_or("nothing: no nodules to measure".to_owned(), |[low, high]| format!("{low} to {high}")),
     );
     Ok(Report { text, json: json!({ "synthetic": manifest.synthetic, "plan": plan }) })
 }

@@ -43,7 +43,32 @@ pub fn draw_page(recipe: &Recipe, path: &Path) -> Result<(), DatasetError> {
             }
         }
     }
+    stamp(&mut page, width);
     write_grey(path, width, patients.len() * rows, &page)
+}
+
+/// Writes SYNTHETIC into the upper left corner, in letters of 5 by 7 squares.
+fn stamp(page: &mut [u8], width: usize) {
+    const SQUARE: usize = 2;
+    // Of each letter seven rows of five bits, from the top.
+    const LETTERS: [[u8; 7]; 9] = [
+        [0x0f, 0x10, 0x10, 0x0e, 0x01, 0x01, 0x1e], // S
+        [0x11, 0x11, 0x0a, 0x04, 0x04, 0x04, 0x04], // Y
+        [0x11, 0x19, 0x15, 0x13, 0x11, 0x11, 0x11], // N
+        [0x1f, 0x04, 0x04, 0x04, 0x04, 0x04, 0x04], // T
+        [0x11, 0x11, 0x11, 0x1f, 0x11, 0x11, 0x11], // H
+        [0x1f, 0x10, 0x10, 0x1e, 0x10, 0x10, 0x1f], // E
+        [0x1f, 0x04, 0x04, 0x04, 0x04, 0x04, 0x04], // T
+        [0x0e, 0x04, 0x04, 0x04, 0x04, 0x04, 0x0e], // I
+        [0x0f, 0x10, 0x10, 0x10, 0x10, 0x10, 0x0f], // C
+    ];
+    for (i, letter) in LETTERS.iter().enumerate() {
+        for (y, x) in (0..7 * SQUARE).flat_map(|y| (0..5 * SQUARE).map(move |x| (y, x))) {
+            if letter[y / SQUARE] >> (4 - x / SQUARE) & 1 == 1 {
+                page[(4 + y) * width + 4 + i * 6 * SQUARE + x] = 255;
+            }
+        }
+    }
 }
 
 /// Axial, projection, coronal, sagittal.
@@ -78,9 +103,12 @@ fn write_grey(path: &Path, width: usize, height: usize, pixels: &[u8]) -> Result
     let mut encoder = png::Encoder::new(std::io::BufWriter::new(file), width as u32, height as u32);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.set_depth(png::BitDepth::Eight);
-    let written = encoder.write_header().and_then(|mut writer| {
-        writer.write_image_data(pixels)?;
-        writer.finish()
-    });
+    let written = encoder
+        .add_text_chunk("Comment".to_owned(), "SYNTHETIC: computed chest phantoms, no patients".to_owned())
+        .and_then(|()| encoder.write_header())
+        .and_then(|mut writer| {
+            writer.write_image_data(pixels)?;
+            writer.finish()
+        });
     written.map_err(|error| DatasetError::io(path)(std::io::Error::other(error)))
 }
