@@ -41,7 +41,44 @@ impl Truth {
     pub(crate) fn add(&mut self, series: &str, marked: Marked) {
         self.named(series, &marked.file, marked.line).marked.push(marked);
     }
+
+    /// What no single line shows: a nodule that is written twice, and diameters that as a whole are in another unit.
+    ///
+    /// # Errors
+    /// [`DatasetError::Config`] with the second line; [`Fault::WrongUnit`] with the first.
+    pub(crate) fn checked(self) -> Result<Self, DatasetError> {
+        let scored =
+            |named: &Named| named.marked.clone().into_iter().filter(|m| !m.nodule.excluded).collect::<Vec<_>>();
+        let mut all = Vec::new();
+        for named in self.by_series.values() {
+            let marked = scored(named);
+            for (i, twice) in marked.iter().enumerate() {
+                let same = |m: &&Marked| m.nodule.position.distance_mm(twice.nodule.position) < 0.01;
+                if let Some(first) = marked[..i].iter().find(same) {
+                    let reason = format!("the same nodule is in line {} already: one place, one nodule", first.line);
+                    return Err(DatasetError::Config { file: twice.file.clone(), line: twice.line, reason });
+                }
+            }
+            all.extend(marked);
+        }
+        all.sort_by(|a, b| a.nodule.diameter_mm.total_cmp(&b.nodule.diameter_mm));
+        let Some(middle) = all.get(all.len() / 2).filter(|_| all.len() >= FEW) else { return Ok(self) };
+        let median = middle.nodule.diameter_mm;
+        let unit = match median {
+            mm if mm < USUAL_MM[0] => "cm, written as mm",
+            mm if mm > USUAL_MM[1] => "mm, declared as cm",
+            _ => return Ok(self),
+        };
+        let reason = format!("the median of {} diameters is {median:.1} mm: is the table in {unit}?", all.len());
+        let (file, line) = (middle.file.clone(), Some(middle.line));
+        Err(DatasetError::Fault { fault: Fault::WrongUnit, file, line, reason })
+    }
 }
+
+/// Nodules from which on their median says something.
+const FEW: usize = 5;
+/// Within this the median diameter of any collection of nodules lies (LIDC-IDRI: 6.4 mm).
+const USUAL_MM: [f64; 2] = [2.0, 40.0];
 
 /// Refuses a diameter that no nodule has: below 1 mm or above 200 mm the unit must be another.
 pub(crate) fn checked_diameter(row: &Row, diameter_mm: f64) -> Result<f64, DatasetError> {
@@ -95,6 +132,26 @@ mod tests {
     fn marked(at: [f64; 3]) -> Marked {
         let nodule = ReferenceNodule::at(WorldPoint(at), 6.0);
         Marked { nodule, file: "t.csv".into(), line: 7 }
+    }
+
+    #[test]
+    fn a_nodule_that_is_written_twice_and_a_column_in_another_unit_are_refused() {
+        let table = |diameters: &[f64], twice: bool| {
+            let mut truth = Truth::default();
+            for (i, mm) in diameters.iter().enumerate() {
+                let at = WorldPoint([if twice { 0.0 } else { 10.0 * i as f64 }, 0.0, 0.0]);
+                let marked = Marked { nodule: ReferenceNodule::at(at, *mm), file: "t.csv".into(), line: i + 2 };
+                truth.add("s", marked);
+            }
+            truth.checked().map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(table(&[4.0, 6.0, 7.0, 9.0, 25.0], false), Ok(()));
+        assert_eq!(table(&[1.1, 1.2], false), Ok(())); // too few to tell
+        let cm = table(&[1.1, 1.2, 1.3, 1.6, 1.8], false).unwrap_err();
+        assert!(cm.contains("median of 5 diameters is 1.3 mm: is the table in cm, written as mm?"), "{cm}");
+        assert!(table(&[50.0, 65.0, 65.0, 80.0, 180.0], false).unwrap_err().contains("mm, declared as cm"));
+        let twice = table(&[6.0, 6.0], true).unwrap_err();
+        assert_eq!(twice, "t.csv, line 3: the same nodule is in line 2 already: one place, one nodule");
     }
 
     #[test]
