@@ -7,6 +7,11 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// A seed that follows from a text: the first 64 bits of its SHA-256.
+pub(crate) fn seed_of(text: &str) -> u64 {
+    u64::from_str_radix(&sha256(text.as_bytes())[..16], 16).expect("hex digits")
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -231,7 +231,7 @@ impl Source {
                 None => folder::read_folder(path)?,
             },
         };
-        truth = truth.checked()?;
+        truth.check()?;
         let by_series = std::mem::take(&mut truth.by_series).into_iter();
         truth.by_series = by_series.map(|(key, named)| (pseudonym(config, "series", &key), named)).collect();
         Ok(Self::Tables(truth))

@@ -2,7 +2,7 @@
 //! off, and rate malignancy by what they believe. Synthetic opinions on synthetic patients, and nothing else.
 
 use crate::clusters::clusters;
-use crate::hash::sha256;
+use crate::hash::seed_of;
 use crate::{DatasetError, Manifest, Split};
 use lungai_ct::{NoduleKind, ReferenceNodule, WorldPoint};
 use lungai_metrics::agreement::{Scale, fleiss, krippendorff};
@@ -260,7 +260,7 @@ pub fn study(manifest: &Manifest, split: Split, panel: &[Reader], seed: u64) -> 
 }
 
 fn chance(purpose: &str) -> StdRng {
-    StdRng::seed_from_u64(u64::from_str_radix(&sha256(purpose.as_bytes())[..16], 16).expect("hex digits"))
+    StdRng::seed_from_u64(seed_of(purpose))
 }
 
 fn logistic(x: f64) -> f64 {

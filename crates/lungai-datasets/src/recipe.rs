@@ -2,7 +2,7 @@
 
 use crate::error::name;
 use crate::exam::{self, Exam, FurtherScan};
-use crate::hash::sha256;
+use crate::hash::{seed_of, sha256};
 use crate::manifest::{Case, Follows, Manifest, Part, Split};
 use crate::on_demand::{self, Rendering};
 use crate::write::remove_folder;
@@ -261,7 +261,7 @@ fn is_name(name: &str) -> bool {
 
 /// A seed of its own for each purpose, so that one case more never changes another.
 fn derived_seed(seed: u64, purpose: &str) -> u64 {
-    u64::from_str_radix(&sha256(format!("{seed}/{purpose}").as_bytes())[..16], 16).expect("hex digits")
+    seed_of(&format!("{seed}/{purpose}"))
 }
 
 /// Makes the data set in `folder`, all of it stored: see [`make_with`].

@@ -226,6 +226,7 @@ fn is_locked(path: &Path) -> std::io::Result<bool> {
     Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hex digits, as hashes are written.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -21,7 +21,7 @@ mod record;
 mod run;
 
 pub use history::{History, smoothed};
-pub use journal::{Entries, Event, Journal, Line, read_journal};
+pub use journal::{Entries, Event, Journal, Line, hex, read_journal};
 pub use record::{Best, Code, DataOrigin, Imported, Metrics, Progress, RunRecord, selector};
 pub use run::{Run, State, find_runs};
 

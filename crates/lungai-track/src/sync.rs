@@ -10,7 +10,7 @@ use crate::replay::{self, FILES_TAG, JOURNAL_TAG, Point, RUN_TAG};
 use crate::server::Server;
 use crate::{Failure, Report, list};
 use indicatif::{ProgressBar, ProgressStyle};
-use lungai_runs::{BEST, CURVES_PNG, CURVES_SVG, EXPERIMENT, JOURNAL, RUN, Run, State, WEIGHTS};
+use lungai_runs::{BEST, CURVES_PNG, CURVES_SVG, EXPERIMENT, JOURNAL, RUN, Run, State, WEIGHTS, hex};
 use lungai_trace::implements;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -356,9 +356,4 @@ pub fn weights_sha256(run: &Run) -> Result<String, Failure> {
 
 fn bar(length: u64, template: &str) -> ProgressBar {
     ProgressBar::new(length).with_style(ProgressStyle::with_template(template).expect("a constant template"))
-}
-
-/// Small letters, two a byte.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -46,14 +46,12 @@ impl Truth {
     ///
     /// # Errors
     /// [`DatasetError::Config`] with the second line; [`Fault::WrongUnit`] with the first.
-    pub(crate) fn checked(self) -> Result<Self, DatasetError> {
-        let scored =
-            |named: &Named| named.marked.clone().into_iter().filter(|m| !m.nodule.excluded).collect::<Vec<_>>();
+    pub(crate) fn check(&self) -> Result<(), DatasetError> {
         let mut all = Vec::new();
         for named in self.by_series.values() {
-            let marked = scored(named);
+            let marked: Vec<&Marked> = named.marked.iter().filter(|m| !m.nodule.excluded).collect();
             for (i, twice) in marked.iter().enumerate() {
-                let same = |m: &&Marked| m.nodule.position.distance_mm(twice.nodule.position) < 0.01;
+                let same = |m: &&&Marked| m.nodule.position.distance_mm(twice.nodule.position) < 0.01;
                 if let Some(first) = marked[..i].iter().find(same) {
                     let reason = format!("the same nodule is in line {} already: one place, one nodule", first.line);
                     return Err(DatasetError::Config { file: twice.file.clone(), line: twice.line, reason });
@@ -62,12 +60,12 @@ impl Truth {
             all.extend(marked);
         }
         all.sort_by(|a, b| a.nodule.diameter_mm.total_cmp(&b.nodule.diameter_mm));
-        let Some(middle) = all.get(all.len() / 2).filter(|_| all.len() >= FEW) else { return Ok(self) };
+        let Some(middle) = all.get(all.len() / 2).filter(|_| all.len() >= FEW) else { return Ok(()) };
         let median = middle.nodule.diameter_mm;
         let unit = match median {
             mm if mm < USUAL_MM[0] => "cm, written as mm",
             mm if mm > USUAL_MM[1] => "mm, declared as cm",
-            _ => return Ok(self),
+            _ => return Ok(()),
         };
         let reason = format!("the median of {} diameters is {median:.1} mm: is the table in {unit}?", all.len());
         let (file, line) = (middle.file.clone(), Some(middle.line));
@@ -143,7 +141,7 @@ mod tests {
                 let marked = Marked { nodule: ReferenceNodule::at(at, *mm), file: "t.csv".into(), line: i + 2 };
                 truth.add("s", marked);
             }
-            truth.checked().map(|_| ()).map_err(|error| error.to_string())
+            truth.check().map_err(|error| error.to_string())
         };
         assert_eq!(table(&[4.0, 6.0, 7.0, 9.0, 25.0], false), Ok(()));
         assert_eq!(table(&[1.1, 1.2], false), Ok(())); // too few to tell
