@@ -20,7 +20,7 @@ mod sums;
 mod taps;
 
 pub use conv::{ConvShape, channel_sums, conv3d, conv3d_grad_weight, conv3d_grad_x};
-pub use norm::{NormGradients, NormShape, group_norm, group_norm_grad};
+pub use norm::{NormGradients, NormShape, Over, group_norm, group_norm_grad};
 pub use pool::{max_pool3d, max_pool3d_grad, mean_pool3d, mean_pool3d_grad};
 pub use residual::{add_relu, add_relu_grad};
 pub use shuffle::{depth_to_space, space_to_depth};

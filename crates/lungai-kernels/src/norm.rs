@@ -1,4 +1,6 @@
-//! Group normalisation (Wu & He 2018), with the ReLU that usually follows, and its gradients.
+//! Group normalisation (Wu & He 2018) and its relatives, with the ReLU that usually follows, and its gradients. One group a
+//! channel is instance normalisation (Ulyanov et al. 2016); that over the whole batch is batch normalisation (Ioffe &
+//! Szegedy 2015).
 //!
 //! Memory is the limit here: two passes forward, two backward, instead of one for each elementary operation.
 use crate::simd::widest;
@@ -19,8 +21,19 @@ pub struct NormShape {
     pub volume: usize,
     /// Groups of consecutive channels with a common mean and variance.
     pub groups: usize,
+    /// What else shares them.
+    pub over: Over,
     /// Cut the result off below zero.
     pub relu: bool,
+}
+
+/// Which batch items share a mean and a variance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Each item has its own: its result does not depend on what it is batched with.
+    Item,
+    /// The whole batch has one.
+    Batch,
 }
 
 /// Gradients by the three arguments of [`group_norm`], in their shapes.
@@ -34,8 +47,8 @@ pub struct NormGradients {
     pub beta: Vec<f32>,
 }
 
-/// `(x - mean) / sqrt(variance + 1e-5) * gamma + beta` with mean and variance over each group of each batch item; then
-/// ReLU where the shape says so.
+/// `(x - mean) / sqrt(variance + 1e-5) * gamma + beta` with mean and variance over each group of each batch item, or of the
+/// whole batch; then ReLU where the shape says so.
 ///
 /// - x: `[batch, channels, volume]`; gamma, beta: `[channels]`; output as x
 ///
@@ -50,7 +63,7 @@ pub fn group_norm(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]) -> 
         .zip(out.spare_capacity_mut()[..x.len()].par_chunks_exact_mut(shape.volume))
         .enumerate()
         .for_each(|(plane, (x, out))| {
-            let line = Line::new(shape, &groups[plane / shape.group()], gamma, beta, plane % shape.channels);
+            let line = Line::new(shape, &groups[shape.group_of(plane)], gamma, beta, plane % shape.channels);
             widest(
                 #[inline(always)]
                 move || {
@@ -77,7 +90,7 @@ pub fn group_norm_grad(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]
         .zip(grad.par_chunks_exact(shape.volume))
         .enumerate()
         .map(|(plane, (x, grad))| {
-            let group = &groups[plane / shape.group()];
+            let group = &groups[shape.group_of(plane)];
             let line = Line::new(shape, group, gamma, beta, plane % shape.channels);
             let mean = group.mean as f32;
             // Sums of the gradient and of its product with the normalised value.
@@ -106,15 +119,15 @@ pub fn group_norm_grad(shape: &NormShape, x: &[f32], gamma: &[f32], beta: &[f32]
         .zip(gradients.x.spare_capacity_mut()[..x.len()].par_chunks_exact_mut(shape.volume))
         .enumerate()
         .for_each(|(plane, ((x, grad), out))| {
-            let index = plane / shape.group();
-            let (group, first) = (&groups[index], index * shape.group());
+            let index = shape.group_of(plane);
+            let group = &groups[index];
             let line = Line::new(shape, group, gamma, beta, plane % shape.channels);
             // The mean and the variance depend on every x of the group: two more terms, the same for all of it.
             let mean_over_group = |which: usize| {
-                (first..first + shape.group())
-                    .map(|plane| per_plane[plane][which] * f64::from(gamma[plane % shape.channels]))
-                    .sum::<f64>()
-                    / (shape.group() * shape.volume) as f64
+                let members = shape.members(index);
+                let count = members.clone().count() * shape.volume;
+                members.map(|plane| per_plane[plane][which] * f64::from(gamma[plane % shape.channels])).sum::<f64>()
+                    / count as f64
             };
             let constant = (-mean_over_group(0) * group.inverse_sd) as f32;
             let slope = (-mean_over_group(1) * group.inverse_sd * group.inverse_sd) as f32;
@@ -139,13 +152,28 @@ impl NormShape {
         self.channels / self.groups
     }
 
+    /// The group that a plane, one channel of one batch item, belongs to.
+    fn group_of(&self, plane: usize) -> usize {
+        match self.over {
+            Over::Item => plane / self.group(),
+            Over::Batch => plane % self.channels / self.group(),
+        }
+    }
+
+    /// The planes of a group, ascending.
+    fn members(&self, group: usize) -> impl Iterator<Item = usize> + Clone {
+        let (width, channels) = (self.group(), self.channels);
+        let items = if self.over == Over::Item { 1 } else { self.batch };
+        (0..items).flat_map(move |item| (0..width).map(move |i| item * channels + group * width + i))
+    }
+
     fn check(&self, x: &[f32], gamma: &[f32], beta: &[f32]) {
         assert!(self.groups > 0 && self.channels.is_multiple_of(self.groups) && self.volume > 0, "{self:?}");
         assert_eq!(x.len(), self.batch * self.channels * self.volume, "the input of {self:?}");
         assert!(gamma.len() == self.channels && beta.len() == self.channels, "gamma and beta of {self:?}");
     }
 
-    /// One per batch item and group.
+    /// One per group; by batch item first where each has its own.
     fn moments(&self, x: &[f32]) -> Vec<Group> {
         let planes: Vec<Moments> = x
             .par_chunks_exact(self.volume)
@@ -156,10 +184,10 @@ impl NormShape {
                 )
             })
             .collect();
-        planes
-            .chunks_exact(self.group())
-            .map(|planes| {
-                let all = planes[1..].iter().fold(planes[0], |a, b| a.and(*b));
+        let count = if self.over == Over::Item { self.batch * self.groups } else { self.groups };
+        (0..count)
+            .map(|group| {
+                let all = self.members(group).map(|plane| planes[plane]).reduce(Moments::and).expect("a batch");
                 Group { mean: all.mean, inverse_sd: (all.squares / all.count + EPSILON).sqrt().recip() }
             })
             .collect()
@@ -248,24 +276,20 @@ mod tests {
 
     /// The definition in `f64`.
     fn truth(s: &NormShape, x: &[f64], gamma: &[f64], beta: &[f64]) -> Vec<f64> {
-        let group = s.channels / s.groups * s.volume;
-        x.chunks(group)
-            .enumerate()
-            .flat_map(|(g, values)| {
-                let mean = values.iter().sum::<f64>() / group as f64;
-                let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / group as f64;
-                let first = g * s.channels / s.groups;
-                values
-                    .iter()
-                    .enumerate()
-                    .map(move |(i, v)| {
-                        let c = (first + i / s.volume) % s.channels;
-                        let y = (v - mean) / (variance + 1e-5).sqrt() * gamma[c] + beta[c];
-                        if s.relu { y.max(0.0) } else { y }
-                    })
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        let together = |i: usize, j: usize| {
+            let (of, channel) = (|i: usize| i / s.volume / s.channels, |i: usize| i / s.volume % s.channels);
+            let same = |i: usize| channel(i) / (s.channels / s.groups);
+            same(i) == same(j) && (s.over == Over::Batch || of(i) == of(j))
+        };
+        let value = |i: usize| {
+            let group: Vec<f64> = (0..x.len()).filter(|j| together(i, *j)).map(|j| x[j]).collect();
+            let mean = group.iter().sum::<f64>() / group.len() as f64;
+            let variance = group.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / group.len() as f64;
+            let c = i / s.volume % s.channels;
+            let y = (x[i] - mean) / (variance + 1e-5).sqrt() * gamma[c] + beta[c];
+            if s.relu { y.max(0.0) } else { y }
+        };
+        (0..x.len()).map(value).collect()
     }
 
     fn wide(values: &[f32]) -> Vec<f64> {
@@ -312,7 +336,7 @@ mod tests {
 
     #[test]
     fn two_values_become_plus_and_minus_one() {
-        let shape = NormShape { batch: 1, channels: 1, volume: 2, groups: 1, relu: false };
+        let shape = NormShape { batch: 1, channels: 1, volume: 2, groups: 1, over: Over::Item, relu: false };
         let y = group_norm(&shape, &[1000.0, 1004.0], &[1.0], &[0.0]);
         assert!((y[0] + 1.0).abs() < 1e-4 && (y[1] - 1.0).abs() < 1e-4, "{y:?}");
         let cut = group_norm(&NormShape { relu: true, ..shape }, &[1000.0, 1004.0], &[2.0], &[0.5]);
@@ -320,14 +344,21 @@ mod tests {
     }
 
     #[test]
+    fn over_the_batch_items_share_mean_and_variance() {
+        let shape = NormShape { batch: 2, channels: 1, volume: 1, groups: 1, over: Over::Batch, relu: false };
+        let y = group_norm(&shape, &[3.0, 7.0], &[1.0], &[0.0]);
+        assert!((y[0] + 1.0).abs() < 1e-4 && (y[1] - 1.0).abs() < 1e-4, "{y:?}");
+    }
+
+    #[test]
     fn a_diverged_network_stays_visible_behind_the_relu() {
-        let shape = NormShape { batch: 1, channels: 1, volume: 2, groups: 1, relu: true };
+        let shape = NormShape { batch: 1, channels: 1, volume: 2, groups: 1, over: Over::Item, relu: true };
         assert!(group_norm(&shape, &[f32::NAN, 1.0], &[1.0], &[0.0]).iter().all(|y| y.is_nan()));
     }
 
     #[test]
     fn the_variance_survives_a_mean_a_thousand_times_larger() {
-        let shape = NormShape { batch: 1, channels: 2, volume: 10_000, groups: 1, relu: false };
+        let shape = NormShape { batch: 1, channels: 2, volume: 10_000, groups: 1, over: Over::Item, relu: false };
         let x: Vec<f32> = (0..20_000).map(|i| 1000.0 + if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
         let y = group_norm(&shape, &x, &[1.0; 2], &[0.0; 2]);
         assert!(y.iter().all(|y| (y.abs() - 1.0).abs() < 1e-3), "{:?}", &y[..2]);
@@ -337,10 +368,11 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
         #[test]
         fn values_and_gradients_agree_with_the_definition(
-            batch in 1..3_usize, per_group in 1..4_usize, groups in 1..3_usize, volume in 2..40_usize, relu: bool,
-            noise in prop::collection::vec(-2.0..2.0_f32, 2 * 2 * 6 * 40 + 12),
+            batch in 1..3_usize, per_group in 1..4_usize, groups in 1..3_usize, volume in 2..16_usize, relu: bool,
+            over in prop_oneof![Just(Over::Item), Just(Over::Batch)],
+            noise in prop::collection::vec(-2.0..2.0_f32, 2 * 2 * 6 * 16 + 12),
         ) {
-            let shape = NormShape { batch, channels: per_group * groups, volume, groups, relu };
+            let shape = NormShape { batch, channels: per_group * groups, volume, groups, over, relu };
             let len = batch * shape.channels * volume;
             let (x, rest) = noise.split_at(len);
             let (grad, rest) = rest.split_at(len);

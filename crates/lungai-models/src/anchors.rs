@@ -16,6 +16,9 @@ const EXCLUDED_CELLS: f64 = 1.0;
 /// error of a millimetre or two must cost something.
 pub const SCALE: f64 = 0.2;
 
+/// Natural logarithm of 8: a decoded diameter is at most 8 times and at least an eighth of its anchor's.
+pub(crate) const MAX_LOG_RATIO: f64 = 2.0794415416798357;
+
 /// A nodule as the detector sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sphere {
@@ -56,12 +59,11 @@ pub fn encode(sphere: &Sphere, cell: [usize; 3], anchor: f64) -> [f32; BOX_VALUE
     [offset(0), offset(1), offset(2), ((sphere.diameter / anchor).ln() / SCALE) as f32]
 }
 
-/// Inverse of [`encode`]. The ratio is limited to 8 either way, so that a wild output stays a finite sphere.
+/// Inverse of [`encode`]. The ratio is limited, so that a wild output stays a finite sphere.
 pub fn decode(values: [f32; BOX_VALUES], cell: [usize; 3], anchor: f64) -> Sphere {
-    let limit = 8f64.ln();
     Sphere {
         centre: std::array::from_fn(|axis| cell_centre(cell[axis]) + f64::from(values[axis]) * SCALE * anchor),
-        diameter: anchor * (f64::from(values[3]) * SCALE).clamp(-limit, limit).exp(),
+        diameter: anchor * (f64::from(values[3]) * SCALE).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp(),
     }
 }
 

@@ -44,14 +44,14 @@ impl ClassifierConfig {
     /// A network whose weights are a function of `seed` alone.
     pub fn init(&self, seed: u64, device: &Device) -> ClassifierNet {
         let rng = &mut StdRng::seed_from_u64(seed);
-        let stem = ConvNorm::new([1, self.width], 1, Normalise::Groups, rng, device);
+        let stem = ConvNorm::new([1, self.width], 1, Normalise::Group, rng, device);
         let mut stages = Vec::new();
         let mut inputs = self.width;
         for (stage, &blocks) in self.blocks.iter().enumerate() {
             let width = self.width << stage;
             for block in 0..blocks {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                stages.push(Residual::new([inputs, width], stride, Normalise::Groups, rng, device));
+                stages.push(Residual::new([inputs, width], stride, Normalise::Group, rng, device));
                 inputs = width;
             }
         }
@@ -131,7 +131,7 @@ mod tests {
     fn a_residual_block_with_silent_convolutions_passes_its_input_on() {
         // With gamma = 0 the branch adds nothing: what remains is relu(x), the skip.
         let device = Device::flex();
-        let block = Residual::new([2, 2], 1, Normalise::Groups, &mut StdRng::seed_from_u64(1), &device).silenced();
+        let block = Residual::new([2, 2], 1, Normalise::Group, &mut StdRng::seed_from_u64(1), &device).silenced();
         let x = Tensor::<5>::full([1, 2, 4, 4, 4], 3.0, &device);
         assert_eq!(block.forward(x.clone()).into_data(), x.into_data());
     }

@@ -1,6 +1,7 @@
 //! Lung segmentation: a 3D U-Net (Çiçek et al. 2016) with separate left and right output.
 
-use crate::layers::{Conv, ConvNorm, Normalise, Up};
+pub use crate::layers::Normalise;
+use crate::layers::{Conv, ConvNorm, Up};
 use crate::ops;
 use burn::{
     module::Module,
@@ -18,9 +19,11 @@ pub const CLASSES: usize = 3;
 /// Liu et al. 2018): the two lungs look alike, and a tile does not show which side it was cut from.
 pub const CHANNELS: usize = 2;
 
-/// What the second channel counts in, mm: about half a chest. Not a share of the scan's width, which is what the scanner's
-/// operator chose: on a field of view unlike those of the training, lungs were cut along a straight line.
-pub const POSITION_MM: f64 = 200.0;
+/// Distance from the middle at which the second channel reaches -1 or 1 and stays there, mm. In millimetres, not as a share
+/// of the scan's width, which is what the scanner's operator chose: on a field of view unlike those of the training, lungs
+/// were cut along a straight line. Short, so that the sides differ as much as air and tissue do: with half a chest, most
+/// runs took the two lungs for one for a long time.
+pub const POSITION_MM: f64 = 50.0;
 
 /// Adds the second channel to a cube of HU values scaled to `-1..=1`.
 ///
@@ -28,7 +31,10 @@ pub const POSITION_MM: f64 = 200.0;
 /// - `start_x`: first column of the cube in the scan, `width`: columns of the scan, of `voxel_mm` each
 pub fn with_position(cube: &mut Vec<f32>, edge: usize, start_x: isize, width: usize, voxel_mm: f64) {
     let middle = 0.5 * width as f64;
-    let column = |x: usize| ((start_x as f64 + x as f64 + 0.5 - middle) * voxel_mm / POSITION_MM) as f32;
+    let column = |x: usize| {
+        let from_middle = (start_x as f64 + x as f64 + 0.5 - middle) * voxel_mm;
+        (from_middle / POSITION_MM).clamp(-1.0, 1.0) as f32
+    };
     cube.extend((0..edge.pow(3)).map(|i| column(i % edge)));
 }
 
@@ -40,6 +46,11 @@ pub struct LungConfig {
     pub width: usize,
     /// Levels of the encoder above the bottleneck, `1..=5`. The source's network has 4.
     pub depth: usize,
+    /// How each convolution's output is normalised.
+    pub norm: Normalise,
+    /// Levels of the decoder below the last one that are asked for the lungs as well in training, each at its own size
+    /// (deep supervision, Lee et al. 2015); fewer than `depth`.
+    pub deep_supervision: usize,
     /// Voxel edge of the grid that the network sees, in mm.
     pub spacing_mm: f64,
     /// Edge of the training patch and of the inference tile in voxels; a multiple of `2^depth`.
@@ -56,6 +67,8 @@ pub struct LungNet {
     up: Vec<Up>,
     decoder: Vec<Double>,
     head: Conv,
+    /// Of the last levels of the decoder but one, finest first.
+    deep: Vec<Conv>,
 }
 
 /// Two convolutions.
@@ -73,16 +86,18 @@ impl LungConfig {
         let (mut encoder, mut up, mut decoder) = (Vec::new(), Vec::new(), Vec::new());
         let mut inputs = CHANNELS;
         for &width in &widths[..self.depth] {
-            encoder.push(Double::new([inputs, width], rng, device));
+            encoder.push(Double::new([inputs, width], self.norm, rng, device));
             inputs = width;
         }
-        let bottleneck = Double::new([inputs, widths[self.depth]], rng, device);
+        let bottleneck = Double::new([inputs, widths[self.depth]], self.norm, rng, device);
         for level in (0..self.depth).rev() {
             up.push(Up::new([widths[level + 1], widths[level]], rng, device));
-            decoder.push(Double::new([2 * widths[level], widths[level]], rng, device));
+            decoder.push(Double::new([2 * widths[level], widths[level]], self.norm, rng, device));
         }
         let head = Conv::new([self.width, CLASSES], 1, 1, true, rng, device);
-        LungNet { encoder, bottleneck, up, decoder, head }
+        let deep = |level: usize| Conv::new([widths[level], CLASSES], 1, 1, true, &mut *rng, device);
+        let deep = (1..=self.deep_supervision).map(deep).collect();
+        LungNet { encoder, bottleneck, up, decoder, head, deep }
     }
 }
 
@@ -90,8 +105,21 @@ impl LungNet {
     /// - scans: `[b, CHANNELS, d, h, w]`, see [`with_position`]; sizes multiples of `2^depth`
     /// - output: `[b, 3, d, h, w]`, logits of background, right, left
     pub fn forward(&self, scans: Tensor<5>) -> Tensor<5> {
+        let last = self.decode(scans).pop().expect("the decoder has a level");
+        self.head.forward(last)
+    }
+
+    /// [`Self::forward`], and the same of each deeply supervised level at half the size of the one before:
+    /// `[b, 3, d / 2^i, h / 2^i, w / 2^i]`.
+    pub fn forward_deep(&self, scans: Tensor<5>) -> Vec<Tensor<5>> {
+        let levels = self.decode(scans).into_iter().rev();
+        levels.zip(std::iter::once(&self.head).chain(&self.deep)).map(|(x, head)| head.forward(x)).collect()
+    }
+
+    /// The outputs of the decoder's levels, coarsest first.
+    fn decode(&self, scans: Tensor<5>) -> Vec<Tensor<5>> {
         let mut x = scans;
-        let mut skips = Vec::new();
+        let (mut skips, mut outputs) = (Vec::new(), Vec::new());
         for level in &self.encoder {
             let y = level.forward(x); // [b, width << level, d >> level, ..]
             x = ops::max_pool2(y.clone());
@@ -101,8 +129,9 @@ impl LungNet {
         for (up, level) in self.up.iter().zip(&self.decoder) {
             let skip = skips.pop().expect("one skip a level");
             x = level.forward(Tensor::cat(vec![up.forward(x), skip], 1));
+            outputs.push(x.clone());
         }
-        self.head.forward(x)
+        outputs
     }
 
     /// [`Self::forward`] as ONNX: `scans` to `logits`, open in batch, depth, height and width.
@@ -134,10 +163,10 @@ impl LungNet {
 }
 
 impl Double {
-    fn new([inputs, outputs]: [usize; 2], rng: &mut StdRng, device: &Device) -> Self {
+    fn new([inputs, outputs]: [usize; 2], normalise: Normalise, rng: &mut StdRng, device: &Device) -> Self {
         Self {
-            first: ConvNorm::new([inputs, outputs], 1, Normalise::Groups, rng, device),
-            second: ConvNorm::new([outputs, outputs], 1, Normalise::Groups, rng, device),
+            first: ConvNorm::new([inputs, outputs], 1, normalise, rng, device),
+            second: ConvNorm::new([outputs, outputs], 1, normalise, rng, device),
         }
     }
 
@@ -157,7 +186,19 @@ mod tests {
     use super::*;
 
     fn config(width: usize, depth: usize) -> LungConfig {
-        LungConfig { width, depth, spacing_mm: 2.0, tile: 32, window_hu: (-1024.0, 600.0) }
+        let window_hu = (-1024.0, 600.0);
+        LungConfig { width, depth, norm: Normalise::Group, deep_supervision: 0, spacing_mm: 2.0, tile: 32, window_hu }
+    }
+
+    #[test]
+    fn deeply_supervised_levels_halve_in_size_and_leave_the_result_as_it_is() {
+        let device = Device::flex();
+        let deep = LungConfig { deep_supervision: 2, ..config(4, 3) };
+        let x = Tensor::<5>::ones([1, CHANNELS, 16, 8, 8], &device);
+        let all = deep.init(1, &device).forward_deep(x.clone());
+        let sizes: Vec<_> = all.iter().map(Tensor::dims).collect();
+        assert_eq!(sizes, [[1, 3, 16, 8, 8], [1, 3, 8, 4, 4], [1, 3, 4, 2, 2]]);
+        assert_eq!(all[0].clone().into_data(), config(4, 3).init(1, &device).forward(x).into_data());
     }
 
     #[test]
@@ -196,7 +237,15 @@ mod learning {
     #[test]
     fn the_network_learns_a_dark_ball_in_a_few_steps() {
         let device = Device::flex().autodiff();
-        let config = LungConfig { width: 4, depth: 2, spacing_mm: 2.0, tile: 16, window_hu: (-1024.0, 600.0) };
+        let config = LungConfig {
+            width: 4,
+            depth: 2,
+            norm: Normalise::Group,
+            deep_supervision: 1,
+            spacing_mm: 2.0,
+            tile: 16,
+            window_hu: (-1024.0, 600.0),
+        };
         let mut net = config.init(1, &device);
         let inside = |i: usize| {
             let [z, y, x] = [i / 256, i / 16 % 16, i % 16].map(|v| v as f32 - 7.5);
@@ -213,7 +262,7 @@ mod learning {
         let mut optimiser = AdamWConfig::new().with_epsilon(1e-8).init();
         let mut losses = Vec::new();
         for _ in 0..60 {
-            let loss = loss::lung(net.forward(scan.clone()), truth.clone());
+            let loss = loss::lung(net.forward_deep(scan.clone()), truth.clone());
             losses.push(loss.clone().into_scalar::<f32>());
             let grads = GradientsParams::from_grads(loss.backward(), &net);
             net = optimiser.step(0.02, net, grads);

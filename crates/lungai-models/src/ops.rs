@@ -7,8 +7,19 @@
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Tensor, TensorData, activation, module, ops::ConvOptions};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData, activation, module, ops::ConvOptions};
+pub use lungai_kernels::Over;
 use lungai_kernels::{ConvShape, NormShape};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether convolutions on other devices than the CPU count in bfloat16.
+static BF16: AtomicBool = AtomicBool::new(false);
+
+/// From here on, in the whole process, convolutions on a GPU are computed in bfloat16: weights and everything between them
+/// stay f32. Burn has no automatic mixed precision; this is what pays of it.
+pub fn convolve_in_bf16(yes: bool) {
+    BF16.store(yes, Ordering::Relaxed);
+}
 
 /// Convolution with kernel 3 (padding 1) or kernel 1, stride 1 or 2.
 ///
@@ -25,8 +36,15 @@ pub fn conv3d_relu(x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>, str
 
 fn conv(x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>, stride: usize, relu: bool) -> Tensor<5> {
     let [outputs, _, kernel, _, _] = weight.dims();
-    if !on_cpu(&x) {
-        let y = module::conv3d(x, weight, bias, ConvOptions::new([stride; 3], [kernel / 2; 3], [1; 3], 1));
+    if !on_cpu(&x.device()) {
+        let options = ConvOptions::new([stride; 3], [kernel / 2; 3], [1; 3], 1);
+        let y = if BF16.load(Ordering::Relaxed) {
+            let half = |x: Tensor<5>| x.cast(FloatDType::BF16);
+            let bias = bias.map(|bias| bias.cast(FloatDType::BF16));
+            module::conv3d(half(x), half(weight), bias, options).cast(FloatDType::F32)
+        } else {
+            module::conv3d(x, weight, bias, options)
+        };
         return if relu { activation::relu(y) } else { y };
     }
     let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &x.device()));
@@ -34,27 +52,34 @@ fn conv(x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>, stride: usize,
     Tensor::from_dispatch(<Dispatch as VolumeOps>::volume_conv(x, weight, bias, stride, relu))
 }
 
-/// Group normalisation (Wu & He 2018) with 1e-5 added to the variance.
+/// What is normalised together, and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NormRule {
+    /// Groups of consecutive channels.
+    pub groups: usize,
+    /// Each batch item by itself, or all together.
+    pub over: Over,
+    /// ReLU after it, in the same pass.
+    pub relu: bool,
+}
+
+/// Group normalisation and its relatives (see [`lungai_kernels::group_norm`]) with 1e-5 added to the variance.
 ///
-/// - x: `[b, channels, d, h, w]`, gamma, beta: `[channels]`, a multiple of `groups`; output as x
-pub fn group_norm(x: Tensor<5>, gamma: Tensor<1>, beta: Tensor<1>, groups: usize) -> Tensor<5> {
-    norm(x, gamma, beta, groups, false)
-}
-
-/// [`group_norm`], then ReLU.
-pub fn group_norm_relu(x: Tensor<5>, gamma: Tensor<1>, beta: Tensor<1>, groups: usize) -> Tensor<5> {
-    norm(x, gamma, beta, groups, true)
-}
-
-fn norm(x: Tensor<5>, gamma: Tensor<1>, beta: Tensor<1>, groups: usize, relu: bool) -> Tensor<5> {
-    if on_cpu(&x) {
+/// - x: `[b, channels, d, h, w]`, gamma, beta: `[channels]`, a multiple of the groups; output as x
+pub fn group_norm(x: Tensor<5>, gamma: Tensor<1>, beta: Tensor<1>, rule: NormRule) -> Tensor<5> {
+    if on_cpu(&x.device()) {
         let [x, gamma, beta] = [x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch()];
-        return Tensor::from_dispatch(<Dispatch as VolumeOps>::volume_norm(x, gamma, beta, groups, relu));
+        return Tensor::from_dispatch(<Dispatch as VolumeOps>::volume_norm(x, gamma, beta, rule));
     }
+    let NormRule { groups, over, relu } = rule;
     let [b, c, d, h, w] = x.dims();
     let x = x.reshape([b, groups, c / groups * d * h * w]);
-    let x = x.clone() - x.mean_dim(2);
-    let variance = x.clone().square().mean_dim(2);
+    let mean = |x: Tensor<3>| match over {
+        Over::Item => x.mean_dim(2),
+        Over::Batch => x.mean_dim(2).mean_dim(0),
+    };
+    let x = x.clone() - mean(x);
+    let variance = mean(x.clone().square());
     let x = (x / (variance + 1e-5).sqrt()).reshape([b, c, d, h, w]);
     let y = x * gamma.reshape([1, c, 1, 1, 1]) + beta.reshape([1, c, 1, 1, 1]);
     if relu { activation::relu(y) } else { y }
@@ -63,7 +88,7 @@ fn norm(x: Tensor<5>, gamma: Tensor<1>, beta: Tensor<1>, groups: usize, relu: bo
 /// `relu(a + b)` of two tensors of one shape: the end of a residual block.
 pub fn add_relu(a: Tensor<5>, b: Tensor<5>) -> Tensor<5> {
     assert_eq!(a.dims(), b.dims(), "both branches of a residual block have one shape");
-    if on_cpu(&a) {
+    if on_cpu(&a.device()) {
         return Tensor::from_dispatch(<Dispatch as VolumeOps>::volume_add_relu(a.into_dispatch(), b.into_dispatch()));
     }
     activation::relu(a + b)
@@ -72,7 +97,7 @@ pub fn add_relu(a: Tensor<5>, b: Tensor<5>) -> Tensor<5> {
 /// `[b, c, d, h, w]`, all even, to `[b, 8c, d/2, h/2, w/2]`; voxel `(2z + dz, 2y + dy, 2x + dx)` goes to sub-channel
 /// `4 dz + 2 dy + dx`.
 pub fn space_to_depth(x: Tensor<5>) -> Tensor<5> {
-    if on_cpu(&x) {
+    if on_cpu(&x.device()) {
         return reshaped(x, Reshaping::SpaceToDepth);
     }
     let [b, c, d, h, w] = x.dims();
@@ -87,7 +112,7 @@ pub fn space_to_depth(x: Tensor<5>) -> Tensor<5> {
 
 /// `[b, 8c, d, h, w]` to `[b, c, 2d, 2h, 2w]`: the inverse of [`space_to_depth`].
 pub fn depth_to_space(x: Tensor<5>) -> Tensor<5> {
-    if on_cpu(&x) {
+    if on_cpu(&x.device()) {
         return reshaped(x, Reshaping::DepthToSpace);
     }
     let [b, c, d, h, w] = x.dims();
@@ -96,7 +121,7 @@ pub fn depth_to_space(x: Tensor<5>) -> Tensor<5> {
 
 /// Mean over blocks of 2x2x2: `[b, c, d, h, w]`, all even, to `[b, c, d/2, h/2, w/2]`.
 pub fn mean_pool2(x: Tensor<5>) -> Tensor<5> {
-    if on_cpu(&x) {
+    if on_cpu(&x.device()) {
         return reshaped(x, Reshaping::MeanPool);
     }
     let [b, c, d, h, w] = x.dims();
@@ -105,7 +130,7 @@ pub fn mean_pool2(x: Tensor<5>) -> Tensor<5> {
 
 /// Maximum over blocks of 2x2x2: `[b, c, d, h, w]`, all even, to `[b, c, d/2, h/2, w/2]`.
 pub fn max_pool2(x: Tensor<5>) -> Tensor<5> {
-    if on_cpu(&x) {
+    if on_cpu(&x.device()) {
         return reshaped(x, Reshaping::MaxPool);
     }
     let [b, c, d, h, w] = x.dims();
@@ -116,8 +141,9 @@ fn reshaped(x: Tensor<5>, how: Reshaping) -> Tensor<5> {
     Tensor::from_dispatch(<Dispatch as VolumeOps>::volume_reshape(x.into_dispatch(), how))
 }
 
-fn on_cpu(x: &Tensor<5>) -> bool {
-    matches!(x.device().as_dispatch().clone().inner(), DispatchDevice::Flex(_))
+/// Whether tensors of this device are computed by `lungai-kernels`.
+pub fn on_cpu(device: &Device) -> bool {
+    matches!(device.as_dispatch().clone().inner(), DispatchDevice::Flex(_))
 }
 
 /// The operations with one argument.
@@ -143,8 +169,7 @@ trait VolumeOps: Backend {
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        groups: usize,
-        relu: bool,
+        rule: NormRule,
     ) -> FloatTensor<Self>;
     fn volume_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
     fn volume_reshape(x: FloatTensor<Self>, how: Reshaping) -> FloatTensor<Self>;
@@ -159,9 +184,9 @@ impl VolumeOps for Flex {
         tensor(y, [shape.batch, shape.out_channels, d, h, w])
     }
 
-    fn volume_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, groups: usize, relu: bool) -> FlexTensor {
+    fn volume_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, rule: NormRule) -> FlexTensor {
         let (x, gamma, beta) = (x.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
-        let shape = norm_shape(dims(&x), groups, relu);
+        let shape = norm_shape(dims(&x), rule);
         tensor(lungai_kernels::group_norm(&shape, x.storage(), gamma.storage(), beta.storage()), dims(&x))
     }
 
@@ -204,15 +229,15 @@ fn conv_shape(x: [usize; 5], weight: [usize; 5], stride: usize) -> ConvShape {
     ConvShape { batch, in_channels, out_channels, size: [d, h, w], kernel, stride }
 }
 
-fn norm_shape([batch, channels, d, h, w]: [usize; 5], groups: usize, relu: bool) -> NormShape {
-    NormShape { batch, channels, volume: d * h * w, groups, relu }
+fn norm_shape([batch, channels, d, h, w]: [usize; 5], NormRule { groups, over, relu }: NormRule) -> NormShape {
+    NormShape { batch, channels, volume: d * h * w, groups, over, relu }
 }
 
 #[cfg(feature = "train")]
 mod gradients {
     //! Each operation's step back, and its place in Burn's graph.
 
-    use super::{FlexTensor, Reshaping, VolumeOps, conv_shape, dims, norm_shape, tensor};
+    use super::{FlexTensor, NormRule, Reshaping, VolumeOps, conv_shape, dims, norm_shape, tensor};
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -239,8 +264,7 @@ mod gradients {
             gamma: FloatTensor<Self>,
             beta: FloatTensor<Self>,
             grad: FloatTensor<Self>,
-            groups: usize,
-            relu: bool,
+            rule: NormRule,
         ) -> [FloatTensor<Self>; 3];
         /// By either argument.
         fn add_relu_grad(y: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -271,12 +295,11 @@ mod gradients {
             gamma: FlexTensor,
             beta: FlexTensor,
             grad: FlexTensor,
-            groups: usize,
-            relu: bool,
+            rule: NormRule,
         ) -> [FlexTensor; 3] {
             let (x, gamma, beta) = (x.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
             let grad = grad.to_contiguous();
-            let shape = norm_shape(dims(&x), groups, relu);
+            let shape = norm_shape(dims(&x), rule);
             let by =
                 lungai_kernels::group_norm_grad(&shape, x.storage(), gamma.storage(), beta.storage(), grad.storage());
             [tensor(by.x, dims(&x)), tensor(by.gamma, [shape.channels]), tensor(by.beta, [shape.channels])]
@@ -333,10 +356,7 @@ mod gradients {
     }
 
     #[derive(Debug)]
-    struct Norm {
-        groups: usize,
-        relu: bool,
-    }
+    struct Norm(NormRule);
 
     impl<B: VolumeGradients> Backward<B, 3> for Norm {
         type State = [FloatTensor<B>; 3];
@@ -344,7 +364,7 @@ mod gradients {
         fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
             let grad = grads.consume::<B>(&ops.node);
             let [x, gamma, beta] = ops.state;
-            let all = B::norm_grad(x, gamma, beta, grad, self.groups, self.relu);
+            let all = B::norm_grad(x, gamma, beta, grad, self.0);
             for (parent, grad) in ops.parents.into_iter().zip(all) {
                 if let Some(node) = parent {
                     grads.register::<B>(node.id, grad);
@@ -404,17 +424,16 @@ mod gradients {
             x: FloatTensor<Self>,
             gamma: FloatTensor<Self>,
             beta: FloatTensor<Self>,
-            groups: usize,
-            relu: bool,
+            rule: NormRule,
         ) -> FloatTensor<Self> {
             let nodes = [x.node(), gamma.node(), beta.node()];
             let [x, gamma, beta] = [x.into_primitive(), gamma.into_primitive(), beta.into_primitive()];
-            match (Norm { groups, relu }).prepare::<C>(nodes).compute_bound().stateful() {
+            match Norm(rule).prepare::<C>(nodes).compute_bound().stateful() {
                 OpsKind::Tracked(step) => {
-                    let y = B::volume_norm(x.clone(), gamma.clone(), beta.clone(), groups, relu);
+                    let y = B::volume_norm(x.clone(), gamma.clone(), beta.clone(), rule);
                     step.finish([x, gamma, beta], y)
                 }
-                OpsKind::UnTracked(step) => step.finish(B::volume_norm(x, gamma, beta, groups, relu)),
+                OpsKind::UnTracked(step) => step.finish(B::volume_norm(x, gamma, beta, rule)),
             }
         }
 

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use lungai_models::classifier::ClassifierConfig;
 use lungai_models::detector::{DetectorConfig, Stem};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
-use lungai_models::lung::{CHANNELS, LungConfig};
+use lungai_models::lung::{CHANNELS, LungConfig, Normalise};
 use lungai_onnx::{Graph, proto};
 use lungai_trace::not_evidenced;
 use prost::Message;
@@ -22,7 +22,15 @@ const WINDOW: (f32, f32) = (-1000.0, 400.0);
 
 fn lung() -> LungConfig {
     // 16 channels and more: several groups to normalise.
-    LungConfig { width: 8, depth: 2, spacing_mm: 5.0, tile: 16, window_hu: WINDOW }
+    LungConfig {
+        width: 8,
+        depth: 2,
+        norm: Normalise::Group,
+        deep_supervision: 1,
+        spacing_mm: 5.0,
+        tile: 16,
+        window_hu: WINDOW,
+    }
 }
 
 /// Without a stem there is one step of the top-down path, with one there are two.

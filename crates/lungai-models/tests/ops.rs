@@ -39,6 +39,10 @@ fn theirs(x: Tensor<5>, weight: Tensor<5>, bias: Option<Tensor<1>>, stride: usiz
     module::conv3d(x, weight, bias, ConvOptions::new([stride; 3], [padding; 3], [1; 3], 1))
 }
 
+fn rule(groups: usize, relu: bool) -> ops::NormRule {
+    ops::NormRule { groups, over: ops::Over::Item, relu }
+}
+
 /// Group normalisation from elementary operations.
 fn plain_norm(x: Tensor<5>, gamma: Tensor<1>, beta: Tensor<1>, groups: usize) -> Tensor<5> {
     let [b, c, d, h, w] = x.dims();
@@ -105,8 +109,8 @@ fn normalisation_pooling_and_shuffles_equal_composed_ones() {
     let x = noise([2, 6, 4, 6, 10], 3, &device);
     let (gamma, beta) = (noise([6], 4, &device), noise([6], 5, &device));
     let norm = plain_norm(x.clone(), gamma.clone(), beta.clone(), 3);
-    check_close("norm", ops::group_norm(x.clone(), gamma.clone(), beta.clone(), 3), norm.clone());
-    check_close("norm, ReLU", ops::group_norm_relu(x.clone(), gamma, beta, 3), relu(norm.clone()));
+    check_close("norm", ops::group_norm(x.clone(), gamma.clone(), beta.clone(), rule(3, false)), norm.clone());
+    check_close("norm, ReLU", ops::group_norm(x.clone(), gamma, beta, rule(3, true)), relu(norm.clone()));
     check_close("sum, ReLU", ops::add_relu(x.clone(), norm.clone()), relu(x.clone() + norm));
     check_close("mean", ops::mean_pool2(x.clone()), plain_mean(x.clone()));
     check_close("max", ops::max_pool2(x.clone()), plain_max(x.clone()));
@@ -161,8 +165,8 @@ mod gradients {
     #[test]
     fn gradients_of_the_rest_equal_composed_ones() {
         let pairs: [(&str, Function, Function); 7] = [
-            ("norm", |x, g, b| ops::group_norm(x, g, b, 4), |x, g, b| plain_norm(x, g, b, 4)),
-            ("norm, ReLU", |x, g, b| ops::group_norm_relu(x, g, b, 2), |x, g, b| relu(plain_norm(x, g, b, 2))),
+            ("norm", |x, g, b| ops::group_norm(x, g, b, rule(4, false)), |x, g, b| plain_norm(x, g, b, 4)),
+            ("norm, ReLU", |x, g, b| ops::group_norm(x, g, b, rule(2, true)), |x, g, b| relu(plain_norm(x, g, b, 2))),
             (
                 "sum, ReLU",
                 |x, g, b| ops::add_relu(x.clone(), plain_norm(x, g, b, 1)),

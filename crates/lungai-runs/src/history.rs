@@ -23,7 +23,7 @@ impl History {
         let mut history = Self::default();
         for line in lines {
             match &line.event {
-                Event::Start { .. } => (),
+                Event::Start { .. } | Event::Mined { .. } => (),
                 Event::Step { step, loss, .. } => {
                     history.losses.push((*step, *loss));
                     history.step = *step;

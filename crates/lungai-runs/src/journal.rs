@@ -44,6 +44,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         waited: Option<f64>,
     },
+    /// The network was asked for its false positives on the training scans, and learns from them from here on.
+    Mined {
+        /// Steps behind the weights.
+        step: u64,
+        /// False positives.
+        found: usize,
+    },
     /// Training goes on from the checkpoint of this step; lines of later steps before this one no longer count.
     Resume {
         /// Steps behind the checkpoint.

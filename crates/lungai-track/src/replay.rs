@@ -60,7 +60,7 @@ pub fn points(run: &Run) -> Vec<Point> {
                 let name = selector(run.network()).filter(|name| best.metrics.contains_key(*name));
                 name.into_iter().for_each(|name| add(&format!("best_{name}"), best.step, best.metrics[name]));
             }
-            Event::Start { .. } | Event::Resume { .. } | Event::Failed { .. } => (),
+            Event::Start { .. } | Event::Mined { .. } | Event::Resume { .. } | Event::Failed { .. } => (),
         }
     }
     points

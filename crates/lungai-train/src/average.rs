@@ -47,10 +47,12 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
     use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
-    use lungai_models::lung::{LungConfig, LungNet};
+    use lungai_models::lung::{LungConfig, LungNet, Normalise};
 
     fn net(seed: u64) -> LungNet {
-        let config = LungConfig { width: 2, depth: 1, spacing_mm: 2.0, tile: 8, window_hu: (-1000.0, 400.0) };
+        let window_hu = (-1000.0, 400.0);
+        let norm = Normalise::Batch;
+        let config = LungConfig { width: 2, depth: 1, norm, deep_supervision: 0, spacing_mm: 2.0, tile: 8, window_hu };
         config.init(seed, &Device::flex())
     }
 

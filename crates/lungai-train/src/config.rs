@@ -60,15 +60,71 @@ pub struct Training {
     pub evaluate_every: u64,
     /// Evaluations without improvement after which the run ends early; 0 never.
     pub patience: u32,
-    /// Share of patches round a nodule, `0..=1` (detector).
-    pub positive_share: f64,
-    /// Share of patches round something that a blob detector takes for a nodule but is none, `0..=1` (detector); the
-    /// rest lie anywhere in the lungs.
-    pub mimic_share: f64,
     /// Largest offset added to a whole patch in HU: scanners are not calibrated alike.
     pub shift_hu: f32,
-    /// Largest standard deviation in HU of noise added to a patch: unseen scanners may have a lower dose (detector).
+    /// Number format of the convolutions.
+    pub precision: Precision,
+    /// Compute cheap layers again on the way back instead of keeping their outputs: less memory, more time.
+    pub checkpoint_gradients: bool,
+    /// What only the lung network has: given for it, absent for the others. So are the next ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lung: Option<LungTraining>,
+    /// What only the detector has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<DetectorTraining>,
+    /// What only the malignancy network has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierTraining>,
+}
+
+/// Number format of the convolutions; weights, sums and everything else stay f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// bfloat16: on GPUs only.
+    Bf16,
+}
+
+/// How the lung network is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LungTraining {
+    /// Share of patches centred on the lungs' surface, `0..=1`; the rest lie anywhere.
+    pub surface_share: f64,
+}
+
+/// How the detector is trained. What the shares leave lies anywhere in the lungs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorTraining {
+    /// Share of patches round a nodule, `0..=1`.
+    pub positive_share: f64,
+    /// Share of patches round something that a blob detector takes for a nodule but is none, `0..=1`.
+    pub mimic_share: f64,
+    /// Share of patches round something that this network itself took for a nodule but is none, `0..=1`: once it was asked,
+    /// after `mine_after` of the steps; until then they count to `mimic_share`.
+    pub mined_share: f64,
+    /// Share of the steps after which the training scans are searched for false positives, `0..=1`.
+    pub mine_after: f64,
+    /// Largest standard deviation in HU of noise added to a patch: unseen scanners may have a lower dose.
     pub noise_hu: f64,
+    /// Background cells that count for each nodule cell of a batch, the worst ones; 0: all of them.
+    pub hard_negatives: usize,
+    /// Weight of the overlap of boxes (DIoU) beside the offsets' own loss; 0: offsets alone.
+    pub overlap_weight: f64,
+}
+
+/// How the malignancy network is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierTraining {
+    /// Diameters in mm, ascending, between which nodules of one class are drawn alike often: a network that sees large
+    /// malignant and small benign ones only learns their size. Empty: all nodules of a class alike.
+    pub size_limits_mm: Vec<f64>,
+    /// How far labels are moved towards the middle, `0..1`.
+    pub label_smoothing: f64,
 }
 
 impl Network {
@@ -91,6 +147,53 @@ impl Training {
         let rest = (self.steps - self.warmup_steps).max(1) as f64;
         let done = ((step - self.warmup_steps) as f64 / rest).min(1.0);
         self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+    }
+}
+
+impl Training {
+    /// The section of the network is there, no other, and its values are in range.
+    fn check_sections(&self, network: &str) -> anyhow::Result<()> {
+        let sections = [
+            ("lung", self.lung.is_some()),
+            ("detector", self.detector.is_some()),
+            ("classifier", self.classifier.is_some()),
+        ];
+        for (name, given) in sections {
+            match (name == network, given) {
+                (true, false) => bail!("training.{name} is missing: what only this network has"),
+                (false, true) => bail!("training.{name} is given, but network is {network}"),
+                _ => {}
+            }
+        }
+        let share = |name: &str, value: f64| {
+            let fits = (0.0..=1.0).contains(&value);
+            if fits { Ok(()) } else { bail!("training.{network}.{name} is {value}, not within 0..=1") }
+        };
+        if let Some(lung) = &self.lung {
+            share("surface_share", lung.surface_share)?;
+        }
+        if let Some(d) = &self.detector {
+            share("positive_share", d.positive_share)?;
+            share("mimic_share", d.mimic_share)?;
+            share("mined_share", d.mined_share)?;
+            share("mine_after", d.mine_after)?;
+            share("positive_share + mimic_share + mined_share", d.positive_share + d.mimic_share + d.mined_share)?;
+            if !(0.0..=500.0).contains(&d.noise_hu) {
+                bail!("training.detector.noise_hu is {}, not within 0..=500", d.noise_hu);
+            }
+            if !(0.0..=100.0).contains(&d.overlap_weight) {
+                bail!("training.detector.overlap_weight is {}, not within 0..=100", d.overlap_weight);
+            }
+        }
+        if let Some(c) = &self.classifier {
+            if !(0.0..1.0).contains(&c.label_smoothing) {
+                bail!("training.classifier.label_smoothing is {}, not within 0..1", c.label_smoothing);
+            }
+            if !c.size_limits_mm.iter().all(|mm| *mm > 0.0) || !c.size_limits_mm.is_sorted_by(|a, b| a < b) {
+                bail!("training.classifier.size_limits_mm must be positive and ascending");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -125,15 +228,10 @@ impl Experiment {
         if t.warmup_steps >= t.steps {
             bail!("training.warmup_steps ({}) must be less than training.steps ({})", t.warmup_steps, t.steps);
         }
-        if t.positive_share < 0.0 || t.mimic_share < 0.0 || !(0.0..=1.0).contains(&(t.positive_share + t.mimic_share)) {
-            let (positive, mimic) = (t.positive_share, t.mimic_share);
-            bail!(
-                "training.positive_share ({positive}) and training.mimic_share ({mimic}) must be shares of at most 1"
-            );
+        if !(0.0..=500.0).contains(&t.shift_hu) {
+            bail!("training.shift_hu is {}, not within 0..=500", t.shift_hu);
         }
-        if !(0.0..=500.0).contains(&t.noise_hu) || !(0.0..=500.0).contains(&t.shift_hu) {
-            bail!("training.noise_hu and training.shift_hu must be within 0..=500");
-        }
+        t.check_sections(self.network.name())?;
         let levels = match &self.network {
             Network::Lung(c) => c.depth,
             Network::Detector(c) => c.widths.len(),
@@ -205,7 +303,7 @@ data: manifest.yaml
 network:
   lung: {width: 4, depth: 2, spacing_mm: 4.0, tile: 32, window_hu: [-1024.0, 600.0]}
 training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.001, warmup_steps: 10, weight_decay: 0.0001, clip_norm: 1.0,
-  evaluate_every: 50, patience: 0, positive_share: 0.5, mimic_share: 0.2, shift_hu: 20.0, noise_hu: 0.0}
+  evaluate_every: 50, patience: 0, shift_hu: 20.0, precision: f32, checkpoint_gradients: false, lung: {surface_share: 0.5}}
 ";
 
     fn read(text: &str, overrides: &[&str]) -> Result<Experiment, String> {
@@ -230,6 +328,19 @@ training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.0
         assert!(read(TEXT, &["training.steps=soon"]).is_err());
         assert!(read(TEXT, &["training.average=1.0"]).unwrap_err().contains("not within 0..1"));
         assert!(read(TEXT, &["training.accumulate=0"]).unwrap_err().contains("at least 1"));
+    }
+
+    #[test]
+    fn the_section_of_the_network_must_be_there_and_no_other() {
+        let without = read(&TEXT.replace(", lung: {surface_share: 0.5}", ""), &[]).unwrap_err();
+        assert!(without.contains("training.lung is missing"), "{without}");
+        let other = TEXT.replace(
+            "lung: {surface_share",
+            "classifier: {size_limits_mm: [], label_smoothing: 0.0}, lung: {surface_share",
+        );
+        assert!(read(&other, &[]).unwrap_err().contains("training.classifier is given, but network is lung"));
+        let share = read(TEXT, &["training.lung.surface_share=1.5"]).unwrap_err();
+        assert!(share.contains("training.lung.surface_share is 1.5, not within 0..=1"), "{share}");
     }
 
     #[test]

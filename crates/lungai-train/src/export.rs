@@ -202,7 +202,7 @@ fn readme(model: &Frozen, sheets: &[Sheet; 3], sums: &[(String, String)]) -> Str
          3. Outside of the scan: {} HU.\n\
          4. `2 * (clip(hu, low, high) - low) / (high - low) - 1`, low and high: lung {}, {}; detector {}, {}; classifier {}, \
          {}.\n\
-         5. Lung, second channel: `(column + 0.5 - columns / 2) * {} / {POSITION_MM}`, with the column of the whole \
+         5. Lung, second channel: `(column + 0.5 - columns / 2) * {} / {POSITION_MM}`, cut off at -1 and 1, with the column of the whole \
          resampled scan, not of the tile.",
         lung.spacing_mm,
         detector.spacing_mm,
@@ -289,7 +289,7 @@ mod tests {
             &sum,
             "| lung | `scans` [b, 2, d, h, w] | `logits` [b, 3, d, h, w]: background, right, left | 2 | 32 |",
             "--minShapes=patches:1x1x32x32x32 --optShapes=patches:2x1x32x32x32 --maxShapes=patches:4x1x32x32x32",
-            "(column + 0.5 - columns / 2) * 6 / 200",
+            "(column + 0.5 - columns / 2) * 6 / 50",
             "centre is `4 i + 1.5 + 0.2 a v`",
             "centre at voxel 7.5",
         ] {

@@ -2,7 +2,7 @@
 //! result as if it had not been interrupted.
 
 use crate::average;
-use crate::config::{Experiment, Training};
+use crate::config::{Experiment, Precision, Training};
 use crate::curves;
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
@@ -11,6 +11,7 @@ use burn::optim::{AdamWConfig, GradientsAccumulator, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_train::{ItemLazy, TrainStep};
 use indicatif::{ProgressBar, ProgressStyle};
+use lungai_models::ops;
 use lungai_runs::{Best, CHECKPOINTS, Event, Journal, Metrics, Progress, WEIGHTS, selector};
 use rand::{SeedableRng, rngs::StdRng};
 use std::{
@@ -19,6 +20,10 @@ use std::{
     sync::mpsc,
     time::{Duration, Instant},
 };
+
+/// False positives of each training scan, voxels; in a run folder once the network was asked.
+pub type Mined = Vec<Vec<[f64; 3]>>;
+const MINED: &str = "mined.json";
 
 /// What differs between the three networks.
 pub trait Task: Sync {
@@ -31,14 +36,29 @@ pub trait Task: Sync {
     fn init(&self, seed: u64, device: &Device) -> Self::Objective;
     /// With the weights of a file that [`Self::weights`] could have written.
     fn with_weights(&self, weights: Vec<u8>, device: &Device) -> anyhow::Result<Self::Objective>;
-    /// The next batch; a pure function of `rng`.
+    /// The next batch; a pure function of `rng`, and of what was mined.
     fn draw(&self, rng: &mut StdRng) -> anyhow::Result<Self::Batch>;
-    /// Figures on the `tune` split.
+    /// Figures on the held-out scans.
     fn evaluate(&self, objective: &Self::Objective, device: &Device) -> anyhow::Result<Metrics>;
     /// Names of the figures of its learning curves, each within `0..=1`; three at most.
     fn plotted(&self) -> &'static [&'static str];
     /// The network alone, as a weights file.
     fn weights(&self, objective: &Self::Objective) -> Vec<u8>;
+
+    /// Training scans.
+    fn scans(&self) -> usize;
+    /// Steps after which the network is asked for its false positives on the training scans; `None`: it never is.
+    fn mines_at(&self) -> Option<u64> {
+        None
+    }
+    /// Its false positives; `done` is called after each scan.
+    fn mine(&self, _: &Self::Objective, _: &Device, _done: &(dyn Fn() + Sync)) -> Mined {
+        Mined::new()
+    }
+    /// From here on batches hold some of them.
+    fn learn_from(&mut self, _: Mined) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// Loss of one step.
@@ -62,117 +82,248 @@ pub struct Outcome {
     pub stopped_early: bool,
 }
 
-/// Trains until the steps are done or patience is over. With `resume` it goes on from the newest checkpoint.
-///
-/// - `title`: of the learning curves
-/// - `journal`: of `folder`
+/// A run folder and what goes on in it.
+pub struct RunFolder<'a> {
+    /// Where.
+    pub path: &'a Path,
+    /// Its journal.
+    pub journal: Journal,
+    /// Title of the learning curves.
+    pub title: String,
+    /// Whether it goes on from the newest checkpoint.
+    pub resume: bool,
+}
+
+/// Trains until the steps are done or patience is over.
 pub fn run<T: Task>(
-    task: &T,
+    task: &mut T,
     experiment: &Experiment,
-    title: &str,
-    folder: &Path,
-    mut journal: Journal,
+    folder: RunFolder,
     device: &Device,
-    resume: bool,
 ) -> anyhow::Result<Outcome> {
     let training = &experiment.training;
-    let selector = selector(experiment.network.name()).context("every network has a selector")?;
-    let train_device = device.clone().autodiff();
-    let mut objective = task.init(experiment.seed, &train_device);
-    let mut optimiser = optimiser(training);
-    let mut mean = (training.average > 0.0).then(|| objective.valid());
-    let mut state = Progress { step: 0, stale: 0, best: None };
-    if resume {
-        let (loaded, at) = newest_checkpoint(folder)?.context("there is no checkpoint to resume from")?;
-        objective = objective.try_load_file(at.join("model.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        optimiser = optimiser.load(at.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        mean = mean
-            .map(|mean| mean.try_load_file(at.join("mean.bpk")))
-            .transpose()
-            .map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        state = loaded;
-        journal.write(Event::Resume { step: state.step })?;
-    }
-    let bar = ProgressBar::new(training.steps).with_style(
-        ProgressStyle::with_template("{prefix:10} {bar:24} {pos}/{len} steps, {elapsed} of ~{duration}  {msg}")
-            .expect("a constant template"),
+    let on_gpu = !ops::on_cpu(device);
+    ensure!(
+        on_gpu || training.precision == Precision::F32,
+        "training.precision bf16 is for GPUs: choose f32, or another --device"
     );
-    bar.set_prefix(experiment.network.name());
-    bar.set_position(state.step);
+    ops::convolve_in_bf16(training.precision == Precision::Bf16);
+    let mut run = Run::begin(task, experiment, folder, device)?;
+    // Only before the search for false positives, and at its step: there it is done once more, with the same result.
+    let mines_at = task.mines_at().filter(|at| run.state.step <= *at && *at < training.steps);
+    if let Some(at) = mines_at {
+        run.steps(task, at)?;
+        if !run.stopped_early() {
+            run.mine(task)?;
+        }
+    } else if task.mines_at().is_some_and(|at| at < run.state.step) {
+        let path = run.folder.path.join(MINED);
+        let text = fs::read(&path).with_context(|| format!("{}", path.display()))?;
+        task.learn_from(serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?)?;
+    }
+    run.steps(task, training.steps)?;
+    run.end()
+}
 
-    let mut stopped_early = training.patience > 0 && state.stale >= training.patience;
-    let (first, parts) = (state.step, training.accumulate as u64);
-    std::thread::scope(|scope| -> anyhow::Result<()> {
-        // Two batches ahead: drawing on one core hides behind the step.
-        let (send, batches) = mpsc::sync_channel(2);
-        scope.spawn(move || {
-            for batch in first * parts..training.steps * parts {
-                let drawn = task.draw(&mut StdRng::seed_from_u64(batch_seed(experiment.seed, batch)));
-                if send.send(drawn).is_err() {
-                    return;
+/// A run under way.
+struct Run<'a, T: Task> {
+    experiment: &'a Experiment,
+    folder: RunFolder<'a>,
+    device: &'a Device,
+    selector: &'static str,
+    objective: T::Objective,
+    optimiser: ModuleOptimizer,
+    mean: Option<T::Objective>,
+    state: Progress,
+    bar: ProgressBar,
+    /// Smoothed.
+    loss: f32,
+}
+
+impl<'a, T: Task> Run<'a, T> {
+    fn begin(task: &T, experiment: &'a Experiment, folder: RunFolder<'a>, device: &'a Device) -> anyhow::Result<Self> {
+        let training = &experiment.training;
+        let mut train_device = device.clone().autodiff();
+        if training.checkpoint_gradients {
+            train_device = train_device.gradient_checkpointing();
+        }
+        let objective = task.init(experiment.seed, &train_device);
+        let bar = ProgressBar::new(training.steps).with_style(
+            ProgressStyle::with_template("{prefix:10} {bar:24} {pos}/{len} steps, {elapsed} of ~{duration}  {msg}")
+                .expect("a constant template"),
+        );
+        bar.set_prefix(experiment.network.name());
+        let mut run = Self {
+            experiment,
+            device,
+            selector: selector(experiment.network.name()).context("every network has a selector")?,
+            mean: (training.average > 0.0).then(|| objective.valid()),
+            optimiser: optimiser(training),
+            state: Progress { step: 0, stale: 0, best: None },
+            folder,
+            objective,
+            bar,
+            loss: f32::NAN,
+        };
+        if run.folder.resume {
+            run.go_on()?;
+        }
+        run.bar.set_position(run.state.step);
+        Ok(run)
+    }
+
+    /// From the newest checkpoint.
+    fn go_on(&mut self) -> anyhow::Result<()> {
+        let (state, at) = newest_checkpoint(self.folder.path)?.context("there is no checkpoint to resume from")?;
+        let read = |module: T::Objective, file: &str| {
+            module.try_load_file(at.join(file)).map_err(|e| anyhow::anyhow!("{e:?}"))
+        };
+        self.objective = read(self.objective.clone(), "model.bpk")?;
+        self.mean = self.mean.take().map(|mean| read(mean, "mean.bpk")).transpose()?;
+        let optimiser = optimiser(&self.experiment.training);
+        self.optimiser = optimiser.load(at.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        self.state = state;
+        self.folder.journal.write(Event::Resume { step: self.state.step })?;
+        Ok(())
+    }
+
+    /// What is evaluated and kept.
+    fn judged(&self) -> T::Objective {
+        self.mean.clone().unwrap_or_else(|| self.objective.valid())
+    }
+
+    fn stopped_early(&self) -> bool {
+        let patience = self.experiment.training.patience;
+        patience > 0 && self.state.stale >= patience
+    }
+
+    /// Steps until `last` are done or patience is over; evaluations in between.
+    fn steps(&mut self, task: &T, last: u64) -> anyhow::Result<()> {
+        let training = &self.experiment.training;
+        let (seed, parts) = (self.experiment.seed, training.accumulate as u64);
+        let batches = self.state.step * parts..last * parts;
+        std::thread::scope(|scope| -> anyhow::Result<()> {
+            // Two batches ahead each: drawing hides behind the step. Each worker draws every n-th batch, so that their
+            // order does not depend on how fast they are.
+            let workers = drawing_threads(self.device);
+            let queues: Vec<_> = (0..workers)
+                .map(|worker| {
+                    let (send, queue) = mpsc::sync_channel(2);
+                    let own = batches.clone().skip(worker).step_by(workers);
+                    scope.spawn(move || {
+                        for batch in own {
+                            let drawn = task.draw(&mut StdRng::seed_from_u64(batch_seed(seed, batch)));
+                            if send.send(drawn).is_err() {
+                                return;
+                            }
+                        }
+                    });
+                    queue
+                })
+                .collect();
+            let mut queues = queues.iter().cycle();
+            let (mut since, mut waited) = (Instant::now(), Duration::ZERO);
+            while self.state.step < last && !self.stopped_early() {
+                let rate = training.learning_rate_at(self.state.step);
+                let (mut loss, mut gradients) = (0.0, GradientsAccumulator::new());
+                for _ in 0..parts {
+                    let asked = Instant::now();
+                    let queue = queues.next().expect("at least one worker");
+                    let batch = queue.recv().context("the thread that draws batches ended")??;
+                    waited += asked.elapsed();
+                    let output = self.objective.step(batch);
+                    loss += output.item.0 / parts as f32;
+                    gradients.accumulate(&self.objective, output.grads);
+                }
+                self.learn(loss, rate, gradients)?;
+                if self.state.step.is_multiple_of(training.evaluate_every) || self.state.step == training.steps {
+                    self.evaluate(task, waited.as_secs_f64() / since.elapsed().as_secs_f64().max(1e-9))?;
+                    (since, waited) = (Instant::now(), Duration::ZERO);
                 }
             }
-        });
-        let mut recent = f32::NAN;
-        let (mut since, mut waited) = (Instant::now(), Duration::ZERO);
-        while state.step < training.steps && !stopped_early {
-            let rate = training.learning_rate_at(state.step);
-            let (mut loss, mut gradients) = (0.0, GradientsAccumulator::new());
-            for _ in 0..parts {
-                let asked = Instant::now();
-                let batch = batches.recv().context("the thread that draws batches ended")??;
-                waited += asked.elapsed();
-                let output = objective.step(batch);
-                loss += output.item.0 / parts as f32;
-                gradients.accumulate(&objective, output.grads);
-            }
-            if !loss.is_finite() {
-                journal.write(Event::Failed { step: state.step, reason: "loss is not finite".into() })?;
-                bail!("the loss became {loss} at step {}; lower training.learning_rate", state.step);
-            }
-            objective = objective.optimize(&mut optimiser, rate.into(), gradients.grads());
-            state.step += 1;
-            mean = mean.map(|mean| average::towards(mean, &objective.valid(), training.average, state.step));
-            recent = if recent.is_nan() { loss } else { 0.9 * recent + 0.1 * loss };
-            journal.write(Event::Step { step: state.step, loss: loss.into(), learning_rate: rate })?;
-            bar.set_message(format!("loss {recent:.4}"));
-            bar.inc(1);
-            if state.step.is_multiple_of(training.evaluate_every) || state.step == training.steps {
-                let share_waited = waited.as_secs_f64() / since.elapsed().as_secs_f64().max(1e-9);
-                let judged = mean.clone().unwrap_or_else(|| objective.valid());
-                let metrics = task.evaluate(&judged, device)?;
-                let chosen = *metrics.get(selector).context("a task reports its selector")?;
-                journal.write(Event::Evaluation {
-                    step: state.step,
-                    metrics: metrics.clone(),
-                    waited: Some(share_waited),
-                })?;
-                let idle = format!("{:.0} % waiting for batches", 100.0 * share_waited);
-                bar.println(format!("  step {:>6}  loss {recent:.4}  {}  ({idle})", state.step, shown(&metrics)));
-                let old = state.best.as_ref().and_then(|best| best.metrics.get(selector)).copied();
-                if old.is_none_or(|old| chosen > old) {
-                    write_whole(&folder.join(WEIGHTS), &task.weights(&judged))?;
-                    state.best = Some(Best { step: state.step, metrics });
-                    state.stale = 0;
-                } else {
-                    state.stale += 1;
-                }
-                checkpoint(folder, &state, &objective, &optimiser, mean.as_ref())?;
-                journal.sync()?;
-                if let Err(error) = curves::draw(folder, title, task.plotted()) {
-                    bar.println(format!("  learning curves not drawn: {error:#}"));
-                }
-                stopped_early = training.patience > 0 && state.stale >= training.patience;
-                (since, waited) = (Instant::now(), Duration::ZERO);
-            }
+            Ok(())
+        })
+    }
+
+    /// One step of the optimiser.
+    fn learn(&mut self, loss: f32, rate: f64, mut gradients: GradientsAccumulator<T::Objective>) -> anyhow::Result<()> {
+        if !loss.is_finite() {
+            let step = self.state.step;
+            self.folder.journal.write(Event::Failed { step, reason: "loss is not finite".into() })?;
+            bail!("the loss became {loss} at step {step}; lower training.learning_rate");
+        }
+        self.objective = self.objective.clone().optimize(&mut self.optimiser, rate.into(), gradients.grads());
+        self.state.step += 1;
+        let (step, decay) = (self.state.step, self.experiment.training.average);
+        self.mean = self.mean.take().map(|mean| average::towards(mean, &self.objective.valid(), decay, step));
+        self.loss = if self.loss.is_nan() { loss } else { 0.9 * self.loss + 0.1 * loss };
+        self.folder.journal.write(Event::Step { step, loss: loss.into(), learning_rate: rate })?;
+        self.bar.set_message(format!("loss {:.4}", self.loss));
+        self.bar.inc(1);
+        Ok(())
+    }
+
+    /// Figures, the best weights, a checkpoint and learning curves.
+    fn evaluate(&mut self, task: &T, waited: f64) -> anyhow::Result<()> {
+        let (step, folder) = (self.state.step, self.folder.path);
+        let judged = self.judged();
+        let metrics = task.evaluate(&judged, self.device)?;
+        let chosen = *metrics.get(self.selector).context("a task reports its selector")?;
+        self.folder.journal.write(Event::Evaluation { step, metrics: metrics.clone(), waited: Some(waited) })?;
+        let idle = format!("{:.0} % waiting for batches", 100.0 * waited);
+        self.say(&format!("  step {step:>6}  loss {:.4}  {}  ({idle})", self.loss, shown(&metrics)));
+        let old = self.state.best.as_ref().and_then(|best| best.metrics.get(self.selector)).copied();
+        if old.is_none_or(|old| chosen > old) {
+            write_whole(&folder.join(WEIGHTS), &task.weights(&judged))?;
+            self.state.best = Some(Best { step, metrics });
+            self.state.stale = 0;
+        } else {
+            self.state.stale += 1;
+        }
+        checkpoint(folder, &self.state, &self.objective, &self.optimiser, self.mean.as_ref())?;
+        self.folder.journal.sync()?;
+        if let Err(error) = curves::draw(folder, &self.folder.title, task.plotted()) {
+            self.say(&format!("  learning curves not drawn: {error:#}"));
         }
         Ok(())
-    })?;
-    bar.finish_and_clear();
-    let best = state.best.context("a run ends with an evaluation")?;
-    journal.write(Event::End { step: state.step, stopped_early, best: best.clone() })?;
-    journal.sync()?;
-    Ok(Outcome { best, steps: state.step, stopped_early })
+    }
+
+    /// A line of its own, also where nobody watches a progress bar.
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
+    /// Asks the network for its false positives on the training scans and has it learn from them.
+    fn mine(&mut self, task: &mut T) -> anyhow::Result<()> {
+        let bar = ProgressBar::new(task.scans() as u64).with_style(
+            ProgressStyle::with_template("{prefix:10} {bar:24} {pos}/{len} scans searched for false positives, ~{eta}")
+                .expect("a constant template"),
+        );
+        bar.set_prefix(self.experiment.network.name());
+        let mined = task.mine(&self.judged(), self.device, &|| bar.inc(1));
+        bar.finish_and_clear();
+        let (step, found) = (self.state.step, mined.iter().map(Vec::len).sum());
+        write_whole(&self.folder.path.join(MINED), &serde_json::to_vec(&mined)?)?;
+        self.folder.journal.write(Event::Mined { step, found })?;
+        self.say(&format!("  step {step:>6}  {found} false positives to learn from"));
+        task.learn_from(mined)
+    }
+
+    fn end(mut self) -> anyhow::Result<Outcome> {
+        self.bar.finish_and_clear();
+        let stopped_early = self.stopped_early();
+        let best = self.state.best.context("a run ends with an evaluation")?;
+        let steps = self.state.step;
+        self.folder.journal.write(Event::End { step: steps, stopped_early, best: best.clone() })?;
+        self.folder.journal.sync()?;
+        Ok(Outcome { best, steps, stopped_early })
+    }
+}
+
+/// On the CPU the step itself uses every core; a GPU would wait for one thread that draws.
+fn drawing_threads(device: &Device) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if ops::on_cpu(device) { 1 } else { (cores - 1).clamp(1, 8) }
 }
 
 /// Figures of weights that were not trained here.

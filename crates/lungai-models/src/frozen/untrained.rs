@@ -3,7 +3,7 @@
 use super::{Calibration, Code, FrozenError, Golden, Manifest, NetworkConfigs, SigningKey, io, save};
 use crate::classifier::ClassifierConfig;
 use crate::detector::{DetectorConfig, Stem};
-use crate::lung::LungConfig;
+use crate::lung::{LungConfig, Normalise};
 use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +38,15 @@ pub fn untrained(
 pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
     let window_hu = (-1000.0, 400.0);
     let networks = NetworkConfigs {
-        lung: LungConfig { width: 2, depth: 1, spacing_mm: 6.0, tile: 32, window_hu },
+        lung: LungConfig {
+            width: 2,
+            depth: 1,
+            norm: Normalise::Group,
+            deep_supervision: 0,
+            spacing_mm: 6.0,
+            tile: 32,
+            window_hu,
+        },
         detector: DetectorConfig {
             stem: Stem::Pool,
             widths: vec![4, 4],

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use lungai_models::classifier::ClassifierConfig;
 use lungai_models::detector::{DetectorConfig, Stem};
 use lungai_models::frozen::weights_from_bytes;
-use lungai_models::lung::{CHANNELS, LungConfig};
+use lungai_models::lung::{CHANNELS, LungConfig, Normalise};
 use lungai_trace::not_evidenced;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use safetensors::Dtype;
@@ -107,7 +107,15 @@ fn check_both_ways(network: &Network, shape: [usize; 5]) {
 
 #[test]
 fn the_lung_network_is_the_same_in_pytorch() {
-    let config = LungConfig { width: 8, depth: 2, spacing_mm: 5.0, tile: 16, window_hu: WINDOW };
+    let config = LungConfig {
+        width: 8,
+        depth: 2,
+        norm: Normalise::Group,
+        deep_supervision: 0,
+        spacing_mm: 5.0,
+        tile: 16,
+        window_hu: WINDOW,
+    };
     check_both_ways(&Network::Lung(config), [2, CHANNELS, 8, 12, 16]);
 }
 

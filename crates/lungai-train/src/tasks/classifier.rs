@@ -3,7 +3,7 @@
 use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, each_case, optimise};
 use crate::calibrate::platt;
-use crate::config::Training;
+use crate::config::{ClassifierTraining, Training};
 use crate::run::{Loss, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
@@ -29,9 +29,10 @@ const KINDS: [NoduleKind; 4] =
 pub struct ClassifierTask {
     config: ClassifierConfig,
     training: Training,
-    /// Benign and malignant nodules: batches hold both in equal parts.
-    by_class: [Vec<Example>; 2],
+    /// Benign and malignant nodules: batches hold both in equal parts. Of each class, by size, what there is.
+    by_class: [Vec<Vec<Example>>; 2],
     tune: Vec<Case>,
+    scans: usize,
 }
 
 /// A nodule with a cube of HU, [`JITTER`] voxels wider than the network's on each side.
@@ -53,6 +54,7 @@ pub struct ClassifierBatch {
     kind: Host<2>,
     log_diameter: Host<1>,
     spiculation: Host<1>,
+    smoothing: f64,
 }
 
 /// Nodules whose malignancy is known.
@@ -77,13 +79,29 @@ impl ClassifierTask {
             };
             Ok(nodules.into_iter().map(example).collect::<Vec<_>>())
         })?;
+        let scans = examples.len();
         let (malignant, benign) = examples.into_iter().flatten().partition(|e| e.nodule.malignant == Some(true));
-        let by_class: [Vec<Example>; 2] = [benign, malignant];
+        let own = training.classifier.as_ref().expect("checked");
+        let by_class = [benign, malignant].map(|examples| by_size(examples, &own.size_limits_mm));
         let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
         ensure!(!tune.is_empty(), "the data set needs cases of the split `tune`");
         ensure!(by_class.iter().all(|c| !c.is_empty()), "the split `train` needs benign and malignant nodules");
-        Ok(Self { config: config.clone(), training: training.clone(), by_class, tune })
+        Ok(Self { config: config.clone(), training: training.clone(), by_class, tune, scans })
     }
+
+    fn own(&self) -> &ClassifierTraining {
+        self.training.classifier.as_ref().expect("checked")
+    }
+}
+
+/// Examples between neighbouring limits; none of the lists is empty.
+fn by_size(examples: Vec<Example>, limits_mm: &[f64]) -> Vec<Vec<Example>> {
+    let mut bins: Vec<Vec<Example>> = (0..=limits_mm.len()).map(|_| Vec::new()).collect();
+    for example in examples {
+        bins[limits_mm.partition_point(|mm| *mm <= example.nodule.diameter_mm)].push(example);
+    }
+    bins.retain(|bin| !bin.is_empty());
+    bins
 }
 
 struct Volumes {
@@ -105,7 +123,7 @@ impl TrainStep for ClassifierObjective {
         let outputs = self.net.forward(batch.patches.on(self));
         let (malignant, kind) = (batch.malignant.on(self), batch.kind.on(self));
         let (log_diameter, spiculation) = (batch.log_diameter.on(self), batch.spiculation.on(self));
-        optimise(self, loss::classifier(outputs, malignant, kind, log_diameter, spiculation))
+        optimise(self, loss::classifier(outputs, malignant, kind, log_diameter, spiculation, batch.smoothing))
     }
 }
 
@@ -128,7 +146,8 @@ impl Task for ClassifierTask {
         let (mut values, mut malignant, mut kind) = (Vec::new(), Vec::new(), Vec::new());
         let (mut log_diameter, mut spiculation) = (Vec::new(), Vec::new());
         for at in 0..batch {
-            let class = &self.by_class[at % 2];
+            let bins = &self.by_class[at % 2];
+            let class = &bins[rng.random_range(0..bins.len())];
             let Example { hu, nodule } = &class[rng.random_range(0..class.len())];
             let start = [0; 3].map(|_: i32| rng.random_range(0..=2 * JITTER) as isize);
             let symmetry = Symmetry::draw_any(rng);
@@ -145,6 +164,7 @@ impl Task for ClassifierTask {
             kind: Host { values: kind, shape: [batch, KINDS.len()] },
             log_diameter: Host { values: log_diameter, shape: [batch] },
             spiculation: Host { values: spiculation, shape: [batch] },
+            smoothing: self.own().label_smoothing,
         })
     }
 
@@ -165,6 +185,10 @@ impl Task for ClassifierTask {
             ("platt_slope".into(), calibration.slope),
             ("platt_intercept".into(), calibration.intercept),
         ]))
+    }
+
+    fn scans(&self) -> usize {
+        self.scans
     }
 
     fn plotted(&self) -> &'static [&'static str] {

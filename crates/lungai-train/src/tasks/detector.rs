@@ -2,8 +2,8 @@
 
 use super::cube::{Symmetry, cut};
 use super::{Host, each_case, optimise};
-use crate::config::Training;
-use crate::run::{Loss, Task};
+use crate::config::{DetectorTraining, Training};
+use crate::run::{Loss, Mined, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
@@ -16,10 +16,10 @@ use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_models::anchors::{Sphere, assign};
 use lungai_models::detector::{BOX_VALUES, DetectorConfig, DetectorNet, STRIDE};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
-use lungai_models::loss;
+use lungai_models::loss::{self, DetectorRule};
 use lungai_pipeline::{
     MIN_DIAMETER_MM,
-    detect::{self, GATE_MM},
+    detect::{self, GATE_MM, Gate},
 };
 use lungai_runs::Metrics;
 use ndarray::Array3;
@@ -28,6 +28,8 @@ use rand::{RngExt, rngs::StdRng};
 
 /// Candidates below this score are not worth counting.
 const EVALUATION_SCORE: f64 = 0.02;
+/// What the network gives at least this score, and is no nodule, is a false positive to learn from.
+const MINING_SCORE: f64 = 0.1;
 /// Lung voxels kept per scan as places for patches without a nodule in mind.
 const LUNG_PLACES: usize = 4096;
 /// False positives per scan at which thresholds are reported.
@@ -54,6 +56,10 @@ struct TrainScan {
     places: Vec<[usize; 3]>,
     /// What a blob detector takes for a nodule, voxels.
     mimics: Vec<[f64; 3]>,
+    /// What this network took for a nodule when it was asked, voxels.
+    mined: Vec<[f64; 3]>,
+    /// Where candidates count.
+    gate: Gate,
 }
 
 /// [`DetectorNet`] with its loss.
@@ -67,6 +73,7 @@ pub struct DetectorBatch {
     patches: Host<5>,
     class: Host<5>,
     boxes: Host<5>,
+    rule: DetectorRule,
 }
 
 impl DetectorTask {
@@ -89,9 +96,13 @@ impl DetectorTask {
 }
 
 impl DetectorTask {
+    fn own(&self) -> &DetectorTraining {
+        self.training.detector.as_ref().expect("checked")
+    }
+
     /// Where the next patch lies: scan and centre, voxels.
     fn place(&self, rng: &mut StdRng) -> (&TrainScan, [f64; 3]) {
-        let Training { positive_share, mimic_share, .. } = self.training;
+        let DetectorTraining { positive_share, mimic_share, mined_share, .. } = *self.own();
         // Anywhere in the patch but for a margin, so that the place in the patch teaches nothing.
         let reach = (self.config.patch as f64 / 2.0 - 6.0).max(0.0);
         let off_centre = |at: [f64; 3], reach: f64, rng: &mut StdRng| at.map(|c| c + rng.random_range(-reach..=reach));
@@ -102,8 +113,10 @@ impl DetectorTask {
             return (scan, off_centre(scan.nodules[nodule].centre, reach, rng));
         }
         let scan = &self.scans[rng.random_range(0..self.scans.len())];
-        if kind < positive_share + mimic_share && !scan.mimics.is_empty() {
-            return (scan, off_centre(scan.mimics[rng.random_range(0..scan.mimics.len())], reach, rng));
+        let (known, kind) = (&scan.mimics, kind - positive_share);
+        let mistaken = if kind < mined_share && !scan.mined.is_empty() { &scan.mined } else { known };
+        if kind < mined_share + mimic_share && !mistaken.is_empty() {
+            return (scan, off_centre(mistaken[rng.random_range(0..mistaken.len())], reach, rng));
         }
         let place = scan.places[rng.random_range(0..scan.places.len())].map(|v| v as f64);
         // The gate is as much wider than the lungs.
@@ -144,16 +157,17 @@ impl TrainScan {
             let scored = !nodule.excluded && nodule.diameter_mm >= MIN_DIAMETER_MM;
             if scored { nodules.push(sphere) } else { excluded.push(sphere) }
         }
-        let no_finding = |place: &[f64; 3]| {
-            let off = |s: &Sphere| (0..3).map(|i| (s.centre[i] - place[i]).powi(2)).sum::<f64>().sqrt();
-            nodules.iter().chain(&excluded).all(|sphere| off(sphere) > sphere.diameter)
-        };
-        let mimics = blobs::detect(&scan.volume, &lungs)
-            .iter()
-            .map(|b| grid.to_voxel(b.position).0)
-            .filter(no_finding)
-            .collect();
-        Ok(Self { volume: resample(&upright, &grid), nodules, excluded, places, mimics })
+        let found = blobs::detect(&scan.volume, &lungs);
+        let (volume, gate) = (resample(&upright, &grid), Gate::new(&[&lungs]));
+        let mut scan = Self { volume, nodules, excluded, places, mimics: Vec::new(), mined: Vec::new(), gate };
+        scan.mimics = found.iter().map(|b| grid.to_voxel(b.position).0).filter(|at| scan.is_no_finding(*at)).collect();
+        Ok(scan)
+    }
+
+    /// Whether neither a nodule nor an excluded finding is near.
+    fn is_no_finding(&self, place: [f64; 3]) -> bool {
+        let off = |s: &Sphere| (0..3).map(|i| (s.centre[i] - place[i]).powi(2)).sum::<f64>().sqrt();
+        self.nodules.iter().chain(&self.excluded).all(|sphere| off(sphere) > sphere.diameter)
     }
 }
 
@@ -163,7 +177,7 @@ impl TrainStep for DetectorObjective {
 
     fn step(&self, batch: DetectorBatch) -> TrainOutput<Loss> {
         let output = self.net.forward(batch.patches.on(self));
-        optimise(self, loss::detector(output, batch.class.on(self), batch.boxes.on(self)))
+        optimise(self, loss::detector(output, batch.class.on(self), batch.boxes.on(self), &batch.rule))
     }
 }
 
@@ -191,7 +205,7 @@ impl Task for DetectorTask {
             noise: Some(augment::Noise {
                 probability: 1.0,
                 kernels: vec![augment::NoiseKernel::White],
-                sd_hu: [0.0, self.training.noise_hu],
+                sd_hu: [0.0, self.own().noise_hu],
                 dose: [1.0, 1.0],
                 slice_mm: self.config.spacing_mm,
             }),
@@ -227,7 +241,32 @@ impl Task for DetectorTask {
             patches: Host { values, shape: [batch, 1, edge, edge, edge] },
             class: Host { values: class, shape: [batch, n, d, h, w] },
             boxes: Host { values: boxes, shape: [batch, n * BOX_VALUES, d, h, w] },
+            rule: DetectorRule { hard_negatives: self.own().hard_negatives, overlap_weight: self.own().overlap_weight },
         })
+    }
+
+    fn mines_at(&self) -> Option<u64> {
+        let DetectorTraining { mined_share, mine_after, .. } = *self.own();
+        (mined_share > 0.0).then(|| (mine_after * self.training.steps as f64).round() as u64)
+    }
+
+    fn mine(&self, objective: &DetectorObjective, device: &Device, done: &(dyn Fn() + Sync)) -> Mined {
+        let false_positives = |scan: &TrainScan| {
+            let TrainScan { volume, gate, .. } = scan;
+            let found = detect::candidates(&objective.net, &self.config, volume, gate, MINING_SCORE, device);
+            done();
+            let places = found.iter().map(|c| volume.geometry().to_voxel(c.position).0);
+            places.filter(|at| scan.is_no_finding(*at)).collect()
+        };
+        self.scans.iter().map(false_positives).collect()
+    }
+
+    fn learn_from(&mut self, mined: Mined) -> anyhow::Result<()> {
+        ensure!(mined.len() == self.scans.len(), "mined from other scans");
+        for (scan, mined) in self.scans.iter_mut().zip(mined) {
+            scan.mined = mined;
+        }
+        Ok(())
     }
 
     /// FROC over whole scans by LUNA16's rules: `cpm`, and per rate the sensitivity and the score threshold.
@@ -254,6 +293,10 @@ impl Task for DetectorTask {
             metrics.insert(format!("threshold_at_{rate}"), point.threshold.clamp(EVALUATION_SCORE, 1.0));
         }
         Ok(metrics)
+    }
+
+    fn scans(&self) -> usize {
+        self.scans.len()
     }
 
     fn plotted(&self) -> &'static [&'static str] {

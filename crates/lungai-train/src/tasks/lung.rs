@@ -2,7 +2,7 @@
 
 use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, each_case, optimise};
-use crate::config::Training;
+use crate::config::{LungTraining, Training};
 use crate::run::{Loss, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
@@ -22,9 +22,20 @@ use rand::{RngExt, rngs::StdRng};
 pub struct LungTask {
     config: LungConfig,
     training: Training,
-    scans: Vec<(Volume, LabelMap)>,
+    scans: Vec<TrainScan>,
     tune: Vec<Case>,
 }
+
+/// A training scan on the network's grid.
+struct TrainScan {
+    volume: Volume,
+    lungs: LabelMap,
+    /// Voxels of a lung beside what is none, or beside the other one.
+    surface: Vec<[usize; 3]>,
+}
+
+/// Surface voxels kept per scan.
+const SURFACE_PLACES: usize = 4096;
 
 /// [`LungNet`] with its loss.
 #[derive(Module, Debug)]
@@ -52,12 +63,39 @@ impl LungTask {
             let lungs = case.load_lungs(scan.volume.geometry())?;
             let upright = axial(&scan.volume);
             let grid = upright.geometry().respaced(spacing);
-            Ok((resample(&upright, &grid), resample_labels(&lungs, &grid)))
+            let lungs = resample_labels(&lungs, &grid);
+            Ok(TrainScan { volume: resample(&upright, &grid), surface: surface(&lungs), lungs })
         })?;
         let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
         ensure!(!scans.is_empty() && !tune.is_empty(), "the data set needs cases of the splits `train` and `tune`");
         Ok(Self { config: config.clone(), training: training.clone(), scans, tune })
     }
+
+    fn own(&self) -> &LungTraining {
+        self.training.lung.as_ref().expect("checked")
+    }
+}
+
+/// Evenly chosen among all.
+fn surface(lungs: &LabelMap) -> Vec<[usize; 3]> {
+    let labels = lungs.labels();
+    let differs = |at: [usize; 3], label: u8| {
+        (0..3).any(|axis| {
+            let step = |by: isize| {
+                let mut to = at;
+                to[axis] = to[axis].checked_add_signed(by)?;
+                labels.get(to).copied()
+            };
+            [-1, 1].into_iter().any(|by| step(by).is_some_and(|other| other != label))
+        })
+    };
+    let all: Vec<[usize; 3]> = labels
+        .indexed_iter()
+        .map(|((z, y, x), label)| ([z, y, x], *label))
+        .filter(|(at, label)| *label > 0 && differs(*at, *label))
+        .map(|(at, _)| at)
+        .collect();
+    all.iter().step_by(all.len().div_ceil(SURFACE_PLACES).max(1)).copied().collect()
 }
 
 impl TrainStep for LungObjective {
@@ -65,7 +103,7 @@ impl TrainStep for LungObjective {
     type Output = Loss;
 
     fn step(&self, batch: LungBatch) -> TrainOutput<Loss> {
-        let logits = self.net.forward(batch.scans.on(self));
+        let logits = self.net.forward_deep(batch.scans.on(self));
         optimise(self, loss::lung(logits, batch.truth.on(self)))
     }
 }
@@ -88,11 +126,15 @@ impl Task for LungTask {
         let edge = self.config.tile;
         let (mut values, mut truth) = (Vec::new(), Vec::new());
         for _ in 0..self.training.batch {
-            let (volume, lungs) = &self.scans[rng.random_range(0..self.scans.len())];
-            let start = volume.geometry().size().map(|length| {
-                // As tiles lie at inference: inside where the scan is larger than a tile, else from its first voxel.
-                rng.random_range(0..=length.saturating_sub(edge)) as isize
-            });
+            let TrainScan { volume, lungs, surface } = &self.scans[rng.random_range(0..self.scans.len())];
+            // As tiles lie at inference: inside where the scan is larger than a tile, else from its first voxel.
+            let last = volume.geometry().size().map(|length| length.saturating_sub(edge));
+            let start = if !surface.is_empty() && rng.random_bool(self.own().surface_share) {
+                let centre = surface[rng.random_range(0..surface.len())];
+                std::array::from_fn(|i| centre[i].saturating_sub(edge / 2).min(last[i]) as isize)
+            } else {
+                last.map(|last| rng.random_range(0..=last) as isize)
+            };
             let symmetry = Symmetry::draw_side(rng);
             let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
             let mut cube = Vec::with_capacity(CHANNELS * edge.pow(3));
@@ -136,6 +178,10 @@ impl Task for LungTask {
         Ok(Metrics::from([("dice_left".into(), left), ("dice_right".into(), right), ("dice".into(), left.min(right))]))
     }
 
+    fn scans(&self) -> usize {
+        self.scans.len()
+    }
+
     fn plotted(&self) -> &'static [&'static str] {
         &["dice_right", "dice_left"]
     }
@@ -152,4 +198,57 @@ fn dice(a: &LabelMap, b: &LabelMap, label: u8) -> f64 {
         total += usize::from(*a == label) + usize::from(*b == label);
     }
     if total == 0 { 1.0 } else { 2.0 * both as f64 / total as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_ct::{Geometry, WorldPoint};
+    use lungai_models::lung::Normalise;
+    use lungai_trace::verifies;
+    use ndarray::Array3;
+    use rand::SeedableRng;
+
+    /// A scan of 12 x 12 x `width` voxels whose right lung is its first half, the left lung the second.
+    fn task(width: usize, tile: usize) -> LungTask {
+        let spacing = Spacing::new([5.0; 3]).unwrap();
+        let geometry = Geometry::new([12, 12, width], spacing, WorldPoint([0.0; 3]), Geometry::AXIAL).unwrap();
+        let labels = Array3::from_shape_fn((12, 12, width), |(_, _, x)| if 2 * x < width { 1 } else { 2 });
+        let volume = Volume::new(labels.mapv(|label| i16::from(label) * 100), geometry.clone()).unwrap();
+        let lungs = LabelMap::new(labels, geometry).unwrap();
+        let window_hu = (-1000.0, 1000.0);
+        let (norm, deep_supervision) = (Normalise::Group, 0);
+        LungTask {
+            config: LungConfig { width: 2, depth: 1, norm, deep_supervision, spacing_mm: 5.0, tile, window_hu },
+            training: serde_yaml::from_str(
+                "{steps: 1, batch: 8, accumulate: 1, learning_rate: 0.1, warmup_steps: 0, weight_decay: 0.0, clip_norm: 1.0,
+                  average: 0.0, evaluate_every: 1, patience: 0, shift_hu: 0.0, precision: f32, checkpoint_gradients: false,
+                  lung: {surface_share: 0.5}}",
+            )
+            .unwrap(),
+            scans: vec![TrainScan { surface: surface(&lungs), volume, lungs }],
+            tune: Vec::new(),
+        }
+    }
+
+    #[verifies("FR-003")]
+    #[test]
+    fn however_a_scan_is_cut_and_mirrored_the_left_lung_lies_on_the_patient_s_left() {
+        for (width, tile) in [(20, 12), (21, 8), (10, 12)] {
+            let task = task(width, tile);
+            for seed in 0..10 {
+                let LungBatch { scans, truth } = task.draw(&mut StdRng::seed_from_u64(seed)).unwrap();
+                let cube = tile * tile * tile;
+                for item in 0..8 {
+                    let position = &scans.values[(CHANNELS * item + 1) * cube..][..cube];
+                    let truth = &truth.values[CLASSES * item * cube..][..CLASSES * cube];
+                    for (i, position) in position.iter().enumerate() {
+                        let side = |lung: Lung| truth[lung as usize * cube + i] == 1.0;
+                        assert!(!side(Lung::Right) || *position <= 0.0, "{width} {tile}: right at {position}");
+                        assert!(!side(Lung::Left) || *position >= 0.0, "{width} {tile}: left at {position}");
+                    }
+                }
+            }
+        }
+    }
 }
