@@ -18,7 +18,16 @@ const NETWORKS: [(&str, &[&str]); 3] = [
     ("lung", &["network.lung.width=2", "network.lung.tile=32"]),
     (
         "detector",
-        &["network.detector.widths=[4, 4, 8]", "network.detector.head_width=8", "network.detector.spacing_mm=3.0"],
+        &[
+            "network.detector.widths=[4, 4, 8]",
+            "network.detector.head_width=8",
+            "network.detector.spacing_mm=3.0",
+            // Everything that an interrupted run must find again.
+            "training.accumulate=2",
+            "training.average=0.9",
+            "training.detector.mined_share=0.3",
+            "training.detector.mine_after=0.75",
+        ],
     ),
     ("classifier", &["network.classifier.width=4", "network.classifier.tile=16"]),
 ];

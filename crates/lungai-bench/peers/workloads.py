@@ -518,6 +518,7 @@ def read(detail, peer, folder, threads):
 
 def nets(detail, peer, folder, threads):
     import json
+    import os
     import sys
     from pathlib import Path
 
@@ -527,22 +528,26 @@ def nets(detail, peer, folder, threads):
     import torch_nets
 
     torch.set_num_threads(threads)
+    device = os.environ.get("LUNGAI_DEVICE", "cpu")
+    half = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=os.environ.get("LUNGAI_PRECISION") == "bf16")
     kind, what = detail.split("-")
     data = Path(folder) / "data/nets" / kind
     net = torch_nets.build(kind, (data / "config.json").read_text())
     torch_nets.load_lungai(net, str(data / "weights.safetensors"))
     x = torch.from_numpy(np.fromfile(data / "input.f32", dtype=np.float32).reshape(json.loads((data / "shape.json").read_text())))
+    net, x = net.to(device), x.to(device)
 
     def outputs():
-        y = net(x)
-        return y if isinstance(y, tuple) else (y,)
+        with half:
+            y = net(x)
+        return [y.float() for y in (y if isinstance(y, tuple) else (y,))]
 
     if what == "forward":
         net.eval()
 
         def forward():
             with torch.inference_mode():
-                return {"y": outputs()[0].numpy().ravel()}
+                return {"y": outputs()[0].cpu().numpy().ravel()}
 
         return torch.__version__, forward
     net.train()

@@ -6,6 +6,7 @@
 
 mod agreement;
 mod contestant;
+mod gpu;
 mod inputs;
 mod nets;
 mod peers;
@@ -15,6 +16,7 @@ mod workloads;
 
 use anyhow::Context;
 use clap::Parser;
+use lungai_models::DeviceChoice;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
@@ -35,7 +37,8 @@ Examples:
   cargo xtask bench all --peer --json > bench.json"
 )]
 struct Arguments {
-    /// A workload of --list, or a group of them: `nets`, `read`, `augment`, ..., `all`.
+    /// A workload of --list, or a group of them: `nets`, `read`, `augment`, ..., `all`; or `gpu-check`: everything that the
+    /// networks do on a GPU, against the CPU and against PyTorch on the same GPU.
     #[arg(required_unless_present = "list", value_parser = names(), hide_possible_values = true)]
     name: Option<String>,
     /// Print the workloads with their peers.
@@ -56,13 +59,36 @@ struct Arguments {
     /// Where inputs and the peers' environment are kept.
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
+    /// Where networks run: auto, cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Networks' convolutions in bfloat16 (GPU).
+    #[arg(long)]
+    bf16: bool,
+    /// A Python that has the peers, instead of an environment made for them.
+    #[arg(long, value_name = "PROGRAM")]
+    peer_python: Option<PathBuf>,
+    /// `gpu-check`: the parts to do; default: all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    parts: Vec<gpu::Part>,
+    /// `gpu-check`: results file; parts that are not done now stay in it as they are.
+    #[arg(long, value_name = "JSON", default_value = "gpu-check.json")]
+    out: PathBuf,
+    /// `gpu-check`: minutes after which each training is stopped.
+    #[arg(long, default_value_t = 9.0)]
+    minutes: f64,
+    /// `gpu-check`: a small data set and a few steps, to see that everything runs.
+    #[arg(long)]
+    quick: bool,
     /// Runs one workload as the race's process; not for people.
     #[arg(long, hide = true)]
     contest: bool,
 }
 
+const GPU_CHECK: &str = "gpu-check";
+
 fn names() -> clap::builder::PossibleValuesParser {
-    workloads::ALL.iter().flat_map(|w| [w.name, w.group()]).chain(["all"]).collect::<Vec<_>>().into()
+    workloads::ALL.iter().flat_map(|w| [w.name, w.group()]).chain(["all", GPU_CHECK]).collect::<Vec<_>>().into()
 }
 
 fn main() -> ExitCode {
@@ -101,6 +127,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let name = arguments.name.as_deref().unwrap_or_default();
+    if name != GPU_CHECK {
+        nets::PLACE.set((arguments.device, arguments.bf16)).ok().context("set once")?;
+    }
     if arguments.contest {
         contestant::serve(workloads::named(name)?, &arguments.folder)?;
         return Ok(ExitCode::SUCCESS);
@@ -115,7 +144,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32)),
         peers: arguments.peer,
+        python: arguments.peer_python.clone(),
+        device: arguments.device,
+        bf16: arguments.bf16,
     };
+    if name == GPU_CHECK {
+        return gpu::check(arguments, settings);
+    }
     let mut reports = Vec::new();
     for workload in chosen {
         let report = race::run(workload, &settings)?;

@@ -13,19 +13,31 @@ use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
 use lungai_models::detector::{DetectorConfig, DetectorNet};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::lung::{CHANNELS, LungConfig, LungNet};
+use lungai_models::ops;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
+
+/// Where networks run in this process, and whether their convolutions count in bfloat16; without it on the CPU in f32.
+pub static PLACE: OnceLock<(DeviceChoice, bool)> = OnceLock::new();
+
+/// Opens [`PLACE`].
+fn place() -> anyhow::Result<Device> {
+    let (choice, bf16) = PLACE.get().copied().unwrap_or((DeviceChoice::Cpu, false));
+    ops::convolve_in_bf16(bf16);
+    Ok(choice.open()?.0)
+}
 
 /// A network of the benchmark: its experiment, and the input that it is timed on.
-struct Net {
-    name: &'static str,
+pub struct Net {
+    pub name: &'static str,
     experiment: &'static str,
     shape: [usize; 5],
 }
 
-const NETS: [Net; 3] = [
+pub const NETS: [Net; 3] = [
     Net {
         name: "lung",
         experiment: include_str!("../../../experiments/source-lung.yaml"),
@@ -84,7 +96,7 @@ impl Net {
 /// - `name`: `lung`, `detector` or `classifier`; `step`: with gradients and optimiser instead of the outputs alone
 pub fn prepare(folder: &Path, name: &str, step: bool) -> anyhow::Result<Work> {
     let Some(net) = NETS.iter().find(|net| net.name == name) else { bail!("no network {name}") };
-    let (device, _) = DeviceChoice::Cpu.open()?;
+    let device = place()?;
     let device = if step { device.autodiff() } else { device };
     let input = net.input(folder, &device)?;
     let weights = bytes(folder, &format!("nets/{name}/weights.safetensors"))?;

@@ -1,5 +1,6 @@
 //! The peers: Python programs in a virtual environment that this program makes, see `peers/`.
 
+use crate::race::Settings;
 use anyhow::{Context, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,11 +46,17 @@ pub fn of(workload: &str) -> &'static [&'static str] {
 }
 
 /// The command that runs a peer as a contestant.
-pub fn command(folder: &Path, workload: &str, peer: &str, threads: u32) -> anyhow::Result<Command> {
+pub fn command(settings: &Settings, workload: &str, peer: &str) -> anyhow::Result<Command> {
     let set = if peer == "PyRadiomics" { Set::PyRadiomics } else { Set::Main };
-    let mut command = Command::new(environment(folder, set)?);
-    command.arg(scripts().join("contest.py")).args([workload, peer]).arg(folder).arg(threads.to_string());
-    let threads = threads.to_string();
+    let python = match &settings.python {
+        Some(python) => python.clone(),
+        None => environment(&settings.folder, set)?,
+    };
+    let threads = settings.threads.to_string();
+    let mut command = Command::new(python);
+    command.arg(scripts().join("contest.py")).args([workload, peer]).arg(&settings.folder).arg(&threads);
+    command.env("LUNGAI_DEVICE", settings.device.to_string());
+    command.env("LUNGAI_PRECISION", if settings.bf16 { "bf16" } else { "f32" });
     for key in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] {
         command.env(key, &threads);
     }
@@ -110,6 +117,9 @@ fn environment(folder: &Path, set: Set) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
+/// Beside the sources or, where this program was carried to another machine, below the folder it lies in.
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let carried = || Some(std::env::current_exe().ok()?.parent()?.join("crates/lungai-bench/peers"));
+    if sources.exists() { sources } else { carried().unwrap_or(sources) }
 }

@@ -6,6 +6,7 @@ use crate::results::Saved;
 use crate::workloads::Workload;
 use crate::{inputs, nets, peers};
 use indicatif::{ProgressBar, ProgressStyle};
+use lungai_models::DeviceChoice;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;
@@ -19,6 +20,12 @@ pub struct Settings {
     pub rounds: u32,
     pub threads: u32,
     pub peers: bool,
+    /// A Python that has the peers, instead of an environment of our own making.
+    pub python: Option<PathBuf>,
+    /// Where networks run: `cpu`, `cuda:0`.
+    pub device: DeviceChoice,
+    /// Whether their convolutions count in bfloat16.
+    pub bf16: bool,
 }
 
 /// One contestant's figures.
@@ -77,11 +84,12 @@ pub fn run(workload: &'static Workload, settings: &Settings) -> anyhow::Result<R
     }
     let mut own = Command::new(std::env::current_exe()?);
     own.args([workload.name, "--contest", "--folder"]).arg(&settings.folder);
+    own.args(["--device", &settings.device.to_string()]).args(settings.bf16.then_some("--bf16"));
     own.env("RAYON_NUM_THREADS", settings.threads.to_string());
     let mut lanes = vec![Lane::start("lungai", own)?];
     if settings.peers {
         for peer in peers::of(workload.name) {
-            lanes.push(Lane::start(peer, peers::command(&settings.folder, workload.name, peer, settings.threads)?)?);
+            lanes.push(Lane::start(peer, peers::command(settings, workload.name, peer)?)?);
         }
     }
     let style = ProgressStyle::with_template("{prefix:18} {bar:30} {pos}/{len} {msg}")?;

@@ -16,11 +16,37 @@ pub struct Experiment {
     pub seed: u64,
     /// Data-set manifest, relative to the working directory.
     pub data: PathBuf,
+    /// Held out instead of the data set's own `tune` cases: a part of its `train` and `tune` patients together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
+    /// Trained several times, each run in a folder of its own: cross-validation, other seeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Repeat>,
     /// Shape of the network: exactly one of `lung`, `detector`, `classifier`.
     #[serde(with = "serde_yaml::with::singleton_map")]
     pub network: Network,
     /// How it is trained.
     pub training: Training,
+}
+
+/// One part of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fold {
+    /// `0..of`.
+    pub index: usize,
+    /// Parts, at least 2.
+    pub of: usize,
+}
+
+/// Which runs there are: each fold with each seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// Folds, at least 2; 0: the split stays as it is.
+    pub folds: usize,
+    /// Seeds; none: that of the experiment.
+    pub seeds: Vec<u64>,
 }
 
 /// Which network, and its shape.
@@ -206,6 +232,12 @@ impl Experiment {
             return plain.checked();
         }
         let mut value = serde_yaml::to_value(&plain).context("plain data")?;
+        // What may be left out may be set as well.
+        if let Some(map) = value.as_mapping_mut() {
+            for key in ["fold", "repeat"] {
+                map.entry(key.into()).or_insert(Value::Null);
+            }
+        }
         for text in overrides {
             set(&mut value, text)?;
         }
@@ -215,6 +247,15 @@ impl Experiment {
 
     /// Ranges that the types do not express.
     fn checked(self) -> anyhow::Result<Self> {
+        if self.fold.is_some_and(|fold| fold.of < 2 || fold.index >= fold.of) {
+            bail!("fold.of must be at least 2 and fold.index less than it");
+        }
+        if let Some(repeat) = &self.repeat {
+            let twice = repeat.seeds.iter().enumerate().any(|(i, seed)| repeat.seeds[..i].contains(seed));
+            if repeat.folds == 1 || (repeat.folds > 0 && self.fold.is_some()) || twice {
+                bail!("repeat.folds must be 0 or at least 2, without `fold` beside it; repeat.seeds must differ");
+            }
+        }
         let t = &self.training;
         if t.steps == 0 || t.batch == 0 || t.accumulate == 0 || t.evaluate_every == 0 {
             bail!("training.steps, batch, accumulate and evaluate_every must be at least 1");
@@ -327,6 +368,8 @@ training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.0
         assert!(error.contains("no key `step`; there are: steps, batch"), "{error}");
         assert!(read(TEXT, &["training.steps=soon"]).is_err());
         assert!(read(TEXT, &["training.average=1.0"]).unwrap_err().contains("not within 0..1"));
+        assert!(read(TEXT, &["repeat={folds: 1, seeds: []}"]).unwrap_err().contains("repeat.folds must be 0 or at least 2"));
+        assert_eq!(read(TEXT, &["fold={index: 1, of: 5}"]).unwrap().fold, Some(Fold { index: 1, of: 5 }));
         assert!(read(TEXT, &["training.accumulate=0"]).unwrap_err().contains("at least 1"));
     }
 

@@ -47,12 +47,17 @@ pub fn begin(
         code: code(),
         imported,
     };
-    write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())?;
+    write_experiment(folder, experiment)?;
     write_whole(&folder.join(RUN), &serde_json::to_vec_pretty(&record)?)?;
     let mut journal = Journal::open(folder)?;
     journal.write(Event::Start { experiment: serde_json::to_value(experiment)?, run: record.into() })?;
     journal.sync()?;
     Ok(journal)
+}
+
+/// Writes the resolved experiment.
+pub fn write_experiment(folder: &Path, experiment: &Experiment) -> anyhow::Result<()> {
+    write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())
 }
 
 /// A resumed run must see the data that it began with.

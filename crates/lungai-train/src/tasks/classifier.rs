@@ -3,13 +3,14 @@
 use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, each_case, optimise};
 use crate::calibrate::platt;
+use crate::cases::Cases;
 use crate::config::{ClassifierTraining, Training};
 use crate::run::{Loss, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{NoduleKind, ReferenceNodule, Volume};
-use lungai_datasets::{Case, Manifest, Split};
+use lungai_datasets::Case;
 use lungai_imaging::{axial, patch};
 use lungai_metrics::roc;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
@@ -68,10 +69,10 @@ impl ClassifierTask {
     pub fn load(
         config: &ClassifierConfig,
         training: &Training,
-        manifest: &Manifest,
+        cases: &Cases,
         loaded: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Self> {
-        let examples = each_case(manifest, loaded, |case| {
+        let examples = each_case(&cases.train, loaded, |case| {
             let Volumes { volume, nodules } = Volumes::load(case)?;
             let example = |nodule: ReferenceNodule| {
                 let cube = patch(&volume, nodule.position, [config.tile + 2 * JITTER; 3], config.spacing_mm);
@@ -83,10 +84,8 @@ impl ClassifierTask {
         let (malignant, benign) = examples.into_iter().flatten().partition(|e| e.nodule.malignant == Some(true));
         let own = training.classifier.as_ref().expect("checked");
         let by_class = [benign, malignant].map(|examples| by_size(examples, &own.size_limits_mm));
-        let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
-        ensure!(!tune.is_empty(), "the data set needs cases of the split `tune`");
         ensure!(by_class.iter().all(|c| !c.is_empty()), "the split `train` needs benign and malignant nodules");
-        Ok(Self { config: config.clone(), training: training.clone(), by_class, tune, scans })
+        Ok(Self { config: config.clone(), training: training.clone(), by_class, tune: cases.tune.clone(), scans })
     }
 
     fn own(&self) -> &ClassifierTraining {

@@ -2,13 +2,14 @@
 
 use super::cube::{Symmetry, cut};
 use super::{Host, each_case, optimise};
+use crate::cases::Cases;
 use crate::config::{DetectorTraining, Training};
 use crate::run::{Loss, Mined, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{AIR_HU, Spacing, Volume, VoxelPoint};
-use lungai_datasets::{Case, Manifest, Split};
+use lungai_datasets::Case;
 use lungai_imaging::augment::{self, AugmentConfig, Augmentation};
 use lungai_imaging::{axial, blobs, normalise, resample, resample_labels};
 use lungai_metrics::froc::{Interpolation, froc};
@@ -81,17 +82,22 @@ impl DetectorTask {
     pub fn load(
         config: &DetectorConfig,
         training: &Training,
-        manifest: &Manifest,
+        cases: &Cases,
         loaded: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Self> {
-        let scans = each_case(manifest, loaded, |case| TrainScan::load(case, config))?;
+        let scans = each_case(&cases.train, loaded, |case| TrainScan::load(case, config))?;
         let nodules: Vec<_> =
             scans.iter().enumerate().flat_map(|(s, scan)| (0..scan.nodules.len()).map(move |n| (s, n))).collect();
-        let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
-        ensure!(!tune.is_empty(), "the data set needs cases of the split `tune`");
         ensure!(!nodules.is_empty(), "there is no nodule in the split `train`");
         let weights = WeightedIndex::new(nodules.iter().map(|(s, n)| 1.0 / scans[*s].nodules[*n].diameter))?;
-        Ok(Self { config: config.clone(), training: training.clone(), scans, nodules, weights, tune })
+        Ok(Self {
+            config: config.clone(),
+            training: training.clone(),
+            scans,
+            nodules,
+            weights,
+            tune: cases.tune.clone(),
+        })
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::cube::{Symmetry, cut, hu_value};
 use super::{Host, each_case, optimise};
+use crate::cases::Cases;
 use crate::config::{LungTraining, Training};
 use crate::run::{Loss, Task};
-use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
-use lungai_datasets::{Case, Manifest, Split};
+use lungai_datasets::Case;
 use lungai_imaging::{axial, resample, resample_labels};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::{
@@ -54,11 +54,11 @@ impl LungTask {
     pub fn load(
         config: &LungConfig,
         training: &Training,
-        manifest: &Manifest,
+        cases: &Cases,
         loaded: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Self> {
         let spacing = Spacing::new([config.spacing_mm; 3])?;
-        let scans = each_case(manifest, loaded, |case| {
+        let scans = each_case(&cases.train, loaded, |case| {
             let scan = case.load_scan()?;
             let lungs = case.load_lungs(scan.volume.geometry())?;
             let upright = axial(&scan.volume);
@@ -66,9 +66,7 @@ impl LungTask {
             let lungs = resample_labels(&lungs, &grid);
             Ok(TrainScan { volume: resample(&upright, &grid), surface: surface(&lungs), lungs })
         })?;
-        let tune: Vec<Case> = manifest.cases(Split::Tune).cloned().collect();
-        ensure!(!scans.is_empty() && !tune.is_empty(), "the data set needs cases of the splits `train` and `tune`");
-        Ok(Self { config: config.clone(), training: training.clone(), scans, tune })
+        Ok(Self { config: config.clone(), training: training.clone(), scans, tune: cases.tune.clone() })
     }
 
     fn own(&self) -> &LungTraining {

@@ -13,17 +13,16 @@ use crate::run::Loss;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use burn_train::TrainOutput;
-use lungai_datasets::{Case, Manifest, Split};
+use lungai_datasets::Case;
 use rayon::prelude::*;
 
-/// `read` of every training case, several at a time, in the manifest's order; `loaded` is called after each.
+/// `read` of every case, several at a time, in their order; `loaded` is called after each.
 fn each_case<T: Send>(
-    manifest: &Manifest,
+    cases: &[Case],
     loaded: &(dyn Fn() + Sync),
     read: impl Fn(&Case) -> anyhow::Result<T> + Sync,
 ) -> anyhow::Result<Vec<T>> {
-    let cases: Vec<&Case> = manifest.cases(Split::Train).collect();
-    cases.into_par_iter().map(|case| read(case).inspect(|_| loaded())).collect()
+    cases.par_iter().map(|case| read(case).inspect(|_| loaded())).collect()
 }
 
 /// What every `TrainStep` does with its loss.
