@@ -27,6 +27,7 @@ use std::process::ExitCode;
 #[command(
     name = "lungai-bench",
     version,
+    args_override_self = true,
     after_help = "\
 The ratio is the peer's median time over ours: above 1 we are faster. Memory is what the work needed on top of its
 input. --peer makes a Python environment with the peers on its first use (a download of some gigabytes, kept).

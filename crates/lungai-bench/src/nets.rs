@@ -6,7 +6,7 @@ use crate::results::{Output, Values};
 use crate::workloads::Work;
 use anyhow::{Context, bail};
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use lungai_models::DeviceChoice;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
@@ -14,6 +14,7 @@ use lungai_models::detector::{DetectorConfig, DetectorNet};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::lung::{CHANNELS, LungConfig, LungNet};
 use lungai_models::ops;
+use lungai_models::optim::AdamW;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -134,7 +135,7 @@ fn work<M: Module + 'static>(
             Ok(Output::array("y", Values::F32(first.into_data().try_to_vec().map_err(|e| anyhow::anyhow!("{e:?}"))?)))
         }));
     }
-    let mut optimiser = AdamWConfig::new().init();
+    let mut optimiser = ModuleOptimizer::from(AdamW { weight_decay: 0.01, ..AdamW::default() });
     let mut net = Some(net);
     Ok(Box::new(move || {
         let module = net.take().context("a step that failed before")?;

@@ -9,6 +9,7 @@
 //!
 //! The crate knows no tensor library and no autodiff: `lungai-models` binds it to Burn.
 
+mod adam;
 mod canvas;
 mod conv;
 mod norm;
@@ -19,6 +20,7 @@ mod simd;
 mod sums;
 mod taps;
 
+pub use adam::{AdamStep, adam_moment_1, adam_moment_2, adam_weights};
 pub use conv::{ConvShape, channel_sums, conv3d, conv3d_grad_weight, conv3d_grad_x};
 pub use norm::{NormGradients, NormShape, Over, group_norm, group_norm_grad};
 pub use pool::{max_pool3d, max_pool3d_grad, mean_pool3d, mean_pool3d_grad};

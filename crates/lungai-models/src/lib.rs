@@ -13,5 +13,7 @@ mod layers;
 pub mod loss;
 pub mod lung;
 pub mod ops;
+#[cfg(feature = "train")]
+pub mod optim;
 
 pub use device::{DeviceChoice, DeviceError};

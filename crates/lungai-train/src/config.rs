@@ -368,7 +368,9 @@ training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.0
         assert!(error.contains("no key `step`; there are: steps, batch"), "{error}");
         assert!(read(TEXT, &["training.steps=soon"]).is_err());
         assert!(read(TEXT, &["training.average=1.0"]).unwrap_err().contains("not within 0..1"));
-        assert!(read(TEXT, &["repeat={folds: 1, seeds: []}"]).unwrap_err().contains("repeat.folds must be 0 or at least 2"));
+        assert!(
+            read(TEXT, &["repeat={folds: 1, seeds: []}"]).unwrap_err().contains("repeat.folds must be 0 or at least 2")
+        );
         assert_eq!(read(TEXT, &["fold={index: 1, of: 5}"]).unwrap().fold, Some(Fold { index: 1, of: 5 }));
         assert!(read(TEXT, &["training.accumulate=0"]).unwrap_err().contains("at least 1"));
     }

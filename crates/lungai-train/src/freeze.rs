@@ -1,20 +1,23 @@
 //! Freezing: one finished run of each network becomes one signed model.
 
 use crate::Printed;
+use crate::card::{Facts, NetworkFacts, card};
 use crate::config::Network;
 use crate::record::Finished;
 use anyhow::{Context, bail};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
 use lungai_models::frozen::{
-    self, Calibration, Golden, Manifest, NetworkConfigs, SigningKey, Training, weights_from_bytes,
+    self, Calibration, Golden, Manifest, NetworkConfigs, Networks, SigningKey, Storage, Training, weights_from_bytes,
+    weights_to_bytes,
 };
+use lungai_runs::{History, read_journal};
 use lungai_trace::implements;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -37,6 +40,9 @@ pub struct FreezeArgs {
     /// public half goes to REGISTRY/trusted-keys.
     #[arg(long, value_name = "PEM")]
     key: Option<PathBuf>,
+    /// Store the weights in 16 bits: half the file. The card says what it changes.
+    #[arg(long)]
+    half: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -77,13 +83,21 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
         loaded.map_err(|reason| anyhow::anyhow!("{}: {reason}", folder.display()))?;
     }
     let manifest = manifest(args, configs, &runs)?;
+    let golden = golden(&manifest.networks, &device);
+    let trained = networks.clone();
+    if args.half {
+        let halves = frozen::halved(&weights_to_bytes(&networks)).map_err(anyhow::Error::msg)?;
+        weights_from_bytes(&mut networks, halves).map_err(anyhow::Error::msg)?;
+    }
+    let rounded = if args.half { golden.differences(&trained, &networks) } else { Vec::new() };
+    let card = card(&manifest, &Facts { networks: facts(&runs, &networks)?, rounded });
     let folder = args.models.join(&args.name).join(&args.version);
     fs::create_dir_all(args.models.join(&args.name)).with_context(|| format!("{}", args.models.display()))?;
     let key = match &args.key {
         Some(path) => SigningKey::read(path)?,
         None => SigningKey::generate(),
     };
-    frozen::save(&folder, &manifest, &networks, &golden(&manifest.networks, &device), &card(&manifest), &key)?;
+    frozen::save(&folder, &manifest, &networks, &golden, &card, &key)?;
     // What was written must pass the checks that everybody else will make.
     let trust = frozen::Trust::from_pem(&key.public_pem(), Path::new("the signing key"))?;
     let loaded = frozen::load(&folder, &trust, &device)?;
@@ -96,6 +110,29 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
     });
     let word = if manifest.synthetic { ", trained on SYNTHETIC data" } else { "" };
     Ok((format!("{} frozen and verified{word}; sha256 {}", folder.display(), loaded.sha256), value))
+}
+
+/// What the card says of each network beside the manifest.
+fn facts(runs: &Runs, networks: &Networks) -> anyhow::Result<Vec<NetworkFacts>> {
+    let mut all = Vec::new();
+    for name in ["lung", "detector", "classifier"] {
+        let (folder, run) = &runs[name];
+        let history = History::of(&read_journal(folder)?.lines);
+        let tenth = history.losses.len().div_ceil(10);
+        let mean = |part: &[(u64, f64)]| part.iter().map(|(_, loss)| loss).sum::<f64>() / part.len() as f64;
+        all.push(NetworkFacts {
+            network: run.experiment.network.clone(),
+            parameters: match name {
+                "lung" => networks.lung.num_params(),
+                "detector" => networks.detector.num_params(),
+                _ => networks.classifier.num_params(),
+            },
+            minutes: history.seconds.filter(|_| tenth > 0).map(|seconds| seconds / 60.0),
+            loss: (tenth > 0)
+                .then(|| [mean(&history.losses[..tenth]), mean(&history.losses[history.losses.len() - tenth..])]),
+        });
+    }
+    Ok(all)
 }
 
 type Runs = BTreeMap<&'static str, (PathBuf, Finished)>;
@@ -153,6 +190,7 @@ fn manifest(args: &FreezeArgs, networks: NetworkConfigs, runs: &Runs) -> anyhow:
                          covered; see validation/quality.yaml."
                 .into(),
         networks,
+        weights: if args.half { Storage::F16 } else { Storage::F32 },
         // Named by false positives per scan on the tuning scans; FR-004 asks for at most one half.
         operating_points: BTreeMap::from([
             ("default".into(), figure("detector", "threshold_at_0.5")?),
@@ -199,45 +237,4 @@ fn golden(configs: &NetworkConfigs, device: &Device) -> Golden {
         detector: cube(2, multiple(configs.detector.deepest_stride(), configs.detector.tile)),
         classifier: cube(3, configs.classifier.tile),
     }
-}
-
-/// `MODEL_CARD.md`.
-fn card(manifest: &Manifest) -> String {
-    let mut text = format!(
-        "# {} {}\n\n**Not cleared for clinical use.**{}\n\n{}\n\n## Input\n\n{}\n\n## Operating points\n\n\
-         | name | score threshold |\n|---|---|\n",
-        manifest.name,
-        manifest.version,
-        if manifest.synthetic {
-            " **Trained on SYNTHETIC scans: its figures say nothing about patients.**"
-        } else {
-            ""
-        },
-        manifest.intended_use,
-        manifest.input_contract,
-    );
-    for (name, threshold) in &manifest.operating_points {
-        let _ = writeln!(text, "| {name} | {threshold:.4} |");
-    }
-    text.push_str("\n## Training\n\n| network | data | steps | held-out figures |\n|---|---|---|---|\n");
-    let word = if manifest.synthetic { "SYNTHETIC " } else { "" };
-    for (network, training) in &manifest.training {
-        let figures: Vec<String> = training.metrics.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
-        let _ = writeln!(
-            text,
-            "| {network} | {word}{} | {} | {} |",
-            training.data.name,
-            match &training.imported_sha256 {
-                Some(sha256) => format!("trained elsewhere, file {}", &sha256[..sha256.len().min(12)]),
-                None => training.steps.to_string(),
-            },
-            figures.join(", ")
-        );
-    }
-    text.push_str(
-        "\nThe held-out figures chose the kept weights and thresholds on the `tune` split; they are no validation result. \
-         Validation on unseen centres is a step of its own (`cargo xtask validate`).\n\n## Limits\n\n\
-         A score is no diagnosis; a physician decides. Findings below 3 mm are not reported.\n",
-    );
-    text
 }

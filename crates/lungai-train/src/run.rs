@@ -6,12 +6,12 @@ use crate::config::{Experiment, Precision, Training};
 use crate::curves;
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
-use burn::optim::grad_clipping::GradientClippingConfig;
-use burn::optim::{AdamWConfig, GradientsAccumulator, ModuleOptimizer};
+use burn::optim::grad_clipping::GradientClipping;
+use burn::optim::{GradientsAccumulator, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_train::{ItemLazy, TrainStep};
 use indicatif::{ProgressBar, ProgressStyle};
-use lungai_models::ops;
+use lungai_models::{ops, optim::AdamW};
 use lungai_runs::{Best, CHECKPOINTS, Event, Journal, Metrics, Progress, WEIGHTS, selector};
 use rand::{SeedableRng, rngs::StdRng};
 use std::{
@@ -337,12 +337,9 @@ pub fn judge<T: Task>(task: &T, weights: &[u8], device: &Device) -> anyhow::Resu
 /// compared with grows alike.
 fn optimiser(training: &Training) -> ModuleOptimizer {
     let parts = training.accumulate as f32;
-    // The gradient of a mean over a million voxels is small: Burn's default epsilon of 1e-5 would outweigh it.
-    AdamWConfig::new()
-        .with_epsilon(1e-8 * parts)
-        .with_weight_decay(training.weight_decay as f32)
-        .with_grad_clipping(Some(GradientClippingConfig::Norm(training.clip_norm * parts)))
-        .init()
+    let usual = AdamW::default();
+    let adam = AdamW { epsilon: usual.epsilon * parts, weight_decay: training.weight_decay as f32, ..usual };
+    ModuleOptimizer::from(adam).with_grad_clipping(GradientClipping::Norm(training.clip_norm * parts))
 }
 
 /// Seed of a batch (SplitMix64's mixing of run seed and the batch's number), so that a resumed run draws what an

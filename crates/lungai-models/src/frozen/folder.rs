@@ -1,7 +1,8 @@
 //! Writing and reading the folder.
 
 use super::{
-    FrozenError, Golden, Manifest, Networks, SigningKey, Trust, io, sha256_hex, weights_from_bytes, weights_to_bytes,
+    FrozenError, Golden, Manifest, Networks, SigningKey, Storage, Trust, halved, io, sha256_hex, weights_from_bytes,
+    weights_to_bytes,
 };
 use burn::tensor::Device;
 use lungai_trace::implements;
@@ -32,8 +33,11 @@ pub struct Frozen {
 
 /// Writes and signs a frozen model; `folder` appears complete or not at all.
 ///
+/// - `networks`: rounded already where the manifest stores them in 16 bits, see [`halved`]
+///
 /// # Errors
-/// [`FrozenError::Exists`] where the folder is there already, [`FrozenError::Io`].
+/// [`FrozenError::Exists`] where the folder is there already, [`FrozenError::Io`], [`FrozenError::Format`] for a weight that 16
+/// bits cannot hold.
 pub fn save(
     folder: &Path,
     manifest: &Manifest,
@@ -48,9 +52,14 @@ pub fn save(
     }
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("model");
     let draft = folder.with_file_name(format!(".{name}.draft-{}", std::process::id()));
+    let weights = weights_to_bytes(networks);
+    let weights = match manifest.weights {
+        Storage::F32 => weights,
+        Storage::F16 => halved(&weights).map_err(|reason| FrozenError::Format { file: WEIGHTS.into(), reason })?,
+    };
     let files: [(&str, Vec<u8>); 4] = [
         (MANIFEST, serde_json::to_vec_pretty(manifest).expect("plain data")),
-        (WEIGHTS, weights_to_bytes(networks)),
+        (WEIGHTS, weights),
         (CARD, card.as_bytes().to_vec()),
         (GOLDEN, golden.to_bytes(networks)),
     ];

@@ -28,6 +28,14 @@ impl Golden {
         ]
     }
 
+    /// Largest difference of each network's outputs between two sets of networks, as a share of the largest output.
+    pub fn differences(&self, truth: &Networks, found: &Networks) -> Vec<(&'static str, f64)> {
+        let pairs = NETWORKS.into_iter().zip(self.outputs(truth).into_iter().zip(self.outputs(found)));
+        pairs
+            .map(|(network, (truth, found))| (network, off(&truth.convert::<f32>(), &found.convert::<f32>())))
+            .collect()
+    }
+
     /// The file: `<network>.input` and `<network>.output` of each.
     pub(super) fn to_bytes(&self, nets: &Networks) -> Vec<u8> {
         let inputs = [&self.lung, &self.detector, &self.classifier].map(|t| t.clone().into_data());
@@ -70,17 +78,22 @@ impl Golden {
             if got.shape() != expected.shape() {
                 return Err(format(format!("`{network}.output` has another shape")));
             }
-            let pairs = || got.iter::<f32>().zip(expected.iter::<f32>());
-            let range = pairs().map(|(_, e)| f64::from(e.abs())).fold(f64::MIN_POSITIVE, f64::max);
-            // A NaN must fail: `max` would drop it.
-            let difference = pairs()
-                .map(|(g, e)| f64::from((g - e).abs()))
-                .fold(0.0, |worst: f64, d| if d.is_nan() { f64::INFINITY } else { worst.max(d) })
-                / range;
+            let difference = off(&expected, &got);
             if difference > allowed {
                 return Err(FrozenError::Golden { network, difference, allowed });
             }
         }
         Ok(())
     }
+}
+
+/// Largest difference of two arrays of f32 as a share of the largest expected value.
+fn off(expected: &TensorData, got: &TensorData) -> f64 {
+    let pairs = || got.iter::<f32>().zip(expected.iter::<f32>());
+    let range = pairs().map(|(_, e)| f64::from(e.abs())).fold(f64::MIN_POSITIVE, f64::max);
+    // A NaN must fail: `max` would drop it.
+    let worst = pairs()
+        .map(|(g, e)| f64::from((g - e).abs()))
+        .fold(0.0, |worst: f64, d| if d.is_nan() { f64::INFINITY } else { worst.max(d) });
+    worst / range
 }

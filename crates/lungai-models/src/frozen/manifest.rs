@@ -23,6 +23,8 @@ pub struct Manifest {
     pub input_contract: String,
     /// Shapes of the networks.
     pub networks: NetworkConfigs,
+    /// Number format of the weights file.
+    pub weights: Storage,
     /// Score thresholds by name, `0..=1`; `default` must be there.
     pub operating_points: BTreeMap<String, f64>,
     /// From the classifier's logit to a probability.
@@ -33,6 +35,16 @@ pub struct Manifest {
     pub code: Code,
     /// Largest relative difference that the golden self-test allows.
     pub golden_tolerance: f64,
+}
+
+/// Number format of stored weights; networks compute in f32 with what comes out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// 32 bits.
+    F32,
+    /// Rounded to 16 bits: half the file.
+    F16,
 }
 
 /// Shapes of the three networks.

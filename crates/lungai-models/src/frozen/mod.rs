@@ -3,7 +3,7 @@
 //! ```text
 //! NAME/VERSION/
 //!   manifest.json        what it is, where it came from, how it is to be used
-//!   model.safetensors    all weights, prefixes `lung.`, `detector.`, `classifier.`
+//!   model.safetensors    all weights, f32 or f16, prefixes `lung.`, `detector.`, `classifier.`
 //!   golden/              inputs and the outputs that the networks gave when they were frozen
 //!   MODEL_CARD.md
 //!   model.sig            SHA-256 of every other file, signed
@@ -16,13 +16,15 @@ mod folder;
 mod golden;
 mod manifest;
 mod signature;
+mod storage;
 mod untrained;
 
 pub use folder::{Frozen, load, open, save};
 pub use golden::Golden;
 pub use lungai_runs::{Code, DataOrigin};
-pub use manifest::{Calibration, Manifest, NetworkConfigs, Training};
+pub use manifest::{Calibration, Manifest, NetworkConfigs, Storage, Training};
 pub use signature::{SigningKey, Trust, sha256_hex};
+pub use storage::halved;
 pub use untrained::untrained;
 
 use crate::{classifier::ClassifierNet, detector::DetectorNet, lung::LungNet};
@@ -140,12 +142,12 @@ pub fn weights_to_bytes<M: Module>(module: &M) -> Vec<u8> {
     store.get_bytes().expect("just written")
 }
 
-/// Loads weights into a module of the same shape.
+/// Loads weights into a module of the same shape; those of 16 bits become the same numbers in 32.
 ///
 /// # Errors
 /// The store's message where a tensor is missing, unknown or of another shape.
 pub fn weights_from_bytes<M: Module>(module: &mut M, bytes: Vec<u8>) -> Result<(), String> {
-    let mut store = SafetensorsStore::from_bytes(Some(bytes));
+    let mut store = SafetensorsStore::from_bytes(Some(storage::widened(bytes)?));
     let result = module.load_from(&mut store).map_err(|error| error.to_string())?;
     match result.unused.first() {
         Some(name) => Err(format!("unknown tensor `{name}`")),

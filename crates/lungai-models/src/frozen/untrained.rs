@@ -1,6 +1,6 @@
 //! A frozen model that has learned nothing.
 
-use super::{Calibration, Code, FrozenError, Golden, Manifest, NetworkConfigs, SigningKey, io, save};
+use super::{Calibration, Code, FrozenError, Golden, Manifest, NetworkConfigs, SigningKey, Storage, io, save};
 use crate::classifier::ClassifierConfig;
 use crate::detector::{DetectorConfig, Stem};
 use crate::lung::{LungConfig, Normalise};
@@ -68,6 +68,7 @@ pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
         intended_use: "tests of what surrounds a model".into(),
         input_contract: "any chest CT".into(),
         networks,
+        weights: Storage::F32,
         operating_points,
         calibration: Calibration::NONE,
         training: BTreeMap::new(),
