@@ -25,7 +25,7 @@ const NETWORKS: [(&str, &[&str]); 3] = [
             // Everything that an interrupted run must find again.
             "training.accumulate=2",
             "training.average=0.9",
-            "training.detector.mined_share=0.3",
+            "training.detector.mined_share=0.1",
             "training.detector.mine_after=0.75",
         ],
     ),

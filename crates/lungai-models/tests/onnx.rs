@@ -26,7 +26,7 @@ fn lung() -> LungConfig {
         width: 8,
         depth: 2,
         norm: Normalise::Group,
-        deep_supervision: 1,
+        deep_supervision: 0,
         spacing_mm: 5.0,
         tile: 16,
         window_hu: WINDOW,

@@ -203,7 +203,9 @@ impl Training {
             share("mimic_share", d.mimic_share)?;
             share("mined_share", d.mined_share)?;
             share("mine_after", d.mine_after)?;
-            share("positive_share + mimic_share + mined_share", d.positive_share + d.mimic_share + d.mined_share)?;
+            // Three tenths and seven tenths are a little more than one.
+            let all = d.positive_share + d.mimic_share + d.mined_share;
+            share("positive_share + mimic_share + mined_share", if (all - 1.0).abs() < 1e-9 { 1.0 } else { all })?;
             if !(0.0..=500.0).contains(&d.noise_hu) {
                 bail!("training.detector.noise_hu is {}, not within 0..=500", d.noise_hu);
             }
@@ -273,6 +275,11 @@ impl Experiment {
             bail!("training.shift_hu is {}, not within 0..=500", t.shift_hu);
         }
         t.check_sections(self.network.name())?;
+        if let Network::Lung(c) = &self.network
+            && c.deep_supervision >= c.depth
+        {
+            bail!("network.lung.deep_supervision is {}: it must be less than depth ({})", c.deep_supervision, c.depth);
+        }
         let levels = match &self.network {
             Network::Lung(c) => c.depth,
             Network::Detector(c) => c.widths.len(),
@@ -342,7 +349,7 @@ name: test
 seed: 1
 data: manifest.yaml
 network:
-  lung: {width: 4, depth: 2, spacing_mm: 4.0, tile: 32, window_hu: [-1024.0, 600.0]}
+  lung: {width: 4, depth: 2, norm: group, deep_supervision: 1, spacing_mm: 4.0, tile: 32, window_hu: [-1024.0, 600.0]}
 training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.001, warmup_steps: 10, weight_decay: 0.0001, clip_norm: 1.0,
   evaluate_every: 50, patience: 0, shift_hu: 20.0, precision: f32, checkpoint_gradients: false, lung: {surface_share: 0.5}}
 ";
@@ -359,6 +366,8 @@ training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.0
     fn overrides_reach_any_depth() {
         let experiment = read(TEXT, &["training.steps=7", "training.warmup_steps=2", "network.lung.width=8"]).unwrap();
         assert_eq!(experiment.training.steps, 7);
+        let error = read(TEXT, &["network.lung.deep_supervision=2"]).unwrap_err();
+        assert!(error.contains("must be less than depth (2)"), "{error}");
         assert!(matches!(experiment.network, Network::Lung(LungConfig { width: 8, .. })));
     }
 
