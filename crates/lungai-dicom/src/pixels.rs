@@ -56,7 +56,7 @@ impl<'a> Rescale<'a> {
     }
 
     /// Rounded half away from zero and kept within `i16`.
-    #[implements("FR-001")]
+    #[implements("FR-001", "SW-103")]
     pub fn hu(&self, stored: i32) -> i16 {
         match self {
             Self::Linear { slope, intercept } => (slope * f64::from(stored) + intercept).round() as i16, // `as` saturates

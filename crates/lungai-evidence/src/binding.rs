@@ -44,7 +44,7 @@ pub struct Run {
     pub records: Option<Vec<Record>>,
 }
 
-#[implements("RR-001")]
+#[implements("RR-001", "SW-1101")]
 pub fn bind(tags: &[Tag], run: &Run, regulatory: &Regulatory) -> (Vec<BoundTest>, Vec<Finding>) {
     let mut findings = Vec::new();
     if run.cases.is_none() {

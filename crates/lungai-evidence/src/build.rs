@@ -4,16 +4,18 @@ use crate::binding::{self, BoundTest, Run};
 use crate::clauses::{self, ClauseStatus};
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
+use crate::governance::{self, DocumentStatus};
 use crate::junit;
 use crate::package::Files;
 use crate::records;
-use crate::regulatory::Regulatory;
+use crate::regulatory::{Need, Problem, Regulatory, Settled, Text, Threat};
 use crate::render;
 use crate::results::{self, FrozenModel, ValidationRun};
 use crate::risk::{self, Classification, RiskStatus};
 use crate::scan::{self, Tag};
 use crate::soup::{self, SoupItem};
 use crate::state::{self, RequirementStatus};
+use crate::waiver;
 use crate::workspace::{self, Commit};
 use serde::Serialize;
 use serde_json::Value;
@@ -56,6 +58,12 @@ pub struct Report {
     pub validation: Vec<ValidationSummary>,
     pub models: Vec<FrozenModel>,
     pub soup: Vec<SoupItem>,
+    pub intended_use: Text,
+    pub needs: Vec<Need>,
+    pub threats: Vec<Threat>,
+    pub problems: Vec<Problem>,
+    pub documents: Vec<DocumentStatus>,
+    pub settled: Vec<Settled>,
     /// Red first, then by item.
     pub findings: Vec<Finding>,
     #[serde(skip)]
@@ -103,6 +111,8 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     findings.extend(bill.findings);
     findings.extend(soup::check_items(&packages, &regulatory));
     findings.extend(commit_findings(&inputs.commit));
+    findings.extend(governance::findings(&regulatory));
+    findings.extend(governance::stale_reviews(&regulatory));
     let mut tables = BTreeMap::new();
     let mut clause_findings = Vec::new();
     for table in &regulatory.clause_tables {
@@ -120,6 +130,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         tables.insert(format!("{} {}", table.standard, table.edition), rows);
     }
     findings.extend(clause_findings);
+    waiver::apply(&mut findings, &regulatory.waivers, &inputs.commit.date);
     findings.sort();
     findings.dedup();
 
@@ -145,6 +156,12 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         validation: validation.collect(),
         models: inputs.models.clone(),
         soup: bill.items,
+        intended_use: regulatory.profile.intended_use.clone(),
+        needs: regulatory.needs.values().cloned().collect(),
+        threats: regulatory.threats.values().cloned().collect(),
+        problems: regulatory.problems.values().cloned().collect(),
+        documents: governance::documents(&regulatory),
+        settled: regulatory.settled.clone(),
         findings,
         sbom: bill.sbom,
     };
@@ -212,8 +229,9 @@ fn commit_findings(commit: &Commit) -> Vec<Finding> {
 /// The files of the package: `core/` from the report alone, `run/` as it was on this machine.
 pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Result<Files, Failure> {
     let mut files = render::core(report, regulatory)?;
-    for (name, text) in &regulatory.plans {
-        files.insert(format!("core/plans/{name}"), text.clone().into_bytes());
+    for (name, document) in &regulatory.documents {
+        files.insert(format!("core/plans/{name}.en.md"), document.markdown(|text| &text.en).into_bytes());
+        files.insert(format!("core/plans/{name}.zh.md"), document.markdown(|text| &text.zh).into_bytes());
     }
     for run in &inputs.validation {
         files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());

@@ -47,7 +47,7 @@ pub fn root_hash(files: &[FileEntry]) -> String {
 }
 
 /// Writes a package. An earlier package in the folder is replaced; any other content is refused.
-#[implements("RR-001")]
+#[implements("RR-001", "SW-1103")]
 pub fn write(folder: &Path, files: &Files, key: Option<&SigningKey>) -> Result<Manifest, Failure> {
     let unwritable =
         |error: std::io::Error| Failure::new("unwritable", format!("the package cannot be written: {error}"));
@@ -117,7 +117,7 @@ pub struct Verified {
 }
 
 /// Checks a package from the manifest outwards; the error names the first broken item.
-#[implements("RR-001")]
+#[implements("RR-001", "SW-1103")]
 pub fn verify(folder: &Path, trusted_key: Option<&VerifyingKey>) -> Result<Verified, Failure> {
     let broken = |rule, message: String| Failure::integrity(rule, message);
     let text =

@@ -2,6 +2,7 @@
 mod documents;
 mod html;
 mod pages;
+mod people;
 mod tables;
 
 use crate::build::Report;
@@ -37,6 +38,7 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     put("trace-matrix.html", pages::trace(report, regulatory).into_bytes());
     put("risk-file.html", pages::risk_file(report, regulatory).into_bytes());
     put("clauses.html", pages::clauses(report, regulatory).into_bytes());
+    put("records.html", people::records(report, regulatory).into_bytes());
     put("soup.html", pages::soup(report, regulatory).into_bytes());
     Ok(files)
 }

@@ -88,7 +88,7 @@ pub struct ClassOfRisk {
     pub with_external_as_planned: Rated,
 }
 
-#[implements("RR-001")]
+#[implements("RR-001", "SW-1104")]
 pub fn risks(
     regulatory: &Regulatory,
     requirements: &[RequirementStatus],

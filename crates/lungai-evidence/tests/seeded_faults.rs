@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const FR: &str = r#"id: FR-001
+tier: system
+parents: [N-001]
 title: { zh: "检测", en: "Detection" }
 statement: { zh: "系统应检测结节。", en: "The system shall detect nodules." }
 allocation: in_scope
@@ -15,6 +17,12 @@ controls_for: [R-001]
 verify_by: [test, validation]
 criteria:
 - { id: FR-001.1, metric: detection.sensitivity, where: "all", op: ">=", limit: 0.9, on: ci_lower }
+"#;
+
+const NEED: &str = r#"id: N-001
+user: radiologist
+title: { zh: "不漏检", en: "Miss none" }
+statement: { zh: "我需要第二双眼睛。", en: "I need a second pair of eyes." }
 "#;
 
 const RISK: &str = r#"id: R-001
@@ -30,6 +38,7 @@ controls:
 - { id: RC-1, option: inherent, zh: "检测", en: "Detection", requirement: FR-001, effectiveness: { criteria: [FR-001.1] }, reduces: { P1: 2 }, basis: "test" }
 - { id: RC-2, option: protective, zh: "测试", en: "Tested", requirement: FR-001, effectiveness: { tests: true }, reduces: { P1: 2 }, basis: "test" }
 new_risks: { zh: "无", en: "None" }
+benefit_risk: null
 "#;
 
 const PROFILE: &str = r#"name: Demo
@@ -38,13 +47,23 @@ intended_use: { zh: "演示", en: "A demonstration" }
 not_for: { zh: "临床", en: "Clinics" }
 clearance: { zh: "未获批准", en: "Not cleared" }
 jurisdictions: []
-standards: [{ name: "IEC 62304", edition: "1", clauses: "table.yaml" }]
+standards: [{ name: "IEC 62304", edition: "1", checked: 2026-11-24, clauses: "table.yaml" }]
 planned_safety_class: B
+normative_language: en
+roles: [{ id: quality, title: { zh: "质量", en: "Quality" }, duties: { zh: "评审", en: "Reviews" }, holder: "A. Person" }]
+approvals: []
+document_control:
+  identification: { zh: "提交", en: "Commit" }
+  change: { zh: "变更请求", en: "Change request" }
+  distribution: { zh: "证据包", en: "Package" }
+  retention: { zh: "十年", en: "Ten years" }
 content_reasons: {}
 "#;
 
 const CLAUSES: &str = r#"standard: IEC 62304
 edition: "1"
+checked: 2026-11-24
+compared_with: "nothing: a demonstration"
 clauses:
 - { id: "4.1", title: Quality, classes: ABC, check: manual }
 - { id: "5.4.2", title: Detailed design, classes: C, check: manual }
@@ -81,6 +100,7 @@ impl Demo {
         demo.put("src/lib.rs", SOURCE);
         demo.put("regulatory/requirements/FR-001.yaml", FR);
         demo.put("regulatory/risks/R-001.yaml", RISK);
+        demo.put("regulatory/needs/N-001.yaml", NEED);
         demo.put("regulatory/profile.yaml", PROFILE);
         demo.put("regulatory/clauses/table.yaml", CLAUSES);
         demo.put("regulatory/soup.yaml", "[]\n");
@@ -160,7 +180,7 @@ fn sha256(text: &str) -> String {
     sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[verifies("RR-001")]
+#[verifies("RR-001", "SW-1104")]
 #[test]
 fn control_everything_in_order_reaches_the_top_of_the_ladder() {
     let demo = Demo::new();
@@ -182,7 +202,7 @@ fn control_everything_in_order_reaches_the_top_of_the_ladder() {
     assert_eq!(red, ["safety-class", "no-commit"], "only what the demo lacks on purpose");
 }
 
-#[verifies("RR-001")]
+#[verifies("RR-001", "SW-1103")]
 #[test]
 fn two_builds_in_two_folders_have_one_root_hash_whatever_the_times() {
     let (a, b) = (Demo::new(), Demo::new());
@@ -218,7 +238,7 @@ fn a_failing_test_shows_upward_to_requirement_control_risk_and_clause() {
     assert_eq!(demo.answer()["risks"]["R-001"]["residual_as_evidenced"], "high");
 }
 
-#[verifies("RR-001")]
+#[verifies("RR-001", "SW-1101")]
 #[test]
 fn a_test_that_did_not_run_does_not_count() {
     let demo = Demo::new();
@@ -243,7 +263,7 @@ fn a_requirement_without_a_test_is_unlinked() {
     demo.check_finding("record-without-source", "finds_three");
 }
 
-#[verifies("RR-001")]
+#[verifies("RR-001", "SW-1101")]
 #[test]
 fn disagreements_between_source_runner_and_record_are_findings() {
     let demo = Demo::new();
@@ -282,7 +302,7 @@ fn an_unknown_id_in_the_source_stops_the_build() {
     assert!(!demo.path("out").exists());
 }
 
-#[verifies("RR-001")]
+#[verifies("RR-001", "SW-1104")]
 #[test]
 fn synthetic_results_never_count_as_clinical_evidence() {
     let demo = Demo::new();
@@ -363,7 +383,7 @@ fn check_broken(more: &[&str], fault: impl Fn(&Path), message: &str) {
     assert!(code == Some(4) && said.starts_with(message), "{code:?}: {said}");
 }
 
-#[verifies("RR-001")]
+#[verifies("RR-001", "SW-1103")]
 #[test]
 fn a_package_that_was_touched_is_broken_and_the_first_broken_item_is_named() {
     let edit = |path: PathBuf, from: &str, to: &str| {

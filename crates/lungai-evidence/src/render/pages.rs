@@ -15,12 +15,12 @@ macro_rules! put {
     ($out:expr, $($text:tt)*) => { let _ = write!($out, $($text)*); };
 }
 
-fn clearance(regulatory: &Regulatory) -> String {
+pub fn clearance(regulatory: &Regulatory) -> String {
     let text = &regulatory.profile.clearance;
     format!("<b>{}</b> <span lang=\"zh\">{}</span>", Esc(&text.en), Esc(&text.zh))
 }
 
-fn both(text: &Text) -> String {
+pub fn both(text: &Text) -> String {
     format!("{}<span lang=\"zh\">{}</span>", Esc(&text.en), Esc(&text.zh))
 }
 
@@ -288,6 +288,22 @@ pub fn trace(report: &Report, regulatory: &Regulatory) -> String {
         if !risks.is_empty() {
             put!(out, "<p>Controls: {}</p>", risks.join(", "));
         }
+        let link = |id: &String| {
+            let page = if regulatory.needs.contains_key(id) { "records.html" } else { "trace-matrix.html" };
+            format!("<a href=\"{page}#{0}\">{0}</a>", Esc(id))
+        };
+        if !r.parents.is_empty() {
+            put!(out, "<p>Follows from: {}</p>", r.parents.iter().map(link).collect::<Vec<_>>().join(", "));
+        }
+        let below: Vec<String> = report
+            .requirements
+            .iter()
+            .filter(|c| c.requirement.parents.contains(&r.id))
+            .map(|c| link(&c.requirement.id))
+            .collect();
+        if !below.is_empty() {
+            put!(out, "<p>Refined by: {}</p>", below.join(", "));
+        }
         if let Some(reason) = &r.reason {
             put!(out, "<p>{}</p>", Esc(reason));
         }
@@ -497,7 +513,7 @@ pub fn clauses(report: &Report, regulatory: &Regulatory) -> String {
         for row in rows {
             let state = match row.state {
                 _ if !row.binding => chip("grey", "not binding for this class"),
-                ClauseState::Shown => chip("green", "shown"),
+                ClauseState::Shown | ClauseState::Recorded => chip("green", row.state.words()),
                 ClauseState::Gap => chip("amber", "gap"),
                 other => chip("grey", other.words()),
             };
