@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
 use crate::governance::{self, DocumentStatus};
 use crate::junit;
+use crate::links::{self, Drawn, Link, Lock};
 use crate::package::Files;
 use crate::records;
 use crate::regulatory::{Need, Problem, Regulatory, Settled, Text, Threat};
@@ -54,6 +55,7 @@ pub struct Report {
     pub requirements: Vec<RequirementStatus>,
     pub tests: Vec<BoundTest>,
     pub risks: Vec<RiskStatus>,
+    pub links: Vec<Link>,
     pub clauses: BTreeMap<String, Vec<ClauseStatus>>,
     pub validation: Vec<ValidationSummary>,
     pub models: Vec<FrozenModel>,
@@ -75,7 +77,7 @@ pub struct ValidationSummary {
     pub name: String,
     pub synthetic: bool,
     pub manifest_sha256: Option<String>,
-    pub model: Option<results::ModelRef>,
+    pub model: Option<results::Named>,
     pub results_sha256: String,
     pub criteria: Vec<results::CriterionResult>,
 }
@@ -101,8 +103,14 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     let (judged, new) = results::judge(&regulatory, &inputs.validation);
     findings.extend(new);
     findings.extend(results::check_models(&inputs.validation, &inputs.models));
-    let (requirements, new) = state::requirements(&regulatory, &tags, &tests, &judged);
+    let (links, new) =
+        links::draw(&regulatory, &tags, &inputs.validation).compare(&Lock::read(&root.join("regulatory"))?);
     findings.extend(new);
+    let version =
+        packages.iter().find(|p| p.name == regulatory.profile.shipped).map(|p| p.version.clone()).unwrap_or_default();
+    let (mut requirements, new) = state::requirements(&regulatory, &tags, &tests, &judged);
+    findings.extend(new);
+    state::review(&mut requirements, &links, &regulatory, &version);
     let (risks, new) = risk::risks(&regulatory, &requirements, &tests, &judged);
     findings.extend(new);
     let (classification, new) = risk::classify(&regulatory, &risks);
@@ -134,8 +142,6 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     findings.sort();
     findings.dedup();
 
-    let version =
-        packages.iter().find(|p| p.name == regulatory.profile.shipped).map(|p| p.version.clone()).unwrap_or_default();
     let validation = inputs.validation.iter().map(|run| ValidationSummary {
         name: run.name.clone(),
         synthetic: run.results.synthetic,
@@ -152,6 +158,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         requirements,
         tests,
         risks,
+        links,
         clauses: tables,
         validation: validation.collect(),
         models: inputs.models.clone(),
@@ -166,6 +173,15 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         sbom: bill.sbom,
     };
     Ok((report, inputs, regulatory))
+}
+
+/// The links alone, for a review.
+pub fn links(root: &Path, sources: &Sources) -> Result<(Drawn, Regulatory), Failure> {
+    let regulatory = Regulatory::load(&root.join("regulatory"))?;
+    let tags = scan::scan(root, &workspace::packages(root)?)?;
+    scan::check_ids(&tags, &regulatory)?;
+    let inputs = read(root, sources)?;
+    Ok((links::draw(&regulatory, &tags, &inputs.validation), regulatory))
 }
 
 fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {

@@ -408,11 +408,7 @@ fn document(name: &str, regulatory: &Regulatory) -> Outcome {
 }
 
 fn fulfilled(status: &RequirementStatus) -> bool {
-    match status.state {
-        State::CriterionMet | State::NotApplicable => true,
-        State::Passed => status.criteria.is_empty(),
-        _ => false,
-    }
+    status.is_whole() || status.state == State::NotApplicable
 }
 
 fn gap(detail: String) -> Outcome {

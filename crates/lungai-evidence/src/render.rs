@@ -8,9 +8,9 @@ mod tables;
 use crate::build::Report;
 use crate::failure::Failure;
 use crate::finding::Severity;
+use crate::links::{self, LinkState};
 use crate::package::Files;
 use crate::regulatory::Regulatory;
-use crate::state::State;
 use std::fmt::Write;
 
 /// Everything under `core/` that follows from the report.
@@ -31,6 +31,7 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     put("tests.csv", tables::tests(report)?);
     put("clauses.csv", tables::clauses(report)?);
     put("soup.csv", tables::soup(report)?);
+    put("links.csv", tables::links(report)?);
     put("gaps.csv", tables::gaps(report)?);
     put("srs.md", documents::requirements(report, regulatory).into_bytes());
     put("risk-file.md", documents::risk_file(report, regulatory).into_bytes());
@@ -61,6 +62,15 @@ pub fn text(report: &Report) -> String {
             status.requirement.title.en
         ));
     }
+    let [suspect, waiting, current] = links::counts(&report.links).map(|(_, n)| n);
+    say(format!("links: {current} reviewed, {suspect} suspect, {waiting} that nobody has reviewed"));
+    for link in report.links.iter().filter(|link| link.state == LinkState::Suspect) {
+        say(format!("SUSPECT  {}: {}", link.title(), link.why));
+    }
+    let repeat = links::tests_to_repeat(&report.links, &report.tests);
+    if !repeat.is_empty() {
+        say(format!("{} tests verify something suspect and must run again", repeat.len()));
+    }
     let class = &report.classification;
     say(format!("safety class {} computed, {} stated", class.computed.letter(), class.stated.letter()));
     for finding in report.findings.iter().filter(|f| f.severity == Severity::Red) {
@@ -76,9 +86,7 @@ pub fn text(report: &Report) -> String {
 
 /// Requirements whose evidence is whole.
 fn verified(report: &Report) -> usize {
-    let whole =
-        |state: State, criteria: usize| state == State::CriterionMet || (state == State::Passed && criteria == 0);
-    report.requirements.iter().filter(|r| whole(r.state, r.criteria.len())).count()
+    report.requirements.iter().filter(|r| r.is_whole()).count()
 }
 
 fn number(value: f64) -> String {

@@ -19,9 +19,9 @@ mod yaml;
 pub use clause::{Clause, ClauseTable};
 pub use document::Document;
 pub use profile::{Language, Profile, SafetyClass};
-#[cfg(test)]
-pub use record::Date;
-pub use record::{Change, Problem, ProblemSeverity, ProblemState, Release, Review, ReviewOutcome, Settled, Waiver};
+pub use record::{
+    Change, Date, Problem, ProblemSeverity, ProblemState, Release, Review, ReviewOutcome, Settled, Waiver,
+};
 pub use requirement::{Allocation, Content, Criterion, Need, On, Op, Requirement, Text, Tier, VerifyBy};
 pub use risk::{BenefitRisk, Control, ControlOption, Effectiveness, Level, Matrix, Risk};
 pub use soup::{ChangeControl, Item, Soup, Triage, TriageState};

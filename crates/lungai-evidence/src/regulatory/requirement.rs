@@ -39,7 +39,7 @@ pub struct Requirement {
     pub controls_for: Vec<String>,
     pub verify_by: Vec<VerifyBy>,
     pub criteria: Vec<Criterion>,
-    /// Of the file's normative text, as the trace macros compile it in.
+    /// Of the whole file, as the trace macros compile it in: a run is of exactly this text. Reviews go by the normative hash instead.
     #[serde(skip_deserializing)]
     pub sha256: String,
 }

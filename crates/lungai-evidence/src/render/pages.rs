@@ -130,7 +130,7 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
         "<h2>Checking this package</h2><p>With the tool: <code>lungai-evidence verify DIR --key PUBLIC.pem</code>. With standard tools, in the folder of the package:</p>\
          <pre>find core -type f | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum   # the root_hash of manifest.json\n\
          openssl dgst -sha256 -verify signer.pem -signature manifest.sig manifest.json   # if signed</pre>\
-         <p>Tables and documents: <a href=\"gaps.csv\">gaps.csv</a>, <a href=\"trace-matrix.csv\">trace-matrix.csv</a>, <a href=\"trace-matrix.json\">trace-matrix.json</a>, \
+         <p>Tables and documents: <a href=\"gaps.csv\">gaps.csv</a>, <a href=\"links.csv\">links.csv</a>, <a href=\"trace-matrix.csv\">trace-matrix.csv</a>, <a href=\"trace-matrix.json\">trace-matrix.json</a>, \
          <a href=\"tests.csv\">tests.csv</a>, <a href=\"srs.md\">srs.md</a>, <a href=\"risk-file.md\">risk-file.md</a>, <a href=\"clauses.csv\">clauses.csv</a>, \
          <a href=\"soup.csv\">soup.csv</a>, <a href=\"sbom.cdx.json\">sbom.cdx.json</a>, <a href=\"evidence.json\">evidence.json</a>.</p>"
     );
@@ -306,6 +306,10 @@ pub fn trace(report: &Report, regulatory: &Regulatory) -> String {
         }
         if let Some(reason) = &r.reason {
             put!(out, "<p>{}</p>", Esc(reason));
+        }
+        if !status.suspect.is_empty() {
+            let links: String = status.suspect.iter().map(|title| format!("<li>{}", Esc(title))).collect();
+            put!(out, "<p>{} Changed since a person reviewed it:</p><ul>{links}</ul>", chip("amber", "suspect links"));
         }
         if !status.criteria.is_empty() {
             put!(

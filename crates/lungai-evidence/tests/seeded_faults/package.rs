@@ -1,0 +1,142 @@
+//! Packages that were altered, signed by others, or built twice.
+use crate::demo::{Demo, JUNIT, sha256};
+use lungai_trace::verifies;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[verifies("RR-001", "SW-1103")]
+#[test]
+fn two_builds_in_two_folders_have_one_root_hash_whatever_the_times() {
+    let (a, b) = (Demo::new(), Demo::new());
+    b.put("junit.xml", &JUNIT.replace("0.01", "7.77"));
+    let (first, second) = (a.answer(), b.build(&b.path("elsewhere"), &["--tester", "someone"]));
+    assert_eq!(first["root_hash"], second["root_hash"]);
+    let page = std::fs::read_to_string(a.path("target/package/core/index.html")).unwrap();
+    assert!(!page.contains(a.folder.path().to_str().unwrap()), "no path of the machine in core/");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn the_root_hash_is_what_standard_tools_compute() {
+    let demo = Demo::new();
+    let answer = demo.answer();
+    let script = "find core -type f | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum";
+    let run = Command::new("sh").args(["-c", script]).current_dir(demo.path("target/package")).output().unwrap();
+    let said = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(said.split(' ').next(), answer["root_hash"].as_str());
+}
+
+/// Exit code and message of `verify`.
+fn verify(demo: &Demo, more: &[&str]) -> (Option<i32>, String) {
+    let run = demo.tool(&[&["verify", "target/package", "--json"], more].concat());
+    let answer: Value = serde_json::from_slice(&run.stdout).unwrap();
+    (run.status.code(), answer["message"].as_str().unwrap_or("").to_owned())
+}
+
+#[track_caller]
+fn check_broken(more: &[&str], fault: impl Fn(&Path), message: &str) {
+    let demo = Demo::new();
+    demo.answer();
+    assert_eq!(verify(&demo, &[]), (Some(0), String::new()), "the untouched package is intact");
+    fault(&demo.path("target/package"));
+    let (code, said) = verify(&demo, more);
+    assert!(code == Some(4) && said.starts_with(message), "{code:?}: {said}");
+}
+
+#[verifies("RR-001", "SW-1103")]
+#[test]
+fn a_package_that_was_touched_is_broken_and_the_first_broken_item_is_named() {
+    let edit = |path: PathBuf, from: &str, to: &str| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    };
+    check_broken(&[], |p| edit(p.join("core/srs.md"), "Demo", "Demq"), "core/srs.md: changed");
+    check_broken(&[], |p| std::fs::remove_file(p.join("core/soup.csv")).unwrap(), "core/soup.csv: missing");
+    check_broken(&[], |p| std::fs::write(p.join("core/extra.html"), "x").unwrap(), "core/extra.html: not listed");
+    check_broken(&[], |p| std::fs::write(p.join(".hidden"), "x").unwrap(), ".hidden: not listed");
+    check_broken(&[], |p| edit(p.join("run/junit.xml"), "0.01", "0.02"), "run/junit.xml: changed");
+    check_broken(&[], |p| std::fs::remove_file(p.join("manifest.json")).unwrap(), "manifest.json: missing");
+    let truncate = |p: &Path| {
+        let text = std::fs::read(p.join("manifest.json")).unwrap();
+        std::fs::write(p.join("manifest.json"), &text[..text.len() / 2]).unwrap();
+    };
+    check_broken(&[], truncate, "manifest.json: truncated or altered");
+    // A file changed and its hash put right: the root hash no longer follows.
+    let forge = |p: &Path| {
+        let before = sha256(&std::fs::read_to_string(p.join("core/srs.md")).unwrap());
+        edit(p.join("core/srs.md"), "Demo", "Demq");
+        let after = sha256(&std::fs::read_to_string(p.join("core/srs.md")).unwrap());
+        edit(p.join("manifest.json"), &before, &after);
+    };
+    check_broken(&[], forge, "manifest.json: the root hash does not follow");
+    let swap = |p: &Path| {
+        std::fs::rename(p.join("core/srs.md"), p.join("core/x")).unwrap();
+        std::fs::rename(p.join("core/risk-file.md"), p.join("core/srs.md")).unwrap();
+        std::fs::rename(p.join("core/x"), p.join("core/risk-file.md")).unwrap();
+    };
+    check_broken(&[], swap, "core/risk-file.md: changed");
+    check_broken(
+        &[],
+        |p| edit(p.join("manifest.json"), "core/srs.md", "../srs.md"),
+        "manifest.json: `../srs.md` leads out",
+    );
+}
+
+/// A key from a number, in PEM: for this test alone.
+fn private_key(number: u8) -> String {
+    use p256::pkcs8::{EncodePrivateKey, LineEnding};
+    p256::SecretKey::from_slice(&[number; 32]).unwrap().to_pkcs8_pem(LineEnding::LF).unwrap().to_string()
+}
+
+#[verifies("RR-001")]
+#[test]
+fn a_signature_holds_for_its_package_and_its_key_alone() {
+    let demo = Demo::new();
+    demo.put("a.pem", &private_key(1));
+    demo.put("b.pem", &private_key(2));
+    let package = demo.path("target/package");
+    demo.build(&package, &["--key", "a.pem"]);
+    assert_eq!(verify(&demo, &["--key", "a.pem"]).0, Some(0));
+    let (code, said) = verify(&demo, &["--key", "b.pem"]);
+    assert_eq!((code, said.as_str()), (Some(4), "manifest.sig: signed with another key than the one given"));
+
+    let manifest = std::fs::read_to_string(package.join("manifest.json")).unwrap();
+    std::fs::write(package.join("manifest.json"), manifest.replace("  ", " ")).unwrap();
+    assert_eq!(verify(&demo, &[]).1, "manifest.sig: does not fit manifest.json");
+    std::fs::remove_file(package.join("manifest.sig")).unwrap();
+    assert_eq!(verify(&demo, &[]).1, "manifest.sig: missing, though the manifest names a signer");
+
+    // Signed again by someone else: whole in itself, but not with the trusted key.
+    demo.build(&package, &["--key", "b.pem"]);
+    assert_eq!(verify(&demo, &[]).0, Some(0));
+    assert_eq!(verify(&demo, &["--key", "a.pem"]).0, Some(4));
+    demo.build(&package, &[]);
+    assert_eq!(verify(&demo, &["--key", "a.pem"]).1, "manifest.sig: the package is unsigned, but a key was given");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn a_folder_with_other_content_is_never_overwritten() {
+    let demo = Demo::new();
+    demo.put("mine/thesis.txt", "years of work");
+    let answer = demo.build(&demo.path("mine"), &[]);
+    assert_eq!(answer["rule"], "not-empty");
+    demo.answer();
+    demo.put("target/package/core/note.txt", "mine");
+    assert_eq!(demo.answer()["rule"], "not-empty");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn a_difference_between_two_packages_names_what_changed() {
+    let demo = Demo::new();
+    demo.build(&demo.path("old"), &[]);
+    demo.results(false, 0.95, [0.89, 0.98], false);
+    demo.build(&demo.path("new"), &[]);
+    let run = demo.tool(&["diff", "old", "new"]);
+    let said = String::from_utf8(run.stdout).unwrap();
+    assert!(said.contains("requirement FR-001: state: criterion met -> criterion not met"), "{said}");
+    assert!(!said.contains("commit"), "{said}");
+}
