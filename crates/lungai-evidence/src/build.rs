@@ -1,5 +1,6 @@
 //! From everything that was said, run and measured to one report: nothing in it reads a clock, a host name or a path outside the
 //! workspace, so that equal inputs give equal bytes.
+use crate::advisories::{Database, Hit};
 use crate::binding::{self, BoundTest, Run};
 use crate::clauses::{self, ClauseStatus};
 use crate::failure::Failure;
@@ -32,6 +33,7 @@ pub struct Sources {
     pub validation: Vec<PathBuf>,
     pub models: Vec<PathBuf>,
     pub tester: Option<String>,
+    pub advisories: Option<PathBuf>,
 }
 
 /// What was read from there.
@@ -60,6 +62,9 @@ pub struct Report {
     pub validation: Vec<ValidationSummary>,
     pub models: Vec<FrozenModel>,
     pub soup: Vec<SoupItem>,
+    /// The advisory database that was given; none: vulnerabilities are unknown.
+    pub advisories: Option<Database>,
+    pub advisory_hits: Vec<Hit>,
     pub intended_use: Text,
     pub needs: Vec<Need>,
     pub threats: Vec<Threat>,
@@ -69,7 +74,11 @@ pub struct Report {
     /// Red first, then by item.
     pub findings: Vec<Finding>,
     #[serde(skip)]
-    pub sbom: Value,
+    pub cyclonedx: Value,
+    #[serde(skip)]
+    pub spdx: Value,
+    #[serde(skip)]
+    pub vex: Value,
 }
 
 #[derive(Serialize)]
@@ -115,7 +124,8 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     findings.extend(new);
     let (classification, new) = risk::classify(&regulatory, &risks);
     findings.extend(new);
-    let bill = soup::bill(root, &packages, &regulatory)?;
+    let database = sources.advisories.as_deref().map(Database::load).transpose()?;
+    let bill = soup::bill(root, &packages, &regulatory, database.as_ref(), &inputs.commit)?;
     findings.extend(bill.findings);
     findings.extend(soup::check_items(&packages, &regulatory));
     findings.extend(commit_findings(&inputs.commit));
@@ -163,6 +173,8 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         validation: validation.collect(),
         models: inputs.models.clone(),
         soup: bill.items,
+        advisories: database,
+        advisory_hits: bill.hits,
         intended_use: regulatory.profile.intended_use.clone(),
         needs: regulatory.needs.values().cloned().collect(),
         threats: regulatory.threats.values().cloned().collect(),
@@ -170,7 +182,9 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         documents: governance::documents(&regulatory),
         settled: regulatory.settled.clone(),
         findings,
-        sbom: bill.sbom,
+        cyclonedx: bill.cyclonedx,
+        spdx: bill.spdx,
+        vex: bill.vex,
     };
     Ok((report, inputs, regulatory))
 }

@@ -26,7 +26,9 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     let mut put = |name: &str, bytes: Vec<u8>| files.insert(format!("core/{name}"), bytes);
     put("evidence.json", json(serde_json::to_vec_pretty(report)).map_err(wrong)?);
     put("trace-matrix.json", json(serde_json::to_vec_pretty(&tables::trace_json(report))).map_err(wrong)?);
-    put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.sbom)).map_err(wrong)?);
+    put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.cyclonedx)).map_err(wrong)?);
+    put("sbom.spdx.json", json(serde_json::to_vec_pretty(&report.spdx)).map_err(wrong)?);
+    put("vex.cdx.json", json(serde_json::to_vec_pretty(&report.vex)).map_err(wrong)?);
     put("trace-matrix.csv", tables::trace(report)?);
     put("tests.csv", tables::tests(report)?);
     put("clauses.csv", tables::clauses(report)?);

@@ -11,6 +11,9 @@ pub struct Profile {
     pub name: String,
     /// Package of the binary that is shipped: its dependencies are the SOUP.
     pub shipped: String,
+    /// Its features beyond the default ones.
+    #[serde(default)]
+    pub shipped_features: Vec<String>,
     pub intended_use: Text,
     pub not_for: Text,
     pub clearance: Text,

@@ -543,6 +543,32 @@ pub fn clauses(report: &Report, regulatory: &Regulatory) -> String {
     page(report, "clauses.html", "Clauses", &clearance(regulatory), &out)
 }
 
+fn advisories(out: &mut String, report: &Report) {
+    if report.advisory_hits.is_empty() {
+        return;
+    }
+    put!(
+        out,
+        "<h2>Advisories</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Advisory<th>Subject<th>Verdict</tr></thead><tbody>"
+    );
+    for hit in &report.advisory_hits {
+        let verdict = hit.triage.as_ref().map_or_else(
+            || chip(if hit.informational.is_some() { "amber" } else { "red" }, "not evaluated"),
+            |t| Esc(format!("{:?}: {} ({}, {})", t.state, t.detail, t.by, t.date)).to_string(),
+        );
+        put!(
+            out,
+            "<tr><td class=\"id\">{} {}<td>{}<td>{} {}<td>{verdict}",
+            Esc(&hit.component),
+            Esc(&hit.version),
+            Esc(&hit.advisory),
+            Esc(&hit.title),
+            Esc(hit.informational.as_deref().unwrap_or(""))
+        );
+    }
+    put!(out, "</tbody></table></div>");
+}
+
 pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
     let mut out = String::new();
     let of = |role| report.soup.iter().filter(move |s| s.role == role).collect::<Vec<_>>();
@@ -550,22 +576,37 @@ pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
     put!(
         out,
         "<p>Software of unknown provenance in <code>{}</code>: {} components are linked into the program, {} run only while it is built, {} serve tests, training and statistics and are not shipped. \
-         Licences and digests: <a href=\"soup.csv\">soup.csv</a>, <a href=\"sbom.cdx.json\">sbom.cdx.json</a>. Published anomalies: {}</p>",
+         Licences and digests: <a href=\"soup.csv\">soup.csv</a>, <a href=\"sbom.cdx.json\">CycloneDX</a>, <a href=\"sbom.spdx.json\">SPDX</a>, <a href=\"vex.cdx.json\">VEX</a>. Advisories: {}</p>",
         Esc(&regulatory.profile.shipped),
         shipped.len(),
         build.len(),
         tool.len(),
-        chip("grey", "manual - record required")
+        match &report.advisories {
+            None => chip("amber", "unknown: no advisory database was given"),
+            Some(d) => format!(
+                "{} up to {}, {} concern what is shipped",
+                d.advisories,
+                Esc(&d.newest),
+                report.advisory_hits.len()
+            ),
+        }
     );
+    advisories(&mut out, report);
     put!(
         out,
-        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Used by</tr></thead><tbody>"
+        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Known anomalies<th>Used by</tr></thead><tbody>"
     );
     for s in report.soup.iter().filter(|s| !s.used_by.is_empty()) {
+        let entry = regulatory.soup.iter().find(|soup| soup.name == s.name).and_then(|soup| soup.anomalies.as_ref());
+        let known = entry.map(|anomalies| anomalies.known.as_slice()).unwrap_or_default().iter();
+        let known: String =
+            known.map(|a| format!("<li>{}: {}. {}", Esc(&a.what), Esc(&a.effect), Esc(&a.measure))).collect();
+        let colour = if entry.is_some_and(|anomalies| anomalies.version == s.version) { "grey" } else { "amber" };
+        let anomalies = format!("{}<ul>{known}</ul>", chip(colour, &s.anomalies));
         let purpose = if s.purpose.is_empty() { chip("amber", "not described") } else { Esc(&s.purpose).to_string() };
         put!(
             out,
-            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{}",
+            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{anomalies}<td>{}",
             Esc(&s.name),
             Esc(&s.version),
             Esc(&s.licence),

@@ -150,6 +150,8 @@ pub fn soup(report: &Report) -> Result<Vec<u8>, Failure> {
             s.purpose.clone(),
             s.requires.clone(),
             s.needs.clone(),
+            s.features.clone(),
+            s.anomalies.clone(),
         ]
     });
     csv(
@@ -164,6 +166,8 @@ pub fn soup(report: &Report) -> Result<Vec<u8>, Failure> {
             "purpose",
             "required of it",
             "what it needs",
+            "features",
+            "known anomalies",
         ],
         rows,
     )

@@ -4,6 +4,7 @@
 mod demo;
 
 mod binding;
+mod components;
 mod input;
 mod links;
 mod package;
