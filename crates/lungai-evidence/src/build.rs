@@ -273,6 +273,7 @@ pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Resul
             files.insert(format!("{folder}/MODEL_CARD.md"), card.clone());
         }
     }
+    files.insert("check.py".to_owned(), include_bytes!("../assets/check.py").to_vec());
     files.extend(inputs.raw.clone());
     let environment =
         serde_json::to_vec_pretty(&environment(inputs)).map_err(|e| Failure::new("unwritable", e.to_string()))?;

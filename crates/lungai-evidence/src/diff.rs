@@ -20,7 +20,7 @@ pub fn diff(old: &Path, new: &Path) -> Result<Diff, Failure> {
 
 /// The comparable facts of a package, each as one line.
 fn facts(folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
-    package::verify(folder, None)?;
+    package::verify(folder, None, &BTreeMap::new())?;
     let wrong = |error: String| Failure::integrity("evidence-malformed", format!("core/evidence.json: {error}"));
     let text = std::fs::read(folder.join("core/evidence.json")).map_err(|e| wrong(e.to_string()))?;
     let report: Value = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;

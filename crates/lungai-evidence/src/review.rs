@@ -19,10 +19,7 @@ pub fn review(args: SourceArgs, reviewer: Option<String>, items: &[String], date
         let (links, _) = drawn.compare(&lock);
         return Ok(list(&links, &regulatory));
     };
-    let date = match date {
-        Some(date) => Date::try_from(date).map_err(|message| Failure::new("date", message))?.to_string(),
-        None => today(),
-    };
+    let date = day(date)?.to_string();
     let (cleared, dropped) = lock.review(&drawn, items, &reviewer, &date)?;
     lock.write(&folder)?;
     let title = |key: &Key| format!("{} {} {}", key.from, key.kind, key.to);
@@ -61,12 +58,13 @@ fn list(links: &[crate::links::Link], regulatory: &Regulatory) -> (String, Value
     (lines.join("\n"), json!({ "ok": true, "links": links.len(), "waiting": waiting, "texts": hashes }))
 }
 
-/// Day of the calendar in UTC, after Howard Hinnant's `civil_from_days`.
-fn today() -> String {
+/// The day that was given, or today in UTC.
+pub fn day(given: Option<String>) -> Result<Date, Failure> {
     let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() / 86_400) as i64;
-    civil(days)
+    Date::try_from(given.unwrap_or_else(|| civil(days))).map_err(|message| Failure::new("date", message))
 }
 
+/// After Howard Hinnant's `civil_from_days`.
 fn civil(days: i64) -> String {
     let z = days + 719_468;
     let era = z.div_euclid(146_097);
