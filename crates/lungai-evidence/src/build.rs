@@ -10,7 +10,7 @@ use crate::junit;
 use crate::links::{self, Drawn, Link, Lock};
 use crate::package::Files;
 use crate::records;
-use crate::regulatory::{Need, Problem, Regulatory, Settled, Text, Threat};
+use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat};
 use crate::render;
 use crate::results::{self, FrozenModel, ValidationRun};
 use crate::risk::{self, Classification, RiskStatus};
@@ -71,6 +71,7 @@ pub struct Report {
     pub problems: Vec<Problem>,
     pub documents: Vec<DocumentStatus>,
     pub settled: Vec<Settled>,
+    pub change_control: Option<ChangeControl>,
     /// Red first, then by item.
     pub findings: Vec<Finding>,
     #[serde(skip)]
@@ -181,6 +182,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         problems: regulatory.problems.values().cloned().collect(),
         documents: governance::documents(&regulatory),
         settled: regulatory.settled.clone(),
+        change_control: regulatory.change_control.clone(),
         findings,
         cyclonedx: bill.cyclonedx,
         spdx: bill.spdx,

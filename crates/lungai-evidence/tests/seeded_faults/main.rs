@@ -5,6 +5,7 @@ mod demo;
 
 mod binding;
 mod components;
+mod difference;
 mod input;
 mod links;
 mod package;

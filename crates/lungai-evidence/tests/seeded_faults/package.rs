@@ -133,19 +133,6 @@ fn a_folder_with_other_content_is_never_overwritten() {
     assert_eq!(demo.answer()["rule"], "not-empty");
 }
 
-#[verifies("RR-001")]
-#[test]
-fn a_difference_between_two_packages_names_what_changed() {
-    let demo = Demo::new();
-    demo.build(&demo.path("old"), &[]);
-    demo.results(false, 0.95, [0.89, 0.98], false);
-    demo.build(&demo.path("new"), &[]);
-    let run = demo.tool(&["diff", "old", "new"]);
-    let said = String::from_utf8(run.stdout).unwrap();
-    assert!(said.contains("requirement FR-001: state: criterion met -> criterion not met"), "{said}");
-    assert!(!said.contains("commit"), "{said}");
-}
-
 /// What the independent checker says of the package: exit code and first line.
 fn checker(demo: &Demo, more: &[&str]) -> (Option<i32>, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/check.py");
