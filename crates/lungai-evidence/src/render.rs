@@ -1,9 +1,12 @@
 //! The report for each reader: pages for people, tables for spreadsheets, JSON for programs.
 mod documents;
+mod graph;
 mod html;
 mod pages;
 mod people;
+mod reqif;
 mod tables;
+mod workbook;
 
 use crate::build::Report;
 use crate::failure::Failure;
@@ -29,12 +32,20 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.cyclonedx)).map_err(wrong)?);
     put("sbom.spdx.json", json(serde_json::to_vec_pretty(&report.spdx)).map_err(wrong)?);
     put("vex.cdx.json", json(serde_json::to_vec_pretty(&report.vex)).map_err(wrong)?);
-    put("trace-matrix.csv", tables::trace(report)?);
-    put("tests.csv", tables::tests(report)?);
-    put("clauses.csv", tables::clauses(report)?);
-    put("soup.csv", tables::soup(report)?);
-    put("links.csv", tables::links(report)?);
-    put("gaps.csv", tables::gaps(report)?);
+    let sheets = [
+        ("gaps", tables::gaps(report)?),
+        ("trace-matrix", tables::trace(report)?),
+        ("links", tables::links(report)?),
+        ("tests", tables::tests(report)?),
+        ("clauses", tables::clauses(report)?),
+        ("soup", tables::soup(report)?),
+    ];
+    put("trace.xlsx", workbook::xlsx(report, &sheets.each_ref().map(|(name, table)| (*name, table.as_slice())))?);
+    for (name, table) in sheets {
+        put(&format!("{name}.csv"), table);
+    }
+    put("trace.reqif", reqif::reqif(report, regulatory).into_bytes());
+    put("trace.svg", graph::svg(report, regulatory).into_bytes());
     put("srs.md", documents::requirements(report, regulatory).into_bytes());
     put("risk-file.md", documents::risk_file(report, regulatory).into_bytes());
     put("index.html", pages::index(report, regulatory).into_bytes());
