@@ -72,6 +72,7 @@ pub struct Report {
     pub documents: Vec<DocumentStatus>,
     pub settled: Vec<Settled>,
     pub change_control: Option<ChangeControl>,
+    pub items: Vec<soup::ItemStatus>,
     /// Red first, then by item.
     pub findings: Vec<Finding>,
     #[serde(skip)]
@@ -183,6 +184,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         documents: governance::documents(&regulatory),
         settled: regulatory.settled.clone(),
         change_control: regulatory.change_control.clone(),
+        items: bill.own,
         findings,
         cyclonedx: bill.cyclonedx,
         spdx: bill.spdx,
@@ -261,10 +263,6 @@ fn commit_findings(commit: &Commit) -> Vec<Finding> {
 /// The files of the package: `core/` from the report alone, `run/` as it was on this machine.
 pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Result<Files, Failure> {
     let mut files = render::core(report, regulatory)?;
-    for (name, document) in &regulatory.documents {
-        files.insert(format!("core/plans/{name}.en.md"), document.markdown(|text| &text.en).into_bytes());
-        files.insert(format!("core/plans/{name}.zh.md"), document.markdown(|text| &text.zh).into_bytes());
-    }
     for run in &inputs.validation {
         files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());
     }

@@ -3,7 +3,9 @@ mod documents;
 mod graph;
 mod html;
 mod pages;
+mod paper;
 mod people;
+mod reports;
 mod reqif;
 mod tables;
 mod workbook;
@@ -46,8 +48,41 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     }
     put("trace.reqif", reqif::reqif(report, regulatory).into_bytes());
     put("trace.svg", graph::svg(report, regulatory).into_bytes());
-    put("srs.md", documents::requirements(report, regulatory).into_bytes());
-    put("risk-file.md", documents::risk_file(report, regulatory).into_bytes());
+    let documents = [
+        ("srs", documents::requirements(report, regulatory)),
+        ("risk-file", documents::risk_file(report, regulatory)),
+        ("architecture", reports::architecture(report, regulatory)),
+        ("verification-report", reports::verification(report, regulatory)),
+        ("performance-report", reports::performance(report, regulatory)),
+        ("anomalies", reports::anomalies(report, regulatory)),
+        ("tool-validation", reports::tool_validation(report, regulatory)),
+    ];
+    for (name, text) in documents {
+        put(&format!("documents/{name}.html"), paper::html(name, "en", &text).into_bytes());
+        put(&format!("documents/{name}.docx"), paper::docx(&text)?);
+        put(&format!("{name}.md"), text.into_bytes());
+    }
+    for (name, document) in &regulatory.documents {
+        let review =
+            report.documents.iter().find(|status| status.name == *name).and_then(|status| status.review.as_ref());
+        let (en_state, zh_state) = match review {
+            Some(review) => (format!("Reviewed in {review}."), format!("已评审：{review}。")),
+            None => ("Not reviewed: manual - record required.".to_owned(), "未评审：人工，须有记录。".to_owned()),
+        };
+        let commit = report.commit.id.get(..12).unwrap_or("no commit");
+        let clearance = &regulatory.profile.clearance;
+        let stated = |text: String, state: String, clearance: &str| {
+            let (title, rest) = text.split_once('\n').unwrap_or((&text, ""));
+            format!("{title}\n\n*{} {}, {commit}. {state} {clearance}*\n{rest}", report.product, report.version)
+        };
+        let en = stated(document.markdown(|text| &text.en), en_state, &clearance.en);
+        let zh = stated(document.markdown(|text| &text.zh), zh_state, &clearance.zh);
+        for (language, text) in [("en", en), ("zh", zh)] {
+            put(&format!("plans/{name}.{language}.html"), paper::html(name, language, &text).into_bytes());
+            put(&format!("plans/{name}.{language}.docx"), paper::docx(&text)?);
+            put(&format!("plans/{name}.{language}.md"), text.into_bytes());
+        }
+    }
     put("index.html", pages::index(report, regulatory).into_bytes());
     put("trace-matrix.html", pages::trace(report, regulatory).into_bytes());
     put("risk-file.html", pages::risk_file(report, regulatory).into_bytes());

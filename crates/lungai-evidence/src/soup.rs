@@ -32,7 +32,20 @@ pub struct SoupItem {
     pub anomalies: String,
 }
 
+/// One of our own crates as cargo sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ItemStatus {
+    pub name: String,
+    /// As declared; empty where it is not.
+    pub is: String,
+    /// Linked into the shipped program.
+    pub shipped: bool,
+    /// Our crates that it uses.
+    pub uses: Vec<String>,
+}
+
 pub struct Bill {
+    pub own: Vec<ItemStatus>,
     pub items: Vec<SoupItem>,
     /// Advisories that concern what is shipped.
     pub hits: Vec<Hit>,
@@ -147,7 +160,14 @@ pub fn bill(
     findings.extend(new);
     let root = Component { name: program.name.clone(), version: program.version.clone() };
     let parts = Parts { root: &root, closure: &closure, lock: &lock, ours: &ours };
+    let own = |package: &Package| ItemStatus {
+        name: package.name.clone(),
+        is: regulatory.items.iter().find(|item| item.name == package.name).map(|i| i.is.clone()).unwrap_or_default(),
+        shipped: closure.linked.keys().any(|component| component.name == package.name),
+        uses: uses(package).into_iter().map(str::to_owned).collect(),
+    };
     Ok(Bill {
+        own: packages.iter().map(own).collect(),
         items,
         cyclonedx: sbom::cyclonedx(&parts),
         spdx: sbom::spdx(&parts, commit),
@@ -185,6 +205,11 @@ fn anomalies(items: &[SoupItem], regulatory: &Regulatory) -> Vec<Finding> {
     findings
 }
 
+/// Our own crates that a crate uses, tests and build scripts aside.
+fn uses(package: &Package) -> BTreeSet<&str> {
+    package.dependencies.iter().filter(|d| d.path.is_some() && d.kind.is_none()).map(|d| d.name.as_str()).collect()
+}
+
 /// Declared items and edges of the architecture against those that cargo sees (IEC 62304 5.3.1).
 pub fn check_items(packages: &[Package], regulatory: &Regulatory) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -194,12 +219,7 @@ pub fn check_items(packages: &[Package], regulatory: &Regulatory) -> Vec<Finding
             add("item-undeclared", &package.name, "a crate that items.yaml does not declare".to_owned());
             continue;
         };
-        let edges: BTreeSet<&str> = package
-            .dependencies
-            .iter()
-            .filter(|d| d.path.is_some() && d.kind.is_none())
-            .map(|d| d.name.as_str())
-            .collect();
+        let edges = uses(package);
         for edge in
             edges.into_iter().filter(|edge| !item.may_use.iter().any(|allowed| allowed == edge || allowed == "*"))
         {

@@ -126,13 +126,29 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
     }
     put!(out, "</dl>");
     put!(out, "<h2>Trace</h2><div class=\"scroll\">{}</div>", super::graph::svg(report, regulatory));
+    put!(out, "<h2>Documents</h2><ul>");
+    for (name, title) in [
+        ("srs", "Software requirements specification"),
+        ("risk-file", "Risk management file"),
+        ("architecture", "Software architecture and index of units"),
+        ("verification-report", "Verification and validation report"),
+        ("performance-report", "Algorithm performance report"),
+        ("anomalies", "Residual anomalies"),
+        ("tool-validation", "Validation of the evidence tool"),
+    ] {
+        put!(
+            out,
+            "<li><a href=\"documents/{name}.html\">{title}</a> (<a href=\"documents/{name}.docx\">DOCX</a>, <a href=\"{name}.md\">Markdown</a>)"
+        );
+    }
+    put!(out, "<li><a href=\"records.html\">Plans and manuals</a></ul>");
     put!(
         out,
         "<h2>Checking this package</h2><p>With the tool: <code>lungai-evidence verify DIR --key PUBLIC.pem</code>. With Python and openssl alone: <code>python3 check.py DIR</code>, with a copy of <code>check.py</code> from elsewhere. With standard tools, in the folder of the package:</p>\
          <pre>find core -type f | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum   # the root_hash of manifest.json\n\
          openssl dgst -sha256 -verify signer.pem -signature manifest.sig manifest.json   # if signed</pre>\
          <p>Tables and documents: <a href=\"gaps.csv\">gaps.csv</a>, <a href=\"links.csv\">links.csv</a>, <a href=\"trace-matrix.csv\">trace-matrix.csv</a>, <a href=\"trace-matrix.json\">trace-matrix.json</a>, <a href=\"trace.xlsx\">trace.xlsx</a>, <a href=\"trace.reqif\">trace.reqif</a>, \
-         <a href=\"tests.csv\">tests.csv</a>, <a href=\"srs.md\">srs.md</a>, <a href=\"risk-file.md\">risk-file.md</a>, <a href=\"clauses.csv\">clauses.csv</a>, \
+         <a href=\"tests.csv\">tests.csv</a>, <a href=\"clauses.csv\">clauses.csv</a>, \
          <a href=\"soup.csv\">soup.csv</a>, <a href=\"sbom.cdx.json\">sbom.cdx.json</a>, <a href=\"evidence.json\">evidence.json</a>.</p>"
     );
     page(report, "index.html", "Overview", &clearance(regulatory), &out)

@@ -45,7 +45,7 @@ fn documents(out: &mut String, report: &Report, regulatory: &Regulatory) {
         };
         put!(
             out,
-            "<tr><td>{title} <a href=\"plans/{0}.en.md\">en</a> <a href=\"plans/{0}.zh.md\">zh</a><td>{review}<td>{1}<td class=\"mono\">{2:.16}…",
+            "<tr><td>{title} <a href=\"plans/{0}.en.html\">en</a> <a href=\"plans/{0}.zh.html\">zh</a><td>{review}<td>{1}<td class=\"mono\">{2:.16}…",
             Esc(&status.name),
             Esc(status.approvals_open.join(", ")),
             status.sha256
