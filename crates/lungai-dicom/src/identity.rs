@@ -192,6 +192,7 @@ impl Identities {
         found
     }
 
+    #[implements("SR-003", "SW-904")]
     fn add(&mut self, series_uid: &str, marks: &Marks) {
         self.all.add(marks);
         let (identity, age) = self.series.entry(series_uid.to_owned()).or_default();

@@ -554,7 +554,7 @@ mod tests {
     }
 
     /// The two ways to HU must be one: every layout that is read, random and extreme bits and intercepts.
-    #[verifies("FR-001")]
+    #[verifies("FR-001", "SW-103")]
     #[test]
     fn whole_numbers_and_floating_point_give_the_same_hu() {
         let mut rng = StdRng::seed_from_u64(1);

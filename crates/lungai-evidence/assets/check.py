@@ -4,7 +4,7 @@
 Only Python's standard library and, for signatures, openssl. Take this file from elsewhere than the package that it is to check. Exit code 0:
 intact; 4: broken, the first broken item is named. A role that is given with a key must have signed with that key.
 """
-import base64, hashlib, json, os, subprocess, sys, tempfile
+import base64, hashlib, json, os, re, subprocess, sys, tempfile
 
 def broken(what):
     print("BROKEN", what)
@@ -52,7 +52,7 @@ def check():
     for folder, _, names in os.walk(package):
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), package).replace(os.sep, "/")
-            if path not in listed and not path.startswith("signatures/"):
+            if path not in listed and not re.fullmatch(r"signatures/[a-z0-9-]+\.(pem|dsse\.json)", path):
                 broken(path + ": not listed in the manifest")
     lines = "".join("%s  %s\n" % (hash, path) for path, hash in core)
     if sha256(lines.encode()) != manifest["root_hash"]:
@@ -73,7 +73,7 @@ def check():
             broken("manifest.sig: does not fit, or another key")
         said.append("builder's signature fits")
     place = os.path.join(package, "signatures")
-    present = {name[:-len(".dsse.json")] for name in (os.listdir(place) if os.path.isdir(place) else []) if name.endswith(".dsse.json")}
+    present = {name.split(".")[0] for name in (os.listdir(place) if os.path.isdir(place) else [])}
     for role in sorted(present | set(keys) - {"builder"}):
         name = "signatures/%s.dsse.json" % role
         try:

@@ -114,6 +114,7 @@ impl Database {
 }
 
 /// Date and advisory; none where it was withdrawn.
+#[implements("RR-001")]
 fn parse(name: &str, text: &str) -> Result<(String, Option<Advisory>), Failure> {
     let wrong = |what: String| Failure::new("advisories", format!("advisory {name}: {what}"));
     let (front, rest) = text

@@ -17,6 +17,9 @@ use lungai_trace::implements;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// From a criterion to the model, the test set or the protocol of a run that decides it.
+const STANDS_ON: &str = "stands-on";
+
 /// What a link is; its ends say the rest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Key {
@@ -63,12 +66,14 @@ impl Link {
 /// Links as they follow from everything that was read; the lock is not asked yet.
 pub struct Drawn {
     links: BTreeMap<Key, (Ends, Vec<String>)>,
+    /// Whether results of a validation run were given; without any, what stands on them is not gone but out of sight.
+    with_results: bool,
 }
 
 #[implements("RR-001", "SW-1105")]
 pub fn draw(regulatory: &Regulatory, tags: &[Tag], runs: &[ValidationRun]) -> Drawn {
     let language = regulatory.profile.normative_language;
-    let mut drawn = Drawn { links: BTreeMap::new() };
+    let mut drawn = Drawn { links: BTreeMap::new(), with_results: !runs.is_empty() };
     let mut hashes: BTreeMap<&str, String> = BTreeMap::new();
     for (id, need) in &regulatory.needs {
         hashes.insert(id, normative::hash(need, language));
@@ -162,7 +167,7 @@ impl Drawn {
             for (what, hash) in grounds.into_iter().flatten() {
                 // Hashed again, since a run may state anything.
                 let ends = Ends { from: from.clone(), to: sha256(hash.as_bytes()) };
-                self.add("stands-on", criterion, &format!("{kind}{what}"), ends, &[requirement, &criterion.to_owned()]);
+                self.add(STANDS_ON, criterion, &format!("{kind}{what}"), ends, &[requirement, &criterion.to_owned()]);
             }
         }
     }
@@ -178,10 +183,14 @@ impl Drawn {
         }
     }
 
+    fn is_gone(&self, key: &Key) -> bool {
+        !self.links.contains_key(key) && (self.with_results || key.kind != STANDS_ON)
+    }
+
     /// Against the lock.
     pub fn compare(self, lock: &Lock) -> (Vec<Link>, Vec<Finding>) {
         let mut findings = Vec::new();
-        for gone in lock.entries.keys().filter(|key| !self.links.contains_key(*key)) {
+        for gone in lock.entries.keys().filter(|key| self.is_gone(key)) {
             let message = format!("was reviewed as `{}` of `{}`, and is gone", gone.kind, gone.to);
             findings.push(Finding::new(Severity::Amber, "link-gone", &gone.from, message));
         }

@@ -7,7 +7,7 @@ use crate::binding::BoundTest;
 use crate::finding::{Finding, Severity};
 use crate::junit::Verdict;
 use crate::regulatory::{
-    Allocation, Control, ControlOption, Effectiveness, Level, Matrix, Regulatory, Risk, SafetyClass,
+    Allocation, BenefitRisk, Control, ControlOption, Effectiveness, Level, Matrix, Regulatory, Risk, SafetyClass,
 };
 use crate::results::{Judged, Outcome};
 use crate::state::{RequirementStatus, State, from_tests};
@@ -123,7 +123,7 @@ pub fn risks(
             risk: risk.clone(),
             controls,
         };
-        findings.extend(gaps(&one));
+        findings.extend(gaps(&one, carried(regulatory, risk)));
         let failed = failed_below(risk, requirements, tests);
         if !failed.is_empty() {
             let message = format!("what should control it failed: {}", failed.join(", "));
@@ -220,7 +220,14 @@ fn class(matrix: &Matrix, rated: Rated) -> SafetyClass {
     }
 }
 
-fn gaps(status: &RiskStatus) -> Vec<Finding> {
+/// The decided benefit-risk analysis that carries what remains of a risk.
+fn carried<'a>(regulatory: &'a Regulatory, risk: &Risk) -> Option<&'a BenefitRisk> {
+    let named = regulatory.benefit_risk.iter().filter(|analysis| risk.benefit_risk.as_ref() == Some(&analysis.id));
+    let mut named = named.filter(|analysis| analysis.decided.is_some() && analysis.risks.contains(&risk.id));
+    named.next()
+}
+
+fn gaps(status: &RiskStatus, carried: Option<&BenefitRisk>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add =
         |severity, rule, item: &str, message: String| findings.push(Finding::new(severity, rule, item, message));
@@ -261,7 +268,13 @@ fn gaps(status: &RiskStatus) -> Vec<Finding> {
             level(status.residual_as_evidenced),
             level(status.residual_as_planned)
         );
-        add(Severity::Red, "residual-risk", id, message);
+        match carried {
+            None => add(Severity::Red, "residual-risk", id, message),
+            Some(analysis) => {
+                let message = format!("{message}; carried by the decided benefit-risk analysis {}", analysis.id);
+                add(Severity::Grey, "residual-risk-carried", id, message);
+            }
+        }
     }
     if !status.residual_as_planned.acceptable {
         let message = format!(

@@ -1,8 +1,10 @@
 //! Waivers: a finding that may stand for a while, for a reason, with an owner and an end. It stays visible.
 use crate::finding::{Finding, Severity};
 use crate::regulatory::Waiver;
+use lungai_trace::implements;
 
 /// `today` is the date of the commit (`2026-11-24T..`): the package must not change with the clock.
+#[implements("RR-001")]
 pub fn apply(findings: &mut Vec<Finding>, waivers: &[Waiver], today: &str) {
     let mut new = Vec::new();
     for waiver in waivers {

@@ -32,6 +32,7 @@ impl Lock {
         }
     }
 
+    #[implements("RR-001", "SW-1105")]
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let mut lock = Self::default();
         for (number, line) in text.lines().enumerate() {
@@ -115,7 +116,7 @@ impl Lock {
                 cleared.push(key.clone());
             }
         }
-        let gone = |key: &Key| !drawn.links.contains_key(key) && wanted(key, &[]);
+        let gone = |key: &Key| drawn.is_gone(key) && wanted(key, &[]);
         let dropped: Vec<Key> = self.entries.keys().filter(|key| gone(key)).cloned().collect();
         self.entries.retain(|key, _| !dropped.contains(key));
         Ok((cleared, dropped))

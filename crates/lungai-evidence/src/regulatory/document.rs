@@ -4,6 +4,7 @@
 //! one. A section without both is a finding, as is one with other numbers of list items or table rows.
 use super::requirement::Text;
 use crate::failure::{Failure, fail};
+use lungai_trace::implements;
 use serde::Serialize;
 
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +27,7 @@ pub struct Section {
 const BOUNDARY: &str = "<!-- zh -->";
 
 impl Document {
+    #[implements("RR-001")]
     pub fn parse(name: &str, text: &str) -> Result<Self, Failure> {
         let mut title = None;
         let mut sections: Vec<Section> = Vec::new();

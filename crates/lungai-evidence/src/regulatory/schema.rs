@@ -1,8 +1,10 @@
 //! JSON Schemas of every kind of file, from the types that read it: editors and other tools check with the same rules.
 use super::*;
+use lungai_trace::implements;
 use schemars::{Schema, schema_for};
 
 /// File name in `regulatory/schemas` and schema.
+#[implements("RR-001")]
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("benefit-risk", schema_for!(Vec<BenefitRisk>)),

@@ -1,5 +1,6 @@
 //! Reading one file: every error names the file, the line and, for a misspelt word, the nearest valid one.
 use crate::failure::Failure;
+use lungai_trace::implements;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -40,6 +41,7 @@ impl Source {
         self.wrong(rule, line.map_or(1, |at| at + 1), message)
     }
 
+    #[implements("RR-001")]
     fn wrong(&self, rule: &'static str, line: usize, message: &str) -> Failure {
         Failure::new(rule, format!("regulatory/{}, line {line}: {message}", self.name))
     }

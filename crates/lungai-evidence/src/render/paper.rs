@@ -2,6 +2,7 @@
 //! stored archive without times.
 use super::html::Esc;
 use crate::failure::Failure;
+use lungai_trace::implements;
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
@@ -12,6 +13,7 @@ fn parser(markdown: &str) -> Parser<'_> {
 }
 
 /// A page of its own; nothing is fetched.
+#[implements("RR-001")]
 pub fn html(title: &str, language: &str, markdown: &str) -> String {
     // Raw markup in a text stays text.
     let events = parser(markdown).map(|event| match event {
@@ -31,6 +33,7 @@ main{max-width:50rem;margin:0 auto;padding:1rem 1rem 4rem}table{border-collapse:
 code{font-size:.9em;overflow-wrap:anywhere}@media(prefers-color-scheme:dark){body{color:#e4eaef;background:#12181e}th,td{border-color:#313c47}}";
 
 /// A word-processor file.
+#[implements("RR-001")]
 pub fn docx(markdown: &str) -> Result<Vec<u8>, Failure> {
     let parts = [
         ("[Content_Types].xml", CONTENT_TYPES.to_owned()),

@@ -121,9 +121,21 @@ impl Demo {
     }
 
     pub fn record(&self, panicked: &str, hash: &str, exercised: &[&str]) {
-        let risk = sha256(RISK);
+        self.write_record(panicked, &[("FR-001", hash.to_owned()), ("R-001", sha256(RISK))], exercised);
+    }
+
+    /// Of a test that was compiled with these ids and texts.
+    pub fn record_of(&self, panicked: &str, verifies: &[(&str, &str)], exercised: &[&str]) {
+        let verifies: Vec<_> = verifies.iter().map(|(id, text)| (*id, sha256(text))).collect();
+        self.write_record(panicked, &verifies, exercised);
+    }
+
+    fn write_record(&self, panicked: &str, verifies: &[(&str, String)], exercised: &[&str]) {
+        let verifies: Vec<String> =
+            verifies.iter().map(|(id, hash)| format!(r#"{{"id":"{id}","sha256":"{hash}"}}"#)).collect();
+        let verifies = verifies.join(",");
         let text = format!(
-            r#"{{"format":"lungai-trace/1","package":"demo","module":"demo::tests","test":"finds_three","attempt":"1","verifies":[{{"id":"FR-001","sha256":"{hash}"}},{{"id":"R-001","sha256":"{risk}"}}],"exercised":{exercised:?},"not_evidenced":[],"panicked":{panicked}}}"#
+            r#"{{"format":"lungai-trace/1","package":"demo","module":"demo::tests","test":"finds_three","attempt":"1","verifies":[{verifies}],"exercised":{exercised:?},"not_evidenced":[],"panicked":{panicked}}}"#
         );
         self.put("trace/demo.json", &text);
     }

@@ -55,3 +55,37 @@ fn results_that_contradict_themselves_or_the_requirement_prove_nothing() {
     demo.check_finding("criterion-altered", "FR-001.1");
     demo.check_finding("record-stale", "finds_three");
 }
+
+#[verifies("RR-001", "SW-1104")]
+#[test]
+fn a_residual_risk_is_carried_only_by_an_analysis_that_somebody_decided() {
+    let demo = Demo::new();
+    demo.results(true, 0.95, [0.91, 0.98], true);
+    demo.edit("regulatory/risks/R-001.yaml", "benefit_risk: null", "benefit_risk: BR-1");
+    let analysis = |decided: &str| {
+        let text = format!(
+            "- {{ id: BR-1, risks: [R-001], argument: {{ zh: 受益, en: Benefit }}, sources: [], decided: {decided} }}\n"
+        );
+        demo.put("regulatory/benefit-risk.yaml", &text);
+    };
+    analysis("null");
+    demo.check_finding("residual-risk", "R-001");
+    demo.check_finding("benefit-risk-open", "BR-1");
+    analysis("{ name: A. Person, role: clinician, date: 2026-11-24 }");
+    demo.check_finding("residual-risk-carried", "R-001");
+}
+
+#[verifies("RR-001", "SW-1104")]
+#[test]
+fn a_control_that_is_taken_away_takes_its_credit_along() {
+    let demo = Demo::new();
+    assert_eq!(demo.answer()["risks"]["R-001"]["residual_as_evidenced"], "low");
+    // The test no longer names the risk: RC-2 is implemented, but not shown to work. P1 5 - 2 = 3, P2 4 -> P 2 -> medium.
+    demo.edit("src/lib.rs", "\"FR-001\", \"R-001\"", "\"FR-001\"");
+    demo.record_of("false", &[("FR-001", FR)], &["FR-001"]);
+    demo.check_finding("control-not-shown", "RC-2");
+    assert_eq!(demo.answer()["risks"]["R-001"]["residual_as_evidenced"], "medium");
+    demo.edit("regulatory/risks/R-001.yaml", "option: inherent", "option: information");
+    demo.edit("regulatory/risks/R-001.yaml", "option: protective", "option: information");
+    demo.check_finding("information-only", "R-001");
+}
