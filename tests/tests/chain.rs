@@ -113,7 +113,7 @@ fn a_frozen_model_analyses_a_dicom_folder_into_findings_of_at_least_3_mm() {
     assert!(Path::new(out).join("findings.json").exists() && Path::new(out).join("lungs.nii.gz").exists());
 }
 
-#[verifies("SR-002", "R-005")]
+#[verifies("SR-002", "R-005", "SW-902")]
 #[test]
 fn a_model_with_one_changed_bit_is_refused_with_exit_code_4() {
     let registry = Chain::get().registry();

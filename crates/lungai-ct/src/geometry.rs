@@ -148,7 +148,7 @@ impl Geometry {
     }
 
     /// Patient position of a point given in voxels: DICOM PS3.3 C.7.6.2.1.1, with the slice step as third direction.
-    #[implements("FR-001")]
+    #[implements("FR-001", "SW-107")]
     pub fn to_world(&self, point: VoxelPoint) -> WorldPoint {
         let [sz, sy, sx] = self.spacing.0;
         let along = [point.0[2] * sx, point.0[1] * sy, point.0[0] * sz];
@@ -236,7 +236,7 @@ mod tests {
         .unwrap()
     }
 
-    #[verifies("FR-001")]
+    #[verifies("FR-001", "SW-107", "R-006")]
     #[test]
     fn axes_are_not_mixed_up() {
         let spacing = Spacing::new([2.0, 0.7, 0.5]).unwrap();

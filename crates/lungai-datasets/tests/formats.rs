@@ -41,7 +41,7 @@ fn check_same_place(a: &Geometry, b: &Geometry, tolerance_mm: f64) {
     }
 }
 
-#[verifies("FR-001")]
+#[verifies("FR-001", "SW-105")]
 #[test]
 fn what_is_written_is_read_back_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
@@ -151,7 +151,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-#[verifies("FR-001")]
+#[verifies("FR-001", "SW-105")]
 #[test]
 fn nifti_is_scaled_rounded_and_turned_to_lps() {
     let folder = tempfile::tempdir().unwrap();

@@ -185,13 +185,14 @@ pub struct Identities {
 impl Identities {
     /// Counts over headers: attributes at the top level and before the pixels. What is burned into an image is only known as
     /// far as its header says so.
-    #[implements("SR-003")]
+    #[implements("SR-003", "SW-904")]
     pub(crate) fn of<'a>(headers: impl Iterator<Item = &'a Header>) -> Self {
         let mut found = Self::default();
         headers.for_each(|header| found.add(&header.series_uid, &header.marks));
         found
     }
 
+    #[implements("SR-003", "SW-904")]
     fn add(&mut self, series_uid: &str, marks: &Marks) {
         self.all.add(marks);
         let (identity, age) = self.series.entry(series_uid.to_owned()).or_default();
@@ -205,7 +206,7 @@ mod tests {
     use super::*;
     use lungai_trace::verifies;
 
-    #[verifies("SR-003")]
+    #[verifies("SR-003", "SW-904")]
     #[test]
     fn attributes_are_counted_and_their_values_stay_inside() {
         let mut marks = Marks::default();

@@ -56,7 +56,7 @@ impl<'a> Rescale<'a> {
     }
 
     /// Rounded half away from zero and kept within `i16`.
-    #[implements("FR-001")]
+    #[implements("FR-001", "SW-103")]
     pub fn hu(&self, stored: i32) -> i16 {
         match self {
             Self::Linear { slope, intercept } => (slope * f64::from(stored) + intercept).round() as i16, // `as` saturates
@@ -554,7 +554,7 @@ mod tests {
     }
 
     /// The two ways to HU must be one: every layout that is read, random and extreme bits and intercepts.
-    #[verifies("FR-001")]
+    #[verifies("FR-001", "SW-103")]
     #[test]
     fn whole_numbers_and_floating_point_give_the_same_hu() {
         let mut rng = StdRng::seed_from_u64(1);

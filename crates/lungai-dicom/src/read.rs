@@ -216,7 +216,7 @@ pub fn decode_file(path: &Path) -> Result<DecodedFile, DicomError> {
 }
 
 /// [`decode_file`] for many files side by side; results are in the order of the paths.
-#[implements("FR-001")]
+#[implements("FR-001", "SW-106")]
 pub fn decode_files(paths: &[impl AsRef<Path> + Sync], limits: &Limits) -> Vec<Result<DecodedFile, DicomError>> {
     let source = |path: &&Path| Source { path: path.to_path_buf(), entry: None };
     let paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();

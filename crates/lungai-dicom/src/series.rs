@@ -124,7 +124,7 @@ pub fn check_axial_plane(axes: &[[f64; 3]; 2]) -> Result<(), DicomError> {
 ///
 /// # Errors
 /// The first broken rule of a regular grid of axial slices.
-#[implements("FR-001", "FR-002")]
+#[implements("FR-001", "FR-002", "SW-102", "SW-104")]
 pub fn plan<'a>(files: &[(usize, &'a Header)]) -> Result<Plan<'a>, Broken> {
     let mut slices = Vec::new();
     for (file, header) in files {

@@ -382,7 +382,7 @@ impl Pixels<'_> {
 
 /// Does all jobs on as many children as the limits allow; results are in the order of the jobs.
 /// `take` gets each reply and its pixels.
-#[implements("FR-001")]
+#[implements("FR-001", "SW-101")]
 pub(crate) fn run_all<J: Send, T: Send>(
     jobs: Vec<J>,
     want: Want,

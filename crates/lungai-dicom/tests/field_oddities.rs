@@ -281,7 +281,7 @@ fn elements_that_we_do_not_need_cannot_harm() {
 }
 
 /// PS3.3 C.11.1 by hand: entries for stored values 5, 6, 7, 8.
-#[verifies("FR-001")]
+#[verifies("FR-001", "SW-103")]
 #[test]
 fn a_modality_lut_stands_for_slope_and_intercept() {
     // Unlike `slice`: no rescale attributes.

@@ -43,7 +43,7 @@ const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 const IMPLICIT: &str = "1.2.840.10008.1.2";
 const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 
-#[verifies("FR-001")]
+#[verifies("FR-001", "SW-101")]
 #[test]
 fn a_length_beyond_the_file_is_named_and_not_allocated() {
     // (0008,0008) UN, 0x60000000 bytes: 1.6 GB in a file of 200 bytes.
@@ -163,7 +163,7 @@ fn archives_within_archives_stay_closed() {
     assert_eq!(read(&outer).unwrap_err(), DicomError::NestedArchive);
 }
 
-#[verifies("FR-001")]
+#[verifies("FR-001", "SW-101", "R-005")]
 #[test]
 fn a_decoder_out_of_memory_dies_alone() {
     let folder = two_slices();

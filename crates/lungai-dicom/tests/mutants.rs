@@ -32,7 +32,7 @@ struct Sample {
     bytes: Arc<Vec<u8>>,
 }
 
-#[verifies("FR-001", "FR-002")]
+#[verifies("FR-001", "FR-002", "SW-106", "R-005")]
 #[test]
 fn mutants_give_pixels_or_one_error() {
     let ask = |name: &str, usual: u64| std::env::var(name).map_or(usual, |text| text.parse().unwrap());

@@ -163,7 +163,7 @@ fn an_archive_reads_like_the_folder() {
     check_refused(&out, "damaged-archive");
 }
 
-#[verifies("FR-001", "FR-002")]
+#[verifies("FR-001", "FR-002", "SW-102", "R-001")]
 #[test]
 fn gaps_must_be_equal() {
     let missing = series(|_, _| {});
@@ -192,7 +192,7 @@ fn gaps_must_be_equal() {
 }
 
 /// 40 gaps of 1 mm and 40 of 1.1 mm: each within a tenth of their mean, but the middle slice would lie 2 mm off.
-#[verifies("FR-001", "R-001")]
+#[verifies("FR-001", "R-001", "SW-102")]
 #[test]
 fn small_differences_between_gaps_must_not_add_up() {
     let folder = tempfile::tempdir().unwrap();
@@ -283,7 +283,7 @@ fn a_folder_without_a_readable_series_is_told_in_full() {
     assert_eq!(read(folder.path()).unwrap_err(), input.why_empty());
 }
 
-#[verifies("FR-001")]
+#[verifies("FR-001", "SW-104", "R-005")]
 #[test]
 fn a_volume_is_of_one_patient_one_study_and_one_frame_of_reference() {
     for (tag, vr, name) in [
@@ -454,7 +454,7 @@ fn nothing_is_guessed_where_an_attribute_is_missing() {
     assert_eq!(check_refused(&short, "pixel-length"), DicomError::PixelLength { expected: 98, found: 96 });
 }
 
-#[verifies("FR-001")]
+#[verifies("FR-001", "SW-103")]
 #[test]
 fn hu_follow_slope_intercept_sign_and_bit_depth() {
     // 12 bits unsigned above which an old overlay sets bit 15; slope 1.5, intercept -1024.

@@ -22,6 +22,8 @@ pub struct BoundTest {
     pub exercised: Option<BTreeSet<String>>,
     /// Why it passed without showing anything.
     pub not_evidenced: Vec<String>,
+    /// Whether its executable calls tagged code in its own process, where records reach.
+    pub in_process: bool,
     /// Whether all three sources agree. Only then does a pass count as one.
     pub sound: bool,
 }
@@ -30,6 +32,13 @@ impl BoundTest {
     /// As people refer to it: binary and name.
     pub fn title(&self) -> String {
         format!("{} {}", self.tag.binary, self.tag.runner_name())
+    }
+
+    /// Does it count, and is it known to have called code that implements `id`? A test of whole programs calls them in processes of
+    /// their own, where its record does not reach.
+    pub fn shows(&self, id: &str) -> bool {
+        let called = self.exercised.as_ref().is_some_and(|ids| !self.in_process || ids.contains(id));
+        self.counts_as_passed() && called
     }
 
     pub fn counts_as_passed(&self) -> bool {
@@ -44,7 +53,7 @@ pub struct Run {
     pub records: Option<Vec<Record>>,
 }
 
-#[implements("RR-001")]
+#[implements("RR-001", "SW-1101")]
 pub fn bind(tags: &[Tag], run: &Run, regulatory: &Regulatory) -> (Vec<BoundTest>, Vec<Finding>) {
     let mut findings = Vec::new();
     if run.cases.is_none() {
@@ -62,6 +71,7 @@ pub fn bind(tags: &[Tag], run: &Run, regulatory: &Regulatory) -> (Vec<BoundTest>
     let implemented: BTreeSet<&str> =
         tags.iter().filter(|tag| !tag.is_test_tag).flat_map(|tag| &tag.ids).map(String::as_str).collect();
     let records = last_attempts(run.records.as_deref().unwrap_or_default());
+    let calls = calling_binaries(tags, &records);
     let mut seen = BTreeSet::new();
     let mut tests = Vec::new();
     for tag in tags.iter().filter(|tag| tag.is_test_tag) {
@@ -74,6 +84,7 @@ pub fn bind(tags: &[Tag], run: &Run, regulatory: &Regulatory) -> (Vec<BoundTest>
             verdict: case.map(|case| case.verdict),
             exercised: record.map(|record| record.exercised.iter().cloned().collect()),
             not_evidenced: notes(case, record),
+            in_process: calls.contains(tag.binary.as_str()),
             sound: true,
         };
         let title = test.title();
@@ -100,6 +111,16 @@ pub fn bind(tags: &[Tag], run: &Run, regulatory: &Regulatory) -> (Vec<BoundTest>
 }
 
 type Key<'a> = (&'a str, &'a str, &'a str);
+
+/// Executables whose tests call tagged code themselves: all unit tests, and integration tests of which at least one was seen to.
+fn calling_binaries<'a>(tags: &'a [Tag], records: &BTreeMap<Key<'_>, &Record>) -> BTreeSet<&'a str> {
+    let calls = |tag: &&Tag| {
+        let key = (tag.package.as_str(), tag.module.as_str(), tag.name.as_str());
+        let is_unit = !tag.binary.contains("::") || tag.binary.contains("::bin/");
+        is_unit || records.get(&key).is_some_and(|record| !record.exercised.is_empty())
+    };
+    tags.iter().filter(|tag| tag.is_test_tag).filter(calls).map(|tag| tag.binary.as_str()).collect()
+}
 
 fn last_attempts(records: &[Record]) -> BTreeMap<Key<'_>, &Record> {
     let mut last: BTreeMap<Key<'_>, &Record> = BTreeMap::new();
@@ -158,6 +179,10 @@ fn disagreements(
     if !tag.is_test {
         let place = format!("{}:{}", tag.file, tag.line);
         found.push((Severity::Red, "tag-without-test", format!("{place}: carries `verifies` but is no test")));
+    }
+    if tag.empty {
+        let place = format!("{}:{}", tag.file, tag.line);
+        found.push((Severity::Red, "test-empty", format!("{place}: its body calls nothing, so that it cannot fail")));
     }
     match (case.map(|case| case.verdict), record) {
         (Some(Verdict::Failed), _) => found.push((Severity::Red, "test-failed", "the test failed".into())),
@@ -225,9 +250,7 @@ fn softer<'a>(test: &'a BoundTest, implemented: &'a BTreeSet<&str>) -> impl Iter
         .not_evidenced
         .iter()
         .map(|reason| (Severity::Amber, "not-evidenced", format!("not evidenced here: {reason}")));
-    // A test of whole programs calls them in processes of their own, where its record does not reach.
-    let in_process = !test.tag.binary.contains("::") || test.tag.binary.contains("::bin/");
-    let exercised = test.exercised.as_ref().filter(|_| in_process && test.not_evidenced.is_empty());
+    let exercised = test.exercised.as_ref().filter(|_| test.in_process && test.not_evidenced.is_empty());
     let exercised_nothing = exercised.and_then(|exercised| {
         let expected: Vec<&str> =
             test.tag.ids.iter().map(String::as_str).filter(|id| implemented.contains(id)).collect();

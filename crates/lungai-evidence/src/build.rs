@@ -1,19 +1,23 @@
 //! From everything that was said, run and measured to one report: nothing in it reads a clock, a host name or a path outside the
 //! workspace, so that equal inputs give equal bytes.
+use crate::advisories::{Database, Hit};
 use crate::binding::{self, BoundTest, Run};
 use crate::clauses::{self, ClauseStatus};
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
+use crate::governance::{self, DocumentStatus};
 use crate::junit;
+use crate::links::{self, Drawn, Link, Lock};
 use crate::package::Files;
 use crate::records;
-use crate::regulatory::Regulatory;
+use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat};
 use crate::render;
 use crate::results::{self, FrozenModel, ValidationRun};
 use crate::risk::{self, Classification, RiskStatus};
 use crate::scan::{self, Tag};
 use crate::soup::{self, SoupItem};
 use crate::state::{self, RequirementStatus};
+use crate::waiver;
 use crate::workspace::{self, Commit};
 use serde::Serialize;
 use serde_json::Value;
@@ -29,6 +33,7 @@ pub struct Sources {
     pub validation: Vec<PathBuf>,
     pub models: Vec<PathBuf>,
     pub tester: Option<String>,
+    pub advisories: Option<PathBuf>,
 }
 
 /// What was read from there.
@@ -52,14 +57,30 @@ pub struct Report {
     pub requirements: Vec<RequirementStatus>,
     pub tests: Vec<BoundTest>,
     pub risks: Vec<RiskStatus>,
+    pub links: Vec<Link>,
     pub clauses: BTreeMap<String, Vec<ClauseStatus>>,
     pub validation: Vec<ValidationSummary>,
     pub models: Vec<FrozenModel>,
     pub soup: Vec<SoupItem>,
+    /// The advisory database that was given; none: vulnerabilities are unknown.
+    pub advisories: Option<Database>,
+    pub advisory_hits: Vec<Hit>,
+    pub intended_use: Text,
+    pub needs: Vec<Need>,
+    pub threats: Vec<Threat>,
+    pub problems: Vec<Problem>,
+    pub documents: Vec<DocumentStatus>,
+    pub settled: Vec<Settled>,
+    pub change_control: Option<ChangeControl>,
+    pub items: Vec<soup::ItemStatus>,
     /// Red first, then by item.
     pub findings: Vec<Finding>,
     #[serde(skip)]
-    pub sbom: Value,
+    pub cyclonedx: Value,
+    #[serde(skip)]
+    pub spdx: Value,
+    #[serde(skip)]
+    pub vex: Value,
 }
 
 #[derive(Serialize)]
@@ -67,7 +88,7 @@ pub struct ValidationSummary {
     pub name: String,
     pub synthetic: bool,
     pub manifest_sha256: Option<String>,
-    pub model: Option<results::ModelRef>,
+    pub model: Option<results::Named>,
     pub results_sha256: String,
     pub criteria: Vec<results::CriterionResult>,
 }
@@ -93,16 +114,25 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     let (judged, new) = results::judge(&regulatory, &inputs.validation);
     findings.extend(new);
     findings.extend(results::check_models(&inputs.validation, &inputs.models));
-    let (requirements, new) = state::requirements(&regulatory, &tags, &tests, &judged);
+    let (links, new) =
+        links::draw(&regulatory, &tags, &inputs.validation).compare(&Lock::read(&root.join("regulatory"))?);
     findings.extend(new);
+    let version =
+        packages.iter().find(|p| p.name == regulatory.profile.shipped).map(|p| p.version.clone()).unwrap_or_default();
+    let (mut requirements, new) = state::requirements(&regulatory, &tags, &tests, &judged);
+    findings.extend(new);
+    state::review(&mut requirements, &links, &regulatory, &version);
     let (risks, new) = risk::risks(&regulatory, &requirements, &tests, &judged);
     findings.extend(new);
     let (classification, new) = risk::classify(&regulatory, &risks);
     findings.extend(new);
-    let bill = soup::bill(root, &packages, &regulatory)?;
+    let database = sources.advisories.as_deref().map(Database::load).transpose()?;
+    let bill = soup::bill(root, &packages, &regulatory, database.as_ref(), &inputs.commit)?;
     findings.extend(bill.findings);
     findings.extend(soup::check_items(&packages, &regulatory));
     findings.extend(commit_findings(&inputs.commit));
+    findings.extend(governance::findings(&regulatory));
+    findings.extend(governance::stale_reviews(&regulatory));
     let mut tables = BTreeMap::new();
     let mut clause_findings = Vec::new();
     for table in &regulatory.clause_tables {
@@ -120,11 +150,10 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         tables.insert(format!("{} {}", table.standard, table.edition), rows);
     }
     findings.extend(clause_findings);
+    waiver::apply(&mut findings, &regulatory.waivers, &inputs.commit.date);
     findings.sort();
     findings.dedup();
 
-    let version =
-        packages.iter().find(|p| p.name == regulatory.profile.shipped).map(|p| p.version.clone()).unwrap_or_default();
     let validation = inputs.validation.iter().map(|run| ValidationSummary {
         name: run.name.clone(),
         synthetic: run.results.synthetic,
@@ -141,14 +170,36 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         requirements,
         tests,
         risks,
+        links,
         clauses: tables,
         validation: validation.collect(),
         models: inputs.models.clone(),
         soup: bill.items,
+        advisories: database,
+        advisory_hits: bill.hits,
+        intended_use: regulatory.profile.intended_use.clone(),
+        needs: regulatory.needs.values().cloned().collect(),
+        threats: regulatory.threats.values().cloned().collect(),
+        problems: regulatory.problems.values().cloned().collect(),
+        documents: governance::documents(&regulatory),
+        settled: regulatory.settled.clone(),
+        change_control: regulatory.change_control.clone(),
+        items: bill.own,
         findings,
-        sbom: bill.sbom,
+        cyclonedx: bill.cyclonedx,
+        spdx: bill.spdx,
+        vex: bill.vex,
     };
     Ok((report, inputs, regulatory))
+}
+
+/// The links alone, for a review.
+pub fn links(root: &Path, sources: &Sources) -> Result<(Drawn, Regulatory), Failure> {
+    let regulatory = Regulatory::load(&root.join("regulatory"))?;
+    let tags = scan::scan(root, &workspace::packages(root)?)?;
+    scan::check_ids(&tags, &regulatory)?;
+    let inputs = read(root, sources)?;
+    Ok((links::draw(&regulatory, &tags, &inputs.validation), regulatory))
 }
 
 fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
@@ -212,9 +263,6 @@ fn commit_findings(commit: &Commit) -> Vec<Finding> {
 /// The files of the package: `core/` from the report alone, `run/` as it was on this machine.
 pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Result<Files, Failure> {
     let mut files = render::core(report, regulatory)?;
-    for (name, text) in &regulatory.plans {
-        files.insert(format!("core/plans/{name}"), text.clone().into_bytes());
-    }
     for run in &inputs.validation {
         files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());
     }
@@ -225,6 +273,7 @@ pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Resul
             files.insert(format!("{folder}/MODEL_CARD.md"), card.clone());
         }
     }
+    files.insert("check.py".to_owned(), include_bytes!("../assets/check.py").to_vec());
     files.extend(inputs.raw.clone());
     let environment =
         serde_json::to_vec_pretty(&environment(inputs)).map_err(|e| Failure::new("unwritable", e.to_string()))?;

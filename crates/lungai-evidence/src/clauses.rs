@@ -2,7 +2,9 @@
 use crate::binding::BoundTest;
 use crate::build::Inputs;
 use crate::finding::{Finding, Severity};
+use crate::governance;
 use crate::regulatory::{Allocation, Clause, ClauseTable, Content, Effectiveness, Regulatory, SafetyClass, VerifyBy};
+use crate::results::Outcome as Judgement;
 use crate::risk::{Classification, Proof, RiskStatus};
 use crate::state::{RequirementStatus, State};
 use serde::Serialize;
@@ -13,6 +15,8 @@ pub enum ClauseState {
     Gap,
     #[serde(rename = "manual - record required")]
     Manual,
+    #[serde(rename = "record of a person")]
+    Recorded,
     #[serde(rename = "shown")]
     Shown,
     #[serde(rename = "not applicable")]
@@ -24,6 +28,7 @@ impl ClauseState {
         match self {
             ClauseState::Gap => "gap",
             ClauseState::Manual => "manual - record required",
+            ClauseState::Recorded => "record of a person",
             ClauseState::Shown => "shown",
             ClauseState::NotApplicable => "not applicable",
         }
@@ -68,6 +73,12 @@ pub fn check(table: &ClauseTable, evidence: &Evidence) -> (Vec<ClauseStatus>, Ve
                 (ClauseState::Gap, "unknown check".to_owned())
             }
         };
+        let (state, detail) = match evidence.regulatory.review_of(&item, "-") {
+            Some(review) if state == ClauseState::Manual => {
+                (ClauseState::Recorded, format!("record {} of {}, {}", review.id, review.date, review.reviewer))
+            }
+            _ => (state, detail),
+        };
         if binding && state == ClauseState::Gap {
             findings.push(Finding::new(Severity::Amber, "clause-gap", &item, format!("{}: {detail}", clause.title)));
         }
@@ -89,13 +100,9 @@ type Outcome = (ClauseState, String);
 
 fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
     let Evidence { regulatory, inputs, requirements, tests, risks, class, findings } = evidence;
-    let plan = |name: &str| match regulatory.plans.get(name) {
-        Some(text) if text.contains("not reviewed") => {
-            gap(format!("{name} is a draft: manual - record of its review required"))
-        }
-        Some(_) => (ClauseState::Manual, format!("{name} is present; manual - record of its review required")),
-        None => gap(format!("{name} is missing")),
-    };
+    if let Some(name) = check.strip_prefix("document:") {
+        return Some(document(name, regulatory));
+    }
     let without = |rules: &[&str], shown: String| {
         let open = findings.iter().filter(|finding| rules.contains(&finding.rule)).count();
         if open == 0 {
@@ -109,8 +116,6 @@ fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
     Some(match check {
         "manual" => (ClauseState::Manual, "manual - record required".to_owned()),
         "not-applicable" => (ClauseState::NotApplicable, "not applicable".to_owned()),
-        "development-plan" => plan("development-plan.md"),
-        "risk-plan" => plan("risk-management-plan.md"),
         "risk-file" => without(
             &["residual-risk", "residual-risk-planned", "information-only"],
             format!("{} risks, levels computed", risks.len()),
@@ -261,16 +266,149 @@ fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
                 gap(format!("verification not shown: {}", open.join(", ")))
             }
         }
+        _ => return records(check, evidence),
+    })
+}
+
+/// What the records of people show.
+fn records(check: &str, evidence: &Evidence) -> Option<Outcome> {
+    let Evidence { regulatory, inputs, requirements, risks, findings, .. } = evidence;
+    let open = |rules: &[&str]| {
+        let found = findings.iter().filter(|f| rules.contains(&f.rule) && f.severity != Severity::Grey);
+        found.map(|f| f.item.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let shown_unless = |open: String, shown: String| {
+        if open.is_empty() { (ClauseState::Shown, shown) } else { gap(format!("open: {open}")) }
+    };
+    let manual = |detail: String| (ClauseState::Manual, format!("{detail}; manual - record required"));
+    Some(match check {
+        "intended-use" => (ClauseState::Shown, "stated in the profile, in both languages".to_owned()),
+        "needs" if regulatory.needs.is_empty() => gap("no needs are written down".to_owned()),
+        "needs" => shown_unless(
+            open(&["need-unmet", "no-parent"]),
+            format!("{} needs, each with requirements", regulatory.needs.len()),
+        ),
+        "threats" if regulatory.threats.is_empty() => gap("no threats are written down".to_owned()),
+        "threats" => {
+            let named = |id: &String| requirements.iter().find(|r| r.requirement.id == *id).is_some_and(fulfilled);
+            let weak: Vec<&str> = regulatory
+                .threats
+                .values()
+                .filter(|t| !t.requirements.iter().all(named))
+                .map(|t| t.id.as_str())
+                .collect();
+            shown_unless(
+                weak.join(", "),
+                format!("{} threats, each countered by verified requirements", regulatory.threats.len()),
+            )
+        }
+        "problems" if regulatory.problems.is_empty() => manual("no problem is on record".to_owned()),
+        "problems" => shown_unless(
+            open(&["problem-not-evaluated", "problem-critical"]),
+            format!("{} problems on record, each evaluated", regulatory.problems.len()),
+        ),
+        "changes" if regulatory.changes.is_empty() => manual("no change request is on record".to_owned()),
+        "changes" => shown_unless(
+            open(&["change-not-approved"]),
+            format!("{} changes on record, each approved", regulatory.changes.len()),
+        ),
+        "release" => match regulatory.releases.last_key_value() {
+            None => gap("no release is on record".to_owned()),
+            Some((id, release)) => {
+                (ClauseState::Shown, format!("{id}: version {} of {}", release.version, release.date))
+            }
+        },
+        "roles" => {
+            let vacant: Vec<&str> =
+                regulatory.profile.roles.iter().filter(|r| r.holder.is_none()).map(|r| r.id.as_str()).collect();
+            if regulatory.profile.roles.is_empty() {
+                gap("no roles are defined".to_owned())
+            } else {
+                shown_unless(vacant.join(", "), "every role is held".to_owned())
+            }
+        }
+        "benefit-risk" => {
+            let undecided = regulatory
+                .benefit_risk
+                .iter()
+                .filter(|b| b.decided.is_none())
+                .map(|b| b.id.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let uncarried: Vec<&str> = risks
+                .iter()
+                .filter(|r| !r.residual_as_evidenced.acceptable && r.risk.benefit_risk.is_none())
+                .map(|r| r.risk.id.as_str())
+                .collect();
+            match (uncarried.is_empty(), undecided.is_empty()) {
+                (false, _) => gap(format!("unacceptable without an analysis: {}", uncarried.join(", "))),
+                (true, false) => gap(format!("written, decided by nobody: {undecided}")),
+                (true, true) => (ClauseState::Shown, "no unacceptable risk is without a decided analysis".to_owned()),
+            }
+        }
+        "performance" => {
+            let judged = || requirements.iter().flat_map(|r| &r.criteria);
+            let open: Vec<&str> =
+                judged().filter(|c| c.outcome != Judgement::Met).map(|c| c.criterion.id.as_str()).collect();
+            if judged().next().is_none() {
+                gap("no criterion is defined".to_owned())
+            } else {
+                shown_unless(open.join(", "), "every criterion is met on data that are not synthetic".to_owned())
+            }
+        }
+        "model" => match inputs.models.as_slice() {
+            [] => gap("no frozen model was given".to_owned()),
+            models if models.iter().all(|m| m.card.is_some()) => {
+                (ClauseState::Shown, format!("{} frozen models with card and hashes", models.len()))
+            }
+            _ => gap("a frozen model has no card".to_owned()),
+        },
+        "data" => match inputs
+            .validation
+            .iter()
+            .filter(|run| run.results.manifest_sha256.is_some() && !run.results.synthetic)
+            .count()
+        {
+            0 => gap("no validation run on real data names its test set".to_owned()),
+            n => manual(format!("{n} runs name their test set by hash; its collection and annotation")),
+        },
+        "change-control" => match &regulatory.change_control {
+            None => gap("no predetermined change control plan".to_owned()),
+            Some(plan) if plan.authorised.is_none() => {
+                gap(format!("{} modifications described, authorised by nobody", plan.modifications.len()))
+            }
+            Some(plan) => {
+                (ClauseState::Shown, format!("{} modifications described and authorised", plan.modifications.len()))
+            }
+        },
+        "soup-anomalies" => shown_unless(
+            open(&["anomalies-unknown", "anomalies-stale", "advisory-open"]),
+            "known anomalies of every direct component are evaluated".to_owned(),
+        ),
+        "sbom" => shown_unless(
+            open(&["soup-missing", "licence-missing"]),
+            "CycloneDX and SPDX of the shipped closure are in the package".to_owned(),
+        ),
         _ => return None,
     })
 }
 
-fn fulfilled(status: &RequirementStatus) -> bool {
-    match status.state {
-        State::CriterionMet | State::NotApplicable => true,
-        State::Passed => status.criteria.is_empty(),
-        _ => false,
+fn document(name: &str, regulatory: &Regulatory) -> Outcome {
+    let Some(status) = governance::documents(regulatory).into_iter().find(|d| d.name == name) else {
+        return gap(format!("plans/{name}.md is missing"));
+    };
+    match &status.review {
+        _ if status.stale => gap(format!("plans/{name}.md has changed since its review")),
+        None => (ClauseState::Manual, format!("plans/{name}.md is present; manual - record of its review required")),
+        Some(_) if !status.approvals_open.is_empty() => {
+            gap(format!("plans/{name}.md is reviewed, not approved by {}", status.approvals_open.join(", ")))
+        }
+        Some(review) => (ClauseState::Shown, format!("plans/{name}.md, reviewed in {review}")),
     }
+}
+
+fn fulfilled(status: &RequirementStatus) -> bool {
+    status.is_whole() || status.state == State::NotApplicable
 }
 
 fn gap(detail: String) -> Outcome {

@@ -211,7 +211,7 @@ mod tests {
   </testsuite>
 </testsuites>"#;
 
-    #[verifies("RR-001")]
+    #[verifies("RR-001", "SW-1101")]
     #[test]
     fn verdicts_names_and_notes_are_read() {
         let cases = parse(REPORT).unwrap();

@@ -2,20 +2,24 @@
 //!
 //! The root hash is what `LC_ALL=C; find core -type f | sort | xargs sha256sum | sha256sum` prints, and the signature is
 //! ECDSA P-256 over `manifest.json` in DER, so that both can be checked without this program.
+use crate::approval::{self, Signed};
 use crate::failure::Failure;
+use crate::keys;
+use crate::ledger::{self, Entry};
 use crate::regulatory::sha256;
 use lungai_trace::implements;
 use p256::ecdsa::signature::{Signer, Verifier};
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
-use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey, LineEnding};
+use p256::pkcs8::{DecodePublicKey, EncodePublicKey, LineEnding};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-const FORMAT: &str = "lungai-evidence/1";
+const FORMAT: &str = "lungai-evidence/2";
 const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "manifest.sig";
 const SIGNER: &str = "signer.pem";
+const LEDGER: &str = "ledger.jsonl";
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +29,8 @@ pub struct Manifest {
     pub root_hash: String,
     /// SHA-256 of the signer's public key (DER), or null: unsigned.
     pub signer: Option<String>,
+    /// SHA-256 of the last line of `ledger.jsonl`, or null: the package stands in no ledger.
+    pub ledger: Option<String>,
     pub files: Vec<FileEntry>,
 }
 
@@ -46,23 +52,39 @@ pub fn root_hash(files: &[FileEntry]) -> String {
     sha256(lines.as_bytes())
 }
 
-/// Writes a package. An earlier package in the folder is replaced; any other content is refused.
-#[implements("RR-001")]
-pub fn write(folder: &Path, files: &Files, key: Option<&SigningKey>) -> Result<Manifest, Failure> {
+/// Writes a package, with the ledger's earlier text and its new entry, if it stands in one. An earlier package in the folder is
+/// replaced; any other content is refused.
+#[implements("RR-001", "SW-1103")]
+pub fn write(
+    folder: &Path,
+    files: &Files,
+    key: Option<&SigningKey>,
+    ledger: Option<(&str, Entry)>,
+) -> Result<Manifest, Failure> {
     let unwritable =
         |error: std::io::Error| Failure::new("unwritable", format!("the package cannot be written: {error}"));
+    let entry = |(path, bytes): (&String, &Vec<u8>)| FileEntry {
+        path: path.clone(),
+        sha256: sha256(bytes),
+        bytes: bytes.len() as u64,
+    };
+    let mut files = files.clone();
+    let root_hash = root_hash(&files.iter().map(entry).collect::<Vec<_>>());
+    let mut head = None;
+    if let Some((earlier, entry)) = ledger {
+        let text = ledger::append(earlier, Entry { root_hash: root_hash.clone(), ..entry })?;
+        head = text.lines().last().map(|line| sha256(line.as_bytes()));
+        files.insert(LEDGER.to_owned(), text.into_bytes());
+    }
     clear(folder)?;
-    for (path, bytes) in files {
+    for (path, bytes) in &files {
         let place = folder.join(path);
         std::fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(unwritable)?;
         std::fs::write(place, bytes).map_err(unwritable)?;
     }
-    let entries: Vec<FileEntry> = files
-        .iter()
-        .map(|(path, bytes)| FileEntry { path: path.clone(), sha256: sha256(bytes), bytes: bytes.len() as u64 })
-        .collect();
-    let signer = key.map(|key| fingerprint(key.verifying_key())).transpose()?;
-    let manifest = Manifest { format: FORMAT.to_owned(), root_hash: root_hash(&entries), signer, files: entries };
+    let entries: Vec<FileEntry> = files.iter().map(entry).collect();
+    let signer = key.map(|key| keys::fingerprint(key.verifying_key())).transpose()?;
+    let manifest = Manifest { format: FORMAT.to_owned(), root_hash, signer, ledger: head, files: entries };
     let text =
         serde_json::to_string_pretty(&manifest).map_err(|error| Failure::new("unwritable", error.to_string()))? + "\n";
     std::fs::write(folder.join(MANIFEST), &text).map_err(unwritable)?;
@@ -93,17 +115,23 @@ fn clear(folder: &Path) -> Result<(), Failure> {
     {
         return Err(refuse());
     }
-    for name in ["core", "run"] {
+    for name in ["core", "run", approval::FOLDER] {
         let _ = std::fs::remove_dir_all(folder.join(name)); // may not exist
     }
-    for name in [MANIFEST, SIGNATURE, SIGNER] {
+    for name in [MANIFEST, SIGNATURE, SIGNER, LEDGER] {
         let _ = std::fs::remove_file(folder.join(name));
     }
     Ok(())
 }
 
 fn listed(manifest: &Manifest, path: &str) -> bool {
-    [MANIFEST, SIGNATURE, SIGNER].contains(&path) || manifest.files.iter().any(|file| file.path == path)
+    // Approvals come after the manifest, which they sign; each is checked for itself.
+    let is_approval = path.strip_prefix(approval::FOLDER).is_some_and(|rest| {
+        let name = rest.trim_start_matches('/');
+        let role = name.strip_suffix(".dsse.json").or_else(|| name.strip_suffix(".pem"));
+        role.is_some_and(|role| approval::check_role(role).is_ok())
+    });
+    is_approval || [MANIFEST, SIGNATURE, SIGNER].contains(&path) || manifest.files.iter().any(|file| file.path == path)
 }
 
 /// What a package was found to be.
@@ -114,11 +142,19 @@ pub struct Verified {
     pub signer: Option<String>,
     /// The signer is the one whose key was given.
     pub trusted: bool,
+    /// Entries of the ledger that it carries; none: it stands in no ledger.
+    pub ledger: Option<usize>,
+    /// Approvals by people, each whole and of this package.
+    pub approvals: Vec<Signed>,
 }
 
 /// Checks a package from the manifest outwards; the error names the first broken item.
-#[implements("RR-001")]
-pub fn verify(folder: &Path, trusted_key: Option<&VerifyingKey>) -> Result<Verified, Failure> {
+#[implements("RR-001", "SW-1103")]
+pub fn verify(
+    folder: &Path,
+    trusted_key: Option<&VerifyingKey>,
+    roles: &BTreeMap<String, VerifyingKey>,
+) -> Result<Verified, Failure> {
     let broken = |rule, message: String| Failure::integrity(rule, message);
     let text =
         std::fs::read(folder.join(MANIFEST)).map_err(|_| broken("manifest-missing", format!("{MANIFEST}: missing")))?;
@@ -153,12 +189,50 @@ pub fn verify(folder: &Path, trusted_key: Option<&VerifyingKey>) -> Result<Verif
     if root_hash(&manifest.files) != manifest.root_hash {
         return Err(broken("root-hash", format!("{MANIFEST}: the root hash does not follow from the files")));
     }
+    let ledger = check_ledger(folder, &manifest)?;
+    let mut approvals = Vec::new();
+    let signed =
+        present.iter().filter_map(|path| path.strip_prefix(approval::FOLDER)?.strip_prefix('/')?.split_once('.'));
+    let signed: BTreeSet<&str> = signed.map(|(role, _)| role).chain(roles.keys().map(String::as_str)).collect();
+    for role in signed {
+        let (approval, public) = approval::verify(folder, role, &manifest.root_hash, &text)?;
+        if roles.get(role).is_some_and(|trusted| *trusted != public) {
+            let message = format!("{}/{role}.dsse.json: signed with another key than the one given", approval::FOLDER);
+            return Err(broken("wrong-key", message));
+        }
+        approvals.push(approval);
+    }
     Ok(Verified {
+        ledger,
+        approvals,
         root_hash: manifest.root_hash,
         files: manifest.files.len(),
         signer: manifest.signer,
         trusted: trusted_key.is_some(),
     })
+}
+
+/// The chain holds and ends with this very package.
+fn check_ledger(folder: &Path, manifest: &Manifest) -> Result<Option<usize>, Failure> {
+    let listed = manifest.files.iter().any(|file| file.path == LEDGER);
+    let broken = |what: &str| Failure::integrity("ledger", format!("{LEDGER}: {what}"));
+    let Some(head) = &manifest.ledger else {
+        return if listed { Err(broken("present, but the manifest names no entry")) } else { Ok(None) };
+    };
+    let text = std::fs::read_to_string(folder.join(LEDGER)).map_err(|_| broken("missing"))?;
+    let entries = ledger::parse(&text)?;
+    let last = text.lines().last().map(|line| sha256(line.as_bytes()));
+    if last.as_ref() != Some(head) || entries.last().is_none_or(|last| last.root_hash != manifest.root_hash) {
+        return Err(broken("does not end with this package"));
+    }
+    Ok(Some(entries.len()))
+}
+
+/// The manifest and its text, for a signature on a package that was just verified.
+pub fn manifest(folder: &Path) -> Result<(Manifest, Vec<u8>), Failure> {
+    let wrong = |error: String| Failure::integrity("manifest-malformed", format!("{MANIFEST}: {error}"));
+    let text = std::fs::read(folder.join(MANIFEST)).map_err(|error| wrong(error.to_string()))?;
+    Ok((serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?, text))
 }
 
 fn check_signature(
@@ -191,39 +265,10 @@ fn check_signature(
     {
         return Err(broken("wrong-key", "signed with another key than the one given"));
     }
-    if fingerprint(&public)? != *signer {
+    if keys::fingerprint(&public)? != *signer {
         return Err(broken("wrong-key", "signer.pem is not the signer that the manifest names"));
     }
     public.verify(text, &signature).map_err(|_| broken("signature-wrong", "does not fit manifest.json"))
-}
-
-pub fn fingerprint(key: &VerifyingKey) -> Result<String, Failure> {
-    let der = key.to_public_key_der().map_err(|error| Failure::new("key", error.to_string()))?;
-    Ok(sha256(der.as_bytes()))
-}
-
-/// Private key from PEM, PKCS#8 (`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`) or SEC1.
-pub fn signing_key(file: &Path) -> Result<SigningKey, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::new("key", format!("the key cannot be read: {error}")))?;
-    if let Ok(key) = SigningKey::from_pkcs8_pem(&text) {
-        return Ok(key);
-    }
-    // `openssl ecparam -genkey` puts the curve's parameters first.
-    let sec1 = text.find("-----BEGIN EC PRIVATE KEY-----").map_or("", |at| &text[at..]);
-    let key = p256::SecretKey::from_sec1_pem(sec1)
-        .map_err(|_| Failure::new("key", "the key is no P-256 private key in PEM".to_owned()))?;
-    Ok(SigningKey::from(key))
-}
-
-/// Public key from PEM; the public half, where a private key is given.
-pub fn verifying_key(file: &Path) -> Result<VerifyingKey, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::new("key", format!("the key cannot be read: {error}")))?;
-    match VerifyingKey::from_public_key_pem(&text) {
-        Ok(key) => Ok(key),
-        Err(_) => signing_key(file).map(|key| *key.verifying_key()),
-    }
 }
 
 /// Every path below the folder, with `/`; links and empty folders count as files, since they are not ours either.

@@ -1,15 +1,21 @@
 //! The report for each reader: pages for people, tables for spreadsheets, JSON for programs.
 mod documents;
+mod graph;
 mod html;
 mod pages;
+mod paper;
+mod people;
+mod reports;
+mod reqif;
 mod tables;
+mod workbook;
 
 use crate::build::Report;
 use crate::failure::Failure;
 use crate::finding::Severity;
+use crate::links::{self, LinkState};
 use crate::package::Files;
 use crate::regulatory::Regulatory;
-use crate::state::State;
 use std::fmt::Write;
 
 /// Everything under `core/` that follows from the report.
@@ -25,18 +31,63 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     let mut put = |name: &str, bytes: Vec<u8>| files.insert(format!("core/{name}"), bytes);
     put("evidence.json", json(serde_json::to_vec_pretty(report)).map_err(wrong)?);
     put("trace-matrix.json", json(serde_json::to_vec_pretty(&tables::trace_json(report))).map_err(wrong)?);
-    put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.sbom)).map_err(wrong)?);
-    put("trace-matrix.csv", tables::trace(report)?);
-    put("tests.csv", tables::tests(report)?);
-    put("clauses.csv", tables::clauses(report)?);
-    put("soup.csv", tables::soup(report)?);
-    put("gaps.csv", tables::gaps(report)?);
-    put("srs.md", documents::requirements(report, regulatory).into_bytes());
-    put("risk-file.md", documents::risk_file(report, regulatory).into_bytes());
+    put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.cyclonedx)).map_err(wrong)?);
+    put("sbom.spdx.json", json(serde_json::to_vec_pretty(&report.spdx)).map_err(wrong)?);
+    put("vex.cdx.json", json(serde_json::to_vec_pretty(&report.vex)).map_err(wrong)?);
+    let sheets = [
+        ("gaps", tables::gaps(report)?),
+        ("trace-matrix", tables::trace(report)?),
+        ("links", tables::links(report)?),
+        ("tests", tables::tests(report)?),
+        ("clauses", tables::clauses(report)?),
+        ("soup", tables::soup(report)?),
+    ];
+    put("trace.xlsx", workbook::xlsx(report, &sheets.each_ref().map(|(name, table)| (*name, table.as_slice())))?);
+    for (name, table) in sheets {
+        put(&format!("{name}.csv"), table);
+    }
+    put("trace.reqif", reqif::reqif(report, regulatory).into_bytes());
+    put("trace.svg", graph::svg(report, regulatory).into_bytes());
+    let documents = [
+        ("srs", documents::requirements(report, regulatory)),
+        ("risk-file", documents::risk_file(report, regulatory)),
+        ("architecture", reports::architecture(report, regulatory)),
+        ("verification-report", reports::verification(report, regulatory)),
+        ("performance-report", reports::performance(report, regulatory)),
+        ("anomalies", reports::anomalies(report, regulatory)),
+        ("tool-validation", reports::tool_validation(report, regulatory)),
+    ];
+    for (name, text) in documents {
+        put(&format!("documents/{name}.html"), paper::html(name, "en", &text).into_bytes());
+        put(&format!("documents/{name}.docx"), paper::docx(&text)?);
+        put(&format!("{name}.md"), text.into_bytes());
+    }
+    for (name, document) in &regulatory.documents {
+        let review =
+            report.documents.iter().find(|status| status.name == *name).and_then(|status| status.review.as_ref());
+        let (en_state, zh_state) = match review {
+            Some(review) => (format!("Reviewed in {review}."), format!("已评审：{review}。")),
+            None => ("Not reviewed: manual - record required.".to_owned(), "未评审：人工，须有记录。".to_owned()),
+        };
+        let commit = report.commit.id.get(..12).unwrap_or("no commit");
+        let clearance = &regulatory.profile.clearance;
+        let stated = |text: String, state: String, clearance: &str| {
+            let (title, rest) = text.split_once('\n').unwrap_or((&text, ""));
+            format!("{title}\n\n*{} {}, {commit}. {state} {clearance}*\n{rest}", report.product, report.version)
+        };
+        let en = stated(document.markdown(|text| &text.en), en_state, &clearance.en);
+        let zh = stated(document.markdown(|text| &text.zh), zh_state, &clearance.zh);
+        for (language, text) in [("en", en), ("zh", zh)] {
+            put(&format!("plans/{name}.{language}.html"), paper::html(name, language, &text).into_bytes());
+            put(&format!("plans/{name}.{language}.docx"), paper::docx(&text)?);
+            put(&format!("plans/{name}.{language}.md"), text.into_bytes());
+        }
+    }
     put("index.html", pages::index(report, regulatory).into_bytes());
     put("trace-matrix.html", pages::trace(report, regulatory).into_bytes());
     put("risk-file.html", pages::risk_file(report, regulatory).into_bytes());
     put("clauses.html", pages::clauses(report, regulatory).into_bytes());
+    put("records.html", people::records(report, regulatory).into_bytes());
     put("soup.html", pages::soup(report, regulatory).into_bytes());
     Ok(files)
 }
@@ -59,6 +110,15 @@ pub fn text(report: &Report) -> String {
             status.requirement.title.en
         ));
     }
+    let [suspect, waiting, current] = links::counts(&report.links).map(|(_, n)| n);
+    say(format!("links: {current} reviewed, {suspect} suspect, {waiting} that nobody has reviewed"));
+    for link in report.links.iter().filter(|link| link.state == LinkState::Suspect) {
+        say(format!("SUSPECT  {}: {}", link.title(), link.why));
+    }
+    let repeat = links::tests_to_repeat(&report.links, &report.tests);
+    if !repeat.is_empty() {
+        say(format!("{} tests verify something suspect and must run again", repeat.len()));
+    }
     let class = &report.classification;
     say(format!("safety class {} computed, {} stated", class.computed.letter(), class.stated.letter()));
     for finding in report.findings.iter().filter(|f| f.severity == Severity::Red) {
@@ -74,9 +134,7 @@ pub fn text(report: &Report) -> String {
 
 /// Requirements whose evidence is whole.
 fn verified(report: &Report) -> usize {
-    let whole =
-        |state: State, criteria: usize| state == State::CriterionMet || (state == State::Passed && criteria == 0);
-    report.requirements.iter().filter(|r| whole(r.state, r.criteria.len())).count()
+    report.requirements.iter().filter(|r| r.is_whole()).count()
 }
 
 fn number(value: f64) -> String {

@@ -13,12 +13,15 @@ pub struct Results {
     #[serde(default)]
     pub manifest_sha256: Option<String>,
     #[serde(default)]
-    pub model: Option<ModelRef>,
+    pub model: Option<Named>,
+    #[serde(default)]
+    pub protocol: Option<Named>,
     pub criteria: Vec<CriterionResult>,
 }
 
+/// A model or a protocol as a run names it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct ModelRef {
+pub struct Named {
     pub name: String,
     pub version: String,
     pub sha256: String,

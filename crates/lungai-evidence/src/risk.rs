@@ -5,8 +5,9 @@
 //! evidenced. Only the last is a fact.
 use crate::binding::BoundTest;
 use crate::finding::{Finding, Severity};
+use crate::junit::Verdict;
 use crate::regulatory::{
-    Allocation, Control, ControlOption, Effectiveness, Level, Matrix, Regulatory, Risk, SafetyClass,
+    Allocation, BenefitRisk, Control, ControlOption, Effectiveness, Level, Matrix, Regulatory, Risk, SafetyClass,
 };
 use crate::results::{Judged, Outcome};
 use crate::state::{RequirementStatus, State, from_tests};
@@ -88,7 +89,7 @@ pub struct ClassOfRisk {
     pub with_external_as_planned: Rated,
 }
 
-#[implements("RR-001")]
+#[implements("RR-001", "SW-1104")]
 pub fn risks(
     regulatory: &Regulatory,
     requirements: &[RequirementStatus],
@@ -107,7 +108,8 @@ pub fn risks(
             initial: rate(&|_| false, risk.initial.P1),
             residual_as_planned: rate(&|_| true, risk.initial.P1),
             residual_as_evidenced: rate(&|c| c.counts, risk.initial.P1),
-            broken: controls.iter().any(|c| c.implementation == Proof::Broken || c.effectiveness == Proof::Broken),
+            broken: controls.iter().any(|c| c.implementation == Proof::Broken || c.effectiveness == Proof::Broken)
+                || !failed_below(risk, requirements, tests).is_empty(),
             safety_class: risk.injury.then(|| {
                 let evidenced = rate(&|c| c.counts && c.control.external, CERTAIN);
                 let planned = rate(&|c| c.control.external, CERTAIN);
@@ -121,10 +123,23 @@ pub fn risks(
             risk: risk.clone(),
             controls,
         };
-        findings.extend(gaps(&one));
+        findings.extend(gaps(&one, carried(regulatory, risk)));
+        let failed = failed_below(risk, requirements, tests);
+        if !failed.is_empty() {
+            let message = format!("what should control it failed: {}", failed.join(", "));
+            findings.push(Finding::new(Severity::Red, "risk-control-failed", &risk.id, message));
+        }
         all.push(one);
     }
     (all, findings)
+}
+
+/// Requirements that control the risk, and tests tagged with it, that failed.
+fn failed_below(risk: &Risk, requirements: &[RequirementStatus], tests: &[BoundTest]) -> Vec<String> {
+    let ours = |r: &&RequirementStatus| r.state == State::Failed && r.requirement.controls_for.contains(&risk.id);
+    let failed = |t: &&BoundTest| t.verdict == Some(Verdict::Failed) && t.tag.ids.contains(&risk.id);
+    let requirements = requirements.iter().filter(ours).map(|r| r.requirement.id.clone());
+    requirements.chain(tests.iter().filter(failed).map(BoundTest::title)).collect()
 }
 
 /// P1 of a software failure, IEC 62304 4.3 a.
@@ -156,7 +171,7 @@ fn status(
                 test.tag.ids.contains(&risk.id)
                     && control.requirement.as_ref().is_some_and(|r| test.tag.ids.contains(r))
             };
-            match from_tests(tests.iter().filter(both)) {
+            match from_tests(control.requirement.as_deref().unwrap_or_default(), tests.iter().filter(both)) {
                 State::Passed => Proof::Shown,
                 State::Failed => Proof::Broken,
                 _ => Proof::NotShown,
@@ -205,7 +220,14 @@ fn class(matrix: &Matrix, rated: Rated) -> SafetyClass {
     }
 }
 
-fn gaps(status: &RiskStatus) -> Vec<Finding> {
+/// The decided benefit-risk analysis that carries what remains of a risk.
+fn carried<'a>(regulatory: &'a Regulatory, risk: &Risk) -> Option<&'a BenefitRisk> {
+    let named = regulatory.benefit_risk.iter().filter(|analysis| risk.benefit_risk.as_ref() == Some(&analysis.id));
+    let mut named = named.filter(|analysis| analysis.decided.is_some() && analysis.risks.contains(&risk.id));
+    named.next()
+}
+
+fn gaps(status: &RiskStatus, carried: Option<&BenefitRisk>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add =
         |severity, rule, item: &str, message: String| findings.push(Finding::new(severity, rule, item, message));
@@ -246,7 +268,13 @@ fn gaps(status: &RiskStatus) -> Vec<Finding> {
             level(status.residual_as_evidenced),
             level(status.residual_as_planned)
         );
-        add(Severity::Red, "residual-risk", id, message);
+        match carried {
+            None => add(Severity::Red, "residual-risk", id, message),
+            Some(analysis) => {
+                let message = format!("{message}; carried by the decided benefit-risk analysis {}", analysis.id);
+                add(Severity::Grey, "residual-risk-carried", id, message);
+            }
+        }
     }
     if !status.residual_as_planned.acceptable {
         let message = format!(

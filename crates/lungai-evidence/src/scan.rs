@@ -4,6 +4,7 @@ use crate::regulatory::Regulatory;
 use crate::workspace::Package;
 use lungai_trace::implements;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use quote::ToTokens;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use syn::spanned::Spanned;
@@ -24,6 +25,10 @@ pub struct Tag {
     /// Relative to the workspace, with `/`.
     pub file: String,
     pub line: usize,
+    /// SHA-256 of its tokens without comments and tags: layout and documentation do not change it.
+    pub sha256: String,
+    /// A test whose body calls nothing: it cannot fail.
+    pub empty: bool,
     /// Carries `#[test]` or a relative of it, or sits inside a macro that may make a test of it.
     pub is_test: bool,
     pub ignored: bool,
@@ -125,29 +130,29 @@ impl Walk<'_> {
     fn items(&mut self, items: &[Item], path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
         for item in items {
             match item {
-                Item::Fn(item) => self.tagged(&item.attrs, &item.sig.ident.to_string(), path, place)?,
+                Item::Fn(item) => self.tagged(&item.attrs, &item.sig.ident.to_string(), item, path, place)?,
                 Item::Mod(item) => self.module(item, path, folder, place)?,
                 Item::Impl(item) => {
                     let inner = place.under(&item.attrs, None);
                     for member in &item.items {
                         if let ImplItem::Fn(method) = member {
-                            self.tagged(&method.attrs, &method.sig.ident.to_string(), path, &inner)?;
+                            self.tagged(&method.attrs, &method.sig.ident.to_string(), method, path, &inner)?;
                         }
                     }
                 }
                 Item::Trait(item) => {
-                    self.tagged(&item.attrs, &item.ident.to_string(), path, place)?;
+                    self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?;
                     for member in &item.items {
                         if let TraitItem::Fn(method) = member {
-                            self.tagged(&method.attrs, &method.sig.ident.to_string(), path, place)?;
+                            self.tagged(&method.attrs, &method.sig.ident.to_string(), method, path, place)?;
                         }
                     }
                 }
-                Item::Struct(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
-                Item::Enum(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
-                Item::Const(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
-                Item::Static(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
-                Item::Type(item) => self.tagged(&item.attrs, &item.ident.to_string(), path, place)?,
+                Item::Struct(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
+                Item::Enum(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
+                Item::Const(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
+                Item::Static(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
+                Item::Type(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
                 Item::Macro(item) => self.macro_tokens(item.mac.tokens.clone(), path, place),
                 _ => (),
             }
@@ -157,7 +162,7 @@ impl Walk<'_> {
 
     fn module(&mut self, item: &syn::ItemMod, path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
         let name = item.ident.to_string();
-        self.tagged(&item.attrs, &name, path, place)?;
+        self.tagged(&item.attrs, &name, item, path, place)?;
         let inner = place.under(&item.attrs, Some(&name));
         if let Some((_, items)) = &item.content {
             return self.items(items, path, &folder.join(&name), &inner);
@@ -179,7 +184,14 @@ impl Walk<'_> {
         }
     }
 
-    fn tagged(&mut self, attributes: &[Attribute], name: &str, path: &Path, place: &Place) -> Result<(), Failure> {
+    fn tagged(
+        &mut self,
+        attributes: &[Attribute],
+        name: &str,
+        item: &impl ToTokens,
+        path: &Path,
+        place: &Place,
+    ) -> Result<(), Failure> {
         for attribute in attributes {
             let last = attribute.path().segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
             if last != "verifies" && last != "implements" {
@@ -202,6 +214,8 @@ impl Walk<'_> {
                 name: name.to_owned(),
                 file: self.relative(path),
                 line,
+                sha256: fingerprint(item.to_token_stream()),
+                empty: last == "verifies" && !calls_anything(item.to_token_stream()),
                 is_test: named("test"),
                 ignored: named("ignore"),
                 condition: place.under(attributes, None).condition,
@@ -215,6 +229,7 @@ impl Walk<'_> {
     fn macro_tokens(&mut self, tokens: TokenStream, path: &Path, place: &Place) {
         let mut waiting: Vec<(bool, Vec<String>, usize)> = Vec::new();
         let mut ignored = false;
+        let sha256 = fingerprint(tokens.clone());
         let mut tokens = tokens.into_iter().peekable();
         while let Some(token) = tokens.next() {
             match token {
@@ -243,6 +258,8 @@ impl Walk<'_> {
                             name: name.to_string(),
                             file: self.relative(path),
                             line,
+                            sha256: sha256.clone(),
+                            empty: false,
                             is_test: true,
                             ignored,
                             condition: place.condition.clone(),
@@ -254,6 +271,62 @@ impl Walk<'_> {
                 _ => (),
             }
         }
+    }
+}
+
+/// Hash of the tokens, without documentation and without the tags themselves, whose ids are links of their own.
+fn fingerprint(tokens: TokenStream) -> String {
+    fn write(tokens: TokenStream, out: &mut String) {
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            if let (TokenTree::Punct(p), Some(TokenTree::Group(group))) = (&token, tokens.peek())
+                && p.as_char() == '#'
+                && is_left_out(group.stream())
+            {
+                tokens.next();
+                continue;
+            }
+            match token {
+                TokenTree::Group(group) => {
+                    let (open, close) = match group.delimiter() {
+                        Delimiter::Parenthesis => ("(", ")"),
+                        Delimiter::Brace => ("{", "}"),
+                        Delimiter::Bracket => ("[", "]"),
+                        Delimiter::None => ("", ""),
+                    };
+                    out.push_str(open);
+                    write(group.stream(), out);
+                    out.push_str(close);
+                }
+                other => {
+                    out.push_str(&other.to_string());
+                    out.push(' ');
+                }
+            }
+        }
+    }
+    fn is_left_out(attribute: TokenStream) -> bool {
+        let words = attribute.into_iter().take_while(|t| !matches!(t, TokenTree::Group(_)));
+        words
+            .filter_map(|t| if let TokenTree::Ident(word) = t { Some(word) } else { None })
+            .any(|word| ["doc", "verifies", "implements"].iter().any(|left_out| word == left_out))
+    }
+    let mut text = String::new();
+    write(tokens, &mut text);
+    crate::regulatory::sha256(text.as_bytes())
+}
+
+/// Does the body, the last braces, hold any call or macro? Without one a test asserts nothing.
+fn calls_anything(item: TokenStream) -> bool {
+    fn holds_arguments(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Group(group) => group.delimiter() == Delimiter::Parenthesis || holds_arguments(group.stream()),
+            _ => false,
+        })
+    }
+    match item.into_iter().last() {
+        Some(TokenTree::Group(body)) if body.delimiter() == Delimiter::Brace => holds_arguments(body.stream()),
+        _ => true,
     }
 }
 
@@ -321,6 +394,27 @@ mod tests {
         assert!(ties.is_test && ties.ignored && ties.is_test_tag && ties.condition.is_empty());
         assert_eq!(ties.runner_name(), "froc::tests::ties");
         assert_eq!(tags[3].condition, ["feature=\"cuda\""]);
+    }
+
+    #[verifies("RR-001", "SW-1105")]
+    #[test]
+    fn layout_comments_and_tags_do_not_change_a_fingerprint_and_a_number_does() {
+        let hash = |text: &str| scanned(&[("src/lib.rs", text)])[0].sha256.clone();
+        let one = hash("#[verifies(\"FR-001\")]\n#[test]\nfn t() { assert_eq!(f(), 3); }\n");
+        let same = "/// Says more.\n#[verifies(\"FR-001\", \"R-001\")]\n#[test]\nfn t() {\n    // why\n    assert_eq!( f(),3 ) ;\n}\n";
+        assert_eq!(one, hash(same));
+        assert_ne!(one, hash(&same.replace(",3", ",4")));
+        assert_ne!(one, hash(&same.replace("#[test]", "#[test]\n#[ignore]")));
+    }
+
+    #[verifies("RR-001", "SW-1101")]
+    #[test]
+    fn a_body_without_a_call_is_empty() {
+        let empty = |body: &str| {
+            scanned(&[("src/lib.rs", &format!("#[verifies(\"FR-001\")]\n#[test]\nfn t() {{ {body} }}\n"))])[0].empty
+        };
+        assert!(empty("") && empty("let x = 3;"));
+        assert!(!empty("check(3);") && !empty("assert!(true)") && !empty("if x { y.f() }"));
     }
 
     #[verifies("RR-001")]

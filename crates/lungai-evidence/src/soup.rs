@@ -1,10 +1,13 @@
 //! Software of unknown provenance: what is shipped, what only builds it, and whether people have said what it is for.
+use crate::advisories::{self, Database, Hit};
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
-use crate::regulatory::Regulatory;
-use crate::workspace::{self, Closure, Component, Package};
+use crate::regulatory::{Regulatory, Soup};
+use crate::sbom::{self, Parts};
+use crate::workspace::{self, Commit, Component, Package};
+use lungai_trace::implements;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -23,15 +26,43 @@ pub struct SoupItem {
     pub purpose: String,
     pub requires: String,
     pub needs: String,
+    /// Features with which it is compiled.
+    pub features: String,
+    /// Known anomalies as a person evaluated them: `unknown`, `none known on ..` or how many.
+    pub anomalies: String,
+}
+
+/// One of our own crates as cargo sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ItemStatus {
+    pub name: String,
+    /// As declared; empty where it is not.
+    pub is: String,
+    /// Linked into the shipped program.
+    pub shipped: bool,
+    /// Our crates that it uses.
+    pub uses: Vec<String>,
 }
 
 pub struct Bill {
+    pub own: Vec<ItemStatus>,
     pub items: Vec<SoupItem>,
-    pub sbom: Value,
+    /// Advisories that concern what is shipped.
+    pub hits: Vec<Hit>,
+    pub cyclonedx: Value,
+    pub spdx: Value,
+    pub vex: Value,
     pub findings: Vec<Finding>,
 }
 
-pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Result<Bill, Failure> {
+#[implements("RR-001")]
+pub fn bill(
+    root: &Path,
+    packages: &[Package],
+    regulatory: &Regulatory,
+    database: Option<&Database>,
+    commit: &Commit,
+) -> Result<Bill, Failure> {
     let shipped = &regulatory.profile.shipped;
     let Some(program) = packages.iter().find(|package| package.name == *shipped) else {
         return Err(Failure::new(
@@ -39,7 +70,7 @@ pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Resul
             format!("profile.yaml: the shipped package `{shipped}` is not in the workspace"),
         ));
     };
-    let closure = workspace::closure(root, shipped)?;
+    let closure = workspace::closure(root, shipped, &regulatory.profile.shipped_features)?;
     let lock = workspace::lock(root)?;
     let ours: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let shipped_crates: Vec<&Package> = packages
@@ -57,8 +88,7 @@ pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Resul
             direct.entry(&dependency.name).or_default().insert(&package.name);
         }
     }
-    let known: BTreeMap<&str, &crate::regulatory::Soup> =
-        regulatory.soup.iter().map(|soup| (soup.name.as_str(), soup)).collect();
+    let known: BTreeMap<&str, &Soup> = regulatory.soup.iter().map(|soup| (soup.name.as_str(), soup)).collect();
     let mut findings = Vec::new();
     for (name, users) in &direct {
         if !known.contains_key(name) {
@@ -100,8 +130,7 @@ pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Resul
             .collect();
         let is_direct = role != "tool" && !users.is_empty();
         let entry = known.get(component.name.as_str()).filter(|_| is_direct);
-        let text =
-            |pick: fn(&crate::regulatory::Soup) -> &String| entry.map(|soup| pick(soup).clone()).unwrap_or_default();
+        let text = |pick: fn(&Soup) -> &String| entry.map(|soup| pick(soup).clone()).unwrap_or_default();
         items.push(SoupItem {
             name: component.name.clone(),
             version: component.version.clone(),
@@ -113,58 +142,72 @@ pub fn bill(root: &Path, packages: &[Package], regulatory: &Regulatory) -> Resul
             purpose: text(|soup| &soup.purpose),
             requires: text(|soup| &soup.requires),
             needs: text(|soup| &soup.needs),
+            features: closure.features.get(component).cloned().unwrap_or_default(),
+            anomalies: evaluated(entry.copied()),
         });
     }
     let order = |role: &str| ["shipped", "build", "tool"].iter().position(|r| *r == role);
     items.sort_by(|a, b| (order(a.role), &a.name, &a.version).cmp(&(order(b.role), &b.name, &b.version)));
-    let sbom = cyclonedx(program, &closure, &lock, &ours);
-    Ok(Bill { items, sbom, findings })
+    findings.extend(anomalies(&items, regulatory));
+    let shipped: Vec<Component> = closure
+        .linked
+        .keys()
+        .chain(closure.build.keys())
+        .filter(|component| !ours.contains(component.name.as_str()))
+        .cloned()
+        .collect();
+    let (hits, new) = advisories::check(database, shipped.iter(), regulatory, &commit.date);
+    findings.extend(new);
+    let root = Component { name: program.name.clone(), version: program.version.clone() };
+    let parts = Parts { root: &root, closure: &closure, lock: &lock, ours: &ours };
+    let own = |package: &Package| ItemStatus {
+        name: package.name.clone(),
+        is: regulatory.items.iter().find(|item| item.name == package.name).map(|i| i.is.clone()).unwrap_or_default(),
+        shipped: closure.linked.keys().any(|component| component.name == package.name),
+        uses: uses(package).into_iter().map(str::to_owned).collect(),
+    };
+    Ok(Bill {
+        own: packages.iter().map(own).collect(),
+        items,
+        cyclonedx: sbom::cyclonedx(&parts),
+        spdx: sbom::spdx(&parts, commit),
+        vex: advisories::vex(database, &hits, &format!("pkg:cargo/{}@{}", root.name, root.version)),
+        hits,
+        findings,
+    })
 }
 
-/// CycloneDX 1.6 of the shipped program: linked components as `required`, those that only build it as `excluded`.
-fn cyclonedx(
-    program: &Package,
-    closure: &Closure,
-    lock: &BTreeMap<Component, (String, String)>,
-    ours: &BTreeSet<&str>,
-) -> Value {
-    let purl = |c: &Component| format!("pkg:cargo/{}@{}", c.name, c.version);
-    let root = Component { name: program.name.clone(), version: program.version.clone() };
-    let component = |c: &Component, licence: &str, scope: &str| {
-        let mut value = json!({ "type": "library", "bom-ref": purl(c), "name": c.name, "version": c.version, "scope": scope, "purl": purl(c) });
-        if let Some((_, sha256)) = lock.get(c).filter(|(_, sha256)| !sha256.is_empty()) {
-            value["hashes"] = json!([{ "alg": "SHA-256", "content": sha256 }]);
-        }
-        if !licence.is_empty() {
-            value["licenses"] = json!([{ "expression": licence }]);
-        }
-        if ours.contains(c.name.as_str()) {
-            value["properties"] = json!([{ "name": "lungai:own", "value": "true" }]);
-        }
-        value
-    };
-    let linked =
-        closure.linked.iter().filter(|(c, _)| **c != root).map(|(c, licence)| component(c, licence, "required"));
-    let build = closure.build.iter().map(|(c, licence)| component(c, licence, "excluded"));
-    let components: Vec<Value> = linked.chain(build).collect();
-    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for c in closure.linked.keys().chain(closure.build.keys()) {
-        uses.entry(purl(c)).or_default();
+fn evaluated(entry: Option<&Soup>) -> String {
+    match entry.and_then(|soup| soup.anomalies.as_ref()) {
+        None => "unknown".to_owned(),
+        Some(a) if a.known.is_empty() => format!("none known on {} for {}", a.checked, a.version),
+        Some(a) => format!("{} known on {} for {}", a.known.len(), a.checked, a.version),
     }
-    for (user, used) in &closure.edges {
-        uses.entry(purl(user)).or_default().insert(purl(used));
+}
+
+/// IEC 62304 7.1.3: each direct component's published anomalies must have been evaluated, for the version that is shipped.
+fn anomalies(items: &[SoupItem], regulatory: &Regulatory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for item in items.iter().filter(|item| !item.used_by.is_empty()) {
+        let Some(entry) = regulatory.soup.iter().find(|soup| soup.name == item.name) else { continue };
+        match &entry.anomalies {
+            None => {
+                let message = "unknown: nobody has evaluated its published anomalies".to_owned();
+                findings.push(Finding::new(Severity::Amber, "anomalies-unknown", &item.name, message));
+            }
+            Some(a) if a.version != item.version => {
+                let message = format!("evaluated for {} on {}, shipped is {}", a.version, a.checked, item.version);
+                findings.push(Finding::new(Severity::Amber, "anomalies-stale", &item.name, message));
+            }
+            Some(_) => (),
+        }
     }
-    let dependencies: Vec<Value> =
-        uses.into_iter().map(|(user, used)| json!({ "ref": user, "dependsOn": used })).collect();
-    json!({
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": { "component": { "type": "application", "bom-ref": purl(&root), "name": root.name, "version": root.version } },
-        "components": components,
-        "dependencies": dependencies,
-    })
+    findings
+}
+
+/// Our own crates that a crate uses, tests and build scripts aside.
+fn uses(package: &Package) -> BTreeSet<&str> {
+    package.dependencies.iter().filter(|d| d.path.is_some() && d.kind.is_none()).map(|d| d.name.as_str()).collect()
 }
 
 /// Declared items and edges of the architecture against those that cargo sees (IEC 62304 5.3.1).
@@ -176,12 +219,7 @@ pub fn check_items(packages: &[Package], regulatory: &Regulatory) -> Vec<Finding
             add("item-undeclared", &package.name, "a crate that items.yaml does not declare".to_owned());
             continue;
         };
-        let edges: BTreeSet<&str> = package
-            .dependencies
-            .iter()
-            .filter(|d| d.path.is_some() && d.kind.is_none())
-            .map(|d| d.name.as_str())
-            .collect();
+        let edges = uses(package);
         for edge in
             edges.into_iter().filter(|edge| !item.may_use.iter().any(|allowed| allowed == edge || allowed == "*"))
         {

@@ -60,30 +60,34 @@ pub struct Closure {
     pub linked: BTreeMap<Component, String>,
     /// Runs only while it is built: procedural macros, build scripts and what they use.
     pub build: BTreeMap<Component, String>,
+    /// Features with which each is compiled, with commas.
+    pub features: BTreeMap<Component, String>,
     /// Who uses whom, among all of them.
     pub edges: BTreeSet<(Component, Component)>,
 }
 
-/// Resolves the dependencies of one package, with its default features, for [`TARGET`]. The values are licences.
-pub fn closure(root: &Path, package: &str) -> Result<Closure, Failure> {
+/// Resolves the dependencies of one package, with its default features and those named, for [`TARGET`]. The values are licences.
+pub fn closure(root: &Path, package: &str, features: &[String]) -> Result<Closure, Failure> {
     let mut closure = Closure::default();
     let tree = |edges: &str| {
-        let format = "{p}|{l}";
-        cargo(
-            root,
-            &["tree", "--locked", "-p", package, "-e", edges, "--target", TARGET, "--prefix", "depth", "-f", format],
-        )
+        let format = "{p}|{l}|{f}";
+        let features = features.join(",");
+        let usual =
+            ["tree", "--locked", "-p", package, "-e", edges, "--target", TARGET, "--prefix", "depth", "-f", format];
+        cargo(root, &[&usual[..], &["--features", &features]].concat())
     };
-    for (component, licence, _) in lines(&tree("normal,no-proc-macro")?)? {
-        closure.linked.insert(component, licence);
+    for line in lines(&tree("normal,no-proc-macro")?)? {
+        closure.features.insert(line.component.clone(), line.features);
+        closure.linked.insert(line.component, line.licence);
     }
     let mut above: Vec<Component> = Vec::new();
-    for (component, licence, depth) in lines(&tree("normal,build")?)? {
+    for Line { component, licence, features, depth } in lines(&tree("normal,build")?)? {
         above.truncate(depth);
         if let Some(user) = above.last() {
             closure.edges.insert((user.clone(), component.clone()));
         }
         if !closure.linked.contains_key(&component) {
+            closure.features.insert(component.clone(), features);
             closure.build.insert(component.clone(), licence);
         }
         above.push(component);
@@ -91,17 +95,27 @@ pub fn closure(root: &Path, package: &str) -> Result<Closure, Failure> {
     Ok(closure)
 }
 
-/// `3serde v1.0.1 (proc-macro)|MIT OR Apache-2.0 (*)` -> component, licence, depth.
-fn lines(tree: &str) -> Result<Vec<(Component, String, usize)>, Failure> {
+/// One line of the tree, `3serde v1.0.1 (proc-macro)|MIT OR Apache-2.0|derive,std (*)`.
+#[derive(Debug, PartialEq)]
+struct Line {
+    component: Component,
+    licence: String,
+    features: String,
+    depth: usize,
+}
+
+fn lines(tree: &str) -> Result<Vec<Line>, Failure> {
     let parse = |line: &str| {
         let digits = line.find(|c: char| !c.is_ascii_digit())?;
         let depth = line[..digits].parse().ok()?;
-        let (package, licence) = line[digits..].split_once('|')?;
+        let mut parts = line[digits..].split('|');
+        let (package, licence, features) = (parts.next()?, parts.next()?, parts.next()?);
         let mut words = package.split(' ');
         let name = words.next()?.to_owned();
         let version = words.next()?.strip_prefix('v')?.to_owned();
-        let licence = licence.trim_end_matches("(*)").trim().replace('/', " OR ");
-        Some((Component { name, version }, licence, depth))
+        let licence = licence.trim().replace('/', " OR ");
+        let features = features.trim_end_matches("(*)").trim().to_owned();
+        Some(Line { component: Component { name, version }, licence, features, depth })
     };
     tree.lines()
         .filter(|line| !line.is_empty())
@@ -134,13 +148,16 @@ pub struct Commit {
     pub id: String,
     /// Committer date, ISO 8601. The date of everything in the core of a package.
     pub date: String,
+    /// The same moment in UTC, `2026-11-24T10:00:00Z`.
+    #[serde(skip)]
+    pub utc: String,
     /// Changed or new files that the commit does not hold.
     pub dirty: Vec<String>,
 }
 
 pub fn commit(root: &Path) -> Commit {
     let git = |arguments: &[&str]| {
-        let run = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+        let run = Command::new("git").env("TZ", "UTC").arg("-C").arg(root).args(arguments).output().ok()?;
         run.status.success().then(|| String::from_utf8_lossy(&run.stdout).trim_end().to_owned())
     };
     let parts = ["crates", "regulatory", "tests", "xtask", "Cargo.toml", "Cargo.lock"];
@@ -148,6 +165,7 @@ pub fn commit(root: &Path) -> Commit {
     Commit {
         id: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
         date: git(&["show", "-s", "--format=%cI", "HEAD"]).unwrap_or_default(),
+        utc: git(&["show", "-s", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "HEAD"]).unwrap_or_default(),
         dirty: git(&status).unwrap_or_default().lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect(),
     }
 }
@@ -172,11 +190,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_tree_gives_component_licence_and_depth() {
-        let tree = "0a v0.1.0 (/somewhere/a)|Apache-2.0\n12serde_derive v1.0.2 (proc-macro)|MIT/Apache-2.0 (*)\n";
+    fn a_line_of_the_tree_gives_component_licence_features_and_depth() {
+        let tree =
+            "0a v0.1.0 (/somewhere/a)|Apache-2.0|\n12serde_derive v1.0.2 (proc-macro)|MIT/Apache-2.0|default,std (*)\n";
         let found = lines(tree).unwrap();
-        assert_eq!(found[0], (Component { name: "a".into(), version: "0.1.0".into() }, "Apache-2.0".into(), 0));
-        assert_eq!((found[1].1.as_str(), found[1].2), ("MIT OR Apache-2.0", 12));
+        assert_eq!(found[0].component, Component { name: "a".into(), version: "0.1.0".into() });
+        assert_eq!((found[0].licence.as_str(), found[0].features.as_str(), found[0].depth), ("Apache-2.0", "", 0));
+        assert_eq!(
+            (found[1].licence.as_str(), found[1].features.as_str(), found[1].depth),
+            ("MIT OR Apache-2.0", "default,std", 12)
+        );
         assert!(lines("no depth").is_err());
     }
 }

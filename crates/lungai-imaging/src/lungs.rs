@@ -35,7 +35,7 @@ const SMALLEST_PIECE_ML: f64 = 2.0;
 ///
 /// The trachea and the main bronchi are left out. A field of view with one lung gives one label; one
 /// without lung gives an empty map.
-#[implements("FR-003")]
+#[implements("FR-003", "SW-301")]
 pub fn segment(volume: &Volume) -> LabelMap {
     let axial = axial_grid(volume.geometry());
     let coarse = axial.respaced(work_spacing(axial.spacing()));
@@ -669,7 +669,7 @@ mod tests {
         }
     }
 
-    #[verifies("FR-003")]
+    #[verifies("FR-003", "SW-301")]
     #[test]
     fn sides_follow_the_patient_not_the_storage() {
         let plain = grid([3.0; 3]);
@@ -687,7 +687,7 @@ mod tests {
         check_both(&chest, &grid([2.5; 3]), 0.96);
     }
 
-    #[verifies("FR-003")]
+    #[verifies("FR-003", "SW-301")]
     #[test]
     fn nodules_inside_and_on_the_pleura_stay_in_the_lung() {
         let inside = Ball { centre: [-70.0, 0.0, 20.0], radius: 10.0, hu: 40.0 };

@@ -40,7 +40,7 @@ pub struct NoduleMeasurement {
 
 /// Segments and measures the nodule at `centre` whose diameter is about `diameter_mm` (within a third or so;
 /// used as 2 to 60 mm). `None` where nothing denser than the lung around it lies there.
-#[implements("FR-004")]
+#[implements("FR-004", "SW-401")]
 pub fn measure(volume: &Volume, centre: WorldPoint, diameter_mm: f64) -> Option<NoduleMeasurement> {
     if !diameter_mm.is_finite() || centre.0.iter().any(|mm| !mm.is_finite()) {
         return None;
@@ -310,7 +310,7 @@ mod tests {
         assert!((ratio - 1.0).abs() <= tolerance, "volume of {diameter} mm measured {ratio:.3} times");
     }
 
-    #[verifies("FR-004")]
+    #[verifies("FR-004", "SW-401")]
     #[test]
     fn spheres_have_their_volume_and_diameter_within_a_tenth() {
         let centre = [1.3, -2.1, 0.7];

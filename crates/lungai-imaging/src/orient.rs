@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// The same voxels in the order of DICOM's axial slices: x towards the patient's left, y towards the back, z towards the
 /// head, as nearly as turning and mirroring whole axes can bring it. No voxel moves in the patient, none is interpolated.
-#[implements("FR-002", "R-001")]
+#[implements("FR-002", "R-001", "SW-203")]
 pub fn axial(volume: &Volume) -> Cow<'_, Volume> {
     match turned(volume.hu(), volume.geometry()) {
         None => Cow::Borrowed(volume),
@@ -72,7 +72,7 @@ mod tests {
         Volume::new(hu, Geometry::new([3, 4, 5], spacing, WorldPoint([10.0, 20.0, 30.0]), d).unwrap()).unwrap()
     }
 
-    #[verifies("FR-002", "R-001")]
+    #[verifies("FR-002", "R-001", "SW-203", "R-006")]
     #[test]
     fn every_voxel_stays_where_it_is_in_the_patient() {
         let (c, s) = (0.2f64.cos(), 0.2f64.sin());

@@ -111,7 +111,7 @@ pub struct Quality {
 ///
 /// # Panics
 /// If `lungs` is not on the scan's grid.
-#[implements("FR-002")]
+#[implements("FR-002", "SW-202")]
 pub fn assess(scan: &Scan, lungs: &LabelMap) -> Quality {
     assert_eq!(scan.volume.geometry(), lungs.geometry(), "lungs are labelled on the scan's grid");
     let limits = Limits::shipped();
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(value("slice-thickness"), None); // not declared
     }
 
-    #[verifies("FR-002")]
+    #[verifies("FR-002", "SW-202", "R-007")]
     #[test]
     fn slice_distance_warns_then_rejects_with_value_and_limit() {
         let (thick, lungs) = chest(&grid([2.0, 1.0, 1.0]));
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(rules(&assess(&thick, &lungs), Verdict::Reject), ["slice-distance"]);
     }
 
-    #[verifies("FR-002")]
+    #[verifies("FR-002", "SW-202")]
     #[test]
     fn what_the_scanner_declares_is_reported() {
         let (plain, lungs) = chest(&grid([1.5, 1.0, 1.0]));

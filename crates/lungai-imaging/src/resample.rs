@@ -34,7 +34,7 @@ pub fn resample(volume: &Volume, target: &Geometry) -> Volume {
 /// With `antialias` the interpolation kernel is widened to the target's spacing along each axis that shrinks (as in Pillow
 /// and torch's `antialias=True`), so that thin vessels fade instead of flicker; the nearest voxel has no kernel to widen.
 /// Without, the source is read at the target's voxel centres alone, as SimpleITK and SciPy do.
-#[implements("FR-002")]
+#[implements("FR-002", "SW-201")]
 pub fn resample_as(volume: &Volume, target: &Geometry, interpolation: Interpolation, antialias: bool) -> Volume {
     if volume.geometry() == target {
         return volume.clone();
@@ -555,7 +555,7 @@ mod tests {
         assert!(seen > 0);
     }
 
-    #[verifies("FR-002")]
+    #[verifies("FR-002", "SW-201")]
     #[test]
     fn a_ramp_keeps_its_value_in_the_patient_on_any_spacing() {
         let slope = [3.0, -5.0, 7.0];

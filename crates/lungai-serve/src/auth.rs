@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 pub(crate) struct Actor(pub String);
 
 /// Lets a request pass that carries a configured key; without any keys (loopback only) every request of this machine.
-#[implements("SR-002")]
+#[implements("SR-002", "SW-901")]
 pub(crate) async fn require_key(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, Problem> {
     let keys = &app.config.api_keys;
     let actor = if keys.is_empty() {
@@ -80,7 +80,7 @@ mod tests {
         pairs.iter().map(|(k, v)| (k.parse().unwrap(), HeaderValue::from_static(v))).collect()
     }
 
-    #[verifies("SR-002")]
+    #[verifies("SR-002", "SW-901")]
     #[test]
     fn only_the_right_key_has_a_name() {
         // printf %s secret | sha256sum

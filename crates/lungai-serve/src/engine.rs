@@ -31,7 +31,7 @@ pub enum EngineError {
 ///
 /// # Errors
 /// [`EngineError`] names the first thing that is wrong.
-#[implements("SR-002", "R-005")]
+#[implements("SR-002", "R-005", "SW-902")]
 pub fn load(config: &Config) -> Result<Engine, EngineError> {
     let begun = Instant::now();
     let (device, device_name) = config.device.parse::<DeviceChoice>()?.open()?;

@@ -213,6 +213,7 @@ struct Shelf<'a> {
 }
 
 impl Shelf<'_> {
+    #[lungai_trace::implements("SW-906")]
     fn create(&mut self) -> Result<(PathBuf, BufWriter<File>), IntakeError> {
         let path = self.folder.join(format!("{:06}", self.next));
         self.next += 1;
@@ -402,7 +403,7 @@ mod tests {
         zip.finish().unwrap().into_inner()
     }
 
-    #[verifies("SR-003")]
+    #[verifies("SR-003", "SW-906")]
     #[test]
     fn names_in_archives_are_not_used() {
         let archive = zip_of(&[("../../etc/passwd", b"one"), ("/DOE^JOHN.dcm", b"two"), ("a/../../b", b"three")]);

@@ -20,7 +20,7 @@ const HARDENING: [(HeaderName, HeaderValue); 4] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-#[implements("SR-003")]
+#[implements("SR-003", "SW-903")]
 pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let request_id = random_id();

@@ -40,6 +40,7 @@ impl Modify for Key {
     get, path = "/api/v1/openapi.json", tag = "operation", operation_id = "openapi",
     responses((status = 200, description = "OpenAPI 3.1", body = Object))
 )]
+#[lungai_trace::implements("SW-1002")]
 pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())
 }

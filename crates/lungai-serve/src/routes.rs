@@ -46,7 +46,7 @@ const BATCH: std::ops::RangeInclusive<usize> = 1..=100;
         (status = 503, description = "Starting, stopping, or the queue is full", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
     )
 )]
-#[implements("IR-002", "PR-002")]
+#[implements("IR-002", "PR-002", "SW-803")]
 pub(crate) async fn analyze_ct(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
@@ -175,7 +175,7 @@ pub(crate) async fn batch_analyze(
         (status = 500, description = "The database failed", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-#[implements("IR-002")]
+#[implements("IR-002", "SW-1001")]
 pub(crate) async fn analysis(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,

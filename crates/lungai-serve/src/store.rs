@@ -219,6 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
+    #[implements("PR-002", "SW-801")]
     pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Job>, StoreError> {
         let now = now_ms();
         let row = sqlx::query(
@@ -318,7 +319,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    #[implements("PR-003")]
+    #[implements("PR-003", "SW-802")]
     pub async fn requeue_orphans(&self) -> Result<u64, StoreError> {
         let done = sqlx::query(
             "update job set state = 'queued', lease_owner = null, lease_until_ms = null where state = 'running'",
@@ -426,7 +427,7 @@ impl Store {
     }
 }
 
-#[implements("SR-002")]
+#[implements("SR-002", "SW-905")]
 async fn audit(
     connection: &mut sqlx::SqliteConnection,
     actor: &str,
@@ -494,7 +495,7 @@ mod tests {
         assert_eq!(store.claim("w", LEASE).await.unwrap(), None);
     }
 
-    #[verifies("PR-002")]
+    #[verifies("PR-002", "SW-801")]
     #[tokio::test(flavor = "multi_thread")]
     async fn eight_workers_never_share_a_job() {
         let (store, _folder) = store().await;
@@ -538,7 +539,7 @@ mod tests {
         assert_eq!(store.job(&id).await.unwrap().unwrap().result.unwrap(), "\"right\"");
     }
 
-    #[verifies("PR-003")]
+    #[verifies("PR-003", "SW-802")]
     #[tokio::test]
     async fn a_restart_queues_running_jobs_again() {
         let (store, folder) = store().await;
@@ -570,7 +571,7 @@ mod tests {
         assert_eq!(store.audit_trail().await.unwrap(), before);
     }
 
-    #[verifies("SR-002")]
+    #[verifies("SR-002", "SW-905")]
     #[tokio::test]
     async fn acceptance_and_end_are_audited() {
         let (store, _folder) = store().await;

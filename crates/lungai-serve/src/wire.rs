@@ -199,7 +199,7 @@ pub struct CharacteristicsBody {
 impl AnalysisResult {
     /// - `timestamp`: when the analysis ended, RFC 3339
     /// - `processing_time`: in seconds
-    #[implements("IR-002", "FR-004", "FR-005")]
+    #[implements("IR-002", "FR-004", "FR-005", "SW-501")]
     pub fn new(analysed: Analysed, model: Model, timestamp: String, processing_time: f64) -> Self {
         let recommendations = recommendations(&analysed, model.synthetic);
         let outcome = analysed.outcome.as_ref();
@@ -349,7 +349,7 @@ pub(crate) mod tests {
         serde_json::to_value(AnalysisResult::new(analysed, model, "2026-01-01T00:00:00Z".into(), 12.5)).unwrap()
     }
 
-    #[verifies("IR-002")]
+    #[verifies("IR-002", "SW-501")]
     #[test]
     fn a_nodule_carries_both_sets_of_names() {
         let result = result(analysed(Some(vec![finding(1, 9.0, 0.8)]), Verdict::Accept));

@@ -29,7 +29,7 @@ impl Write for Log {
     }
 }
 
-#[verifies("SR-003")]
+#[verifies("SR-003", "SW-903")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patients_name_is_in_results_only() {
     let log = Log::default();

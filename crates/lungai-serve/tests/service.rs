@@ -120,7 +120,7 @@ async fn uploads_that_break_a_rule_are_refused_by_name_and_leave_nothing() {
     panic!("{} studies on disk", service.studies_on_disk());
 }
 
-#[verifies("SR-003")]
+#[verifies("SR-003", "SW-906")]
 #[tokio::test]
 async fn file_names_of_the_client_are_never_paths() {
     let folder = tempfile::tempdir().unwrap();
@@ -186,7 +186,7 @@ async fn twenty_submissions_at_once_all_complete() {
     assert!((2..=4).contains(&at_once.1.load(Ordering::SeqCst)), "as many at a time as there are workers");
 }
 
-#[verifies("PR-002")]
+#[verifies("PR-002", "SW-803")]
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -249,7 +249,7 @@ impl axum::body::HttpBody for Stalled {
     }
 }
 
-#[verifies("IR-002")]
+#[verifies("IR-002", "SW-1001")]
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_in_the_same_shape() {
     let folder = tempfile::tempdir().unwrap();
@@ -359,7 +359,7 @@ async fn a_repeated_request_gives_the_first_answer() {
     assert_eq!(service.send(keyed("a b", b"x")).await.problem(400), "idempotency-key");
 }
 
-#[verifies("SR-002")]
+#[verifies("SR-002", "SW-901")]
 #[tokio::test]
 async fn with_keys_configured_nothing_about_a_study_is_open() {
     let folder = tempfile::tempdir().unwrap();
@@ -584,7 +584,7 @@ async fn received_studies_are_analysed_again_by_their_uids() {
     assert_eq!(service.wait(&id).await["status"], "succeeded");
 }
 
-#[verifies("IR-002")]
+#[verifies("IR-002", "SW-1002")]
 #[tokio::test]
 async fn the_openapi_document_names_what_exists_and_how_it_fails() {
     let folder = tempfile::tempdir().unwrap();

@@ -268,7 +268,7 @@ struct Scored<'a> {
 ///
 /// # Errors
 /// No scans, or no scored nodule.
-#[implements("FR-003", "FR-004", "FR-005")]
+#[implements("FR-003", "FR-004", "FR-005", "SW-1102")]
 pub fn evaluate(
     protocol: &Protocol,
     records: &[ScanRecord],
@@ -867,7 +867,7 @@ pub mod tests {
         assert!(!auc.met && auc.value.is_none());
     }
 
-    #[verifies("FR-004")]
+    #[verifies("FR-004", "SW-1102")]
     #[test]
     fn a_criterion_is_decided_by_its_bound_and_not_by_the_point() {
         let mut protocol = protocol();

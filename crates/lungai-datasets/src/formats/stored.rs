@@ -196,7 +196,7 @@ impl Stored {
     }
 
     /// Array and geometry after [`Stored::arrangement`]; no voxel is interpolated.
-    #[implements("FR-001")]
+    #[implements("FR-001", "SW-105")]
     pub(crate) fn convert<T: Copy + Default + Send + Sync>(
         &self,
         from: impl Fn(f64) -> Option<T> + Sync,

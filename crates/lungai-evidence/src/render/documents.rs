@@ -11,7 +11,7 @@ macro_rules! line {
     ($out:expr, $($text:tt)*) => { let _ = writeln!($out, $($text)*); };
 }
 
-fn head(out: &mut String, report: &Report, regulatory: &Regulatory, title: &Text) {
+pub fn head(out: &mut String, report: &Report, regulatory: &Regulatory, title: &Text) {
     line!(out, "# {} {}: {} / {}", report.product, report.version, title.en, title.zh);
     line!(out);
     line!(

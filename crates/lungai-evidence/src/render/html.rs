@@ -28,12 +28,13 @@ impl<T: Display> Display for Esc<T> {
     }
 }
 
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("index.html", "Overview"),
     ("trace-matrix.html", "Trace matrix"),
     ("risk-file.html", "Risk file"),
     ("clauses.html", "Clauses"),
     ("soup.html", "Components"),
+    ("records.html", "Records"),
 ];
 
 pub fn page(report: &Report, file: &str, title: &str, clearance: &str, body: &str) -> String {

@@ -15,12 +15,12 @@ macro_rules! put {
     ($out:expr, $($text:tt)*) => { let _ = write!($out, $($text)*); };
 }
 
-fn clearance(regulatory: &Regulatory) -> String {
+pub fn clearance(regulatory: &Regulatory) -> String {
     let text = &regulatory.profile.clearance;
     format!("<b>{}</b> <span lang=\"zh\">{}</span>", Esc(&text.en), Esc(&text.zh))
 }
 
-fn both(text: &Text) -> String {
+pub fn both(text: &Text) -> String {
     format!("{}<span lang=\"zh\">{}</span>", Esc(&text.en), Esc(&text.zh))
 }
 
@@ -125,13 +125,30 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
         );
     }
     put!(out, "</dl>");
+    put!(out, "<h2>Trace</h2><div class=\"scroll\">{}</div>", super::graph::svg(report, regulatory));
+    put!(out, "<h2>Documents</h2><ul>");
+    for (name, title) in [
+        ("srs", "Software requirements specification"),
+        ("risk-file", "Risk management file"),
+        ("architecture", "Software architecture and index of units"),
+        ("verification-report", "Verification and validation report"),
+        ("performance-report", "Algorithm performance report"),
+        ("anomalies", "Residual anomalies"),
+        ("tool-validation", "Validation of the evidence tool"),
+    ] {
+        put!(
+            out,
+            "<li><a href=\"documents/{name}.html\">{title}</a> (<a href=\"documents/{name}.docx\">DOCX</a>, <a href=\"{name}.md\">Markdown</a>)"
+        );
+    }
+    put!(out, "<li><a href=\"records.html\">Plans and manuals</a></ul>");
     put!(
         out,
-        "<h2>Checking this package</h2><p>With the tool: <code>lungai-evidence verify DIR --key PUBLIC.pem</code>. With standard tools, in the folder of the package:</p>\
+        "<h2>Checking this package</h2><p>With the tool: <code>lungai-evidence verify DIR --key PUBLIC.pem</code>. With Python and openssl alone: <code>python3 check.py DIR</code>, with a copy of <code>check.py</code> from elsewhere. With standard tools, in the folder of the package:</p>\
          <pre>find core -type f | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum   # the root_hash of manifest.json\n\
          openssl dgst -sha256 -verify signer.pem -signature manifest.sig manifest.json   # if signed</pre>\
-         <p>Tables and documents: <a href=\"gaps.csv\">gaps.csv</a>, <a href=\"trace-matrix.csv\">trace-matrix.csv</a>, <a href=\"trace-matrix.json\">trace-matrix.json</a>, \
-         <a href=\"tests.csv\">tests.csv</a>, <a href=\"srs.md\">srs.md</a>, <a href=\"risk-file.md\">risk-file.md</a>, <a href=\"clauses.csv\">clauses.csv</a>, \
+         <p>Tables and documents: <a href=\"gaps.csv\">gaps.csv</a>, <a href=\"links.csv\">links.csv</a>, <a href=\"trace-matrix.csv\">trace-matrix.csv</a>, <a href=\"trace-matrix.json\">trace-matrix.json</a>, <a href=\"trace.xlsx\">trace.xlsx</a>, <a href=\"trace.reqif\">trace.reqif</a>, \
+         <a href=\"tests.csv\">tests.csv</a>, <a href=\"clauses.csv\">clauses.csv</a>, \
          <a href=\"soup.csv\">soup.csv</a>, <a href=\"sbom.cdx.json\">sbom.cdx.json</a>, <a href=\"evidence.json\">evidence.json</a>.</p>"
     );
     page(report, "index.html", "Overview", &clearance(regulatory), &out)
@@ -277,7 +294,7 @@ fn results(out: &mut String, report: &Report) {
 
 pub fn trace(report: &Report, regulatory: &Regulatory) -> String {
     let mut out = String::from(
-        "<p>From each requirement down to the risks that it controls, the code that implements it, the tests that verify it and the figures that decide it.</p>",
+        "<p>From each requirement down to the risks that it controls, the code that implements it, the tests that verify it and the figures that decide it. <a href=\"trace.svg\">As a picture</a>.</p>",
     );
     for status in &report.requirements {
         let r = &status.requirement;
@@ -288,8 +305,28 @@ pub fn trace(report: &Report, regulatory: &Regulatory) -> String {
         if !risks.is_empty() {
             put!(out, "<p>Controls: {}</p>", risks.join(", "));
         }
+        let link = |id: &String| {
+            let page = if regulatory.needs.contains_key(id) { "records.html" } else { "trace-matrix.html" };
+            format!("<a href=\"{page}#{0}\">{0}</a>", Esc(id))
+        };
+        if !r.parents.is_empty() {
+            put!(out, "<p>Follows from: {}</p>", r.parents.iter().map(link).collect::<Vec<_>>().join(", "));
+        }
+        let below: Vec<String> = report
+            .requirements
+            .iter()
+            .filter(|c| c.requirement.parents.contains(&r.id))
+            .map(|c| link(&c.requirement.id))
+            .collect();
+        if !below.is_empty() {
+            put!(out, "<p>Refined by: {}</p>", below.join(", "));
+        }
         if let Some(reason) = &r.reason {
             put!(out, "<p>{}</p>", Esc(reason));
+        }
+        if !status.suspect.is_empty() {
+            let links: String = status.suspect.iter().map(|title| format!("<li>{}", Esc(title))).collect();
+            put!(out, "<p>{} Changed since a person reviewed it:</p><ul>{links}</ul>", chip("amber", "suspect links"));
         }
         if !status.criteria.is_empty() {
             put!(
@@ -497,7 +534,7 @@ pub fn clauses(report: &Report, regulatory: &Regulatory) -> String {
         for row in rows {
             let state = match row.state {
                 _ if !row.binding => chip("grey", "not binding for this class"),
-                ClauseState::Shown => chip("green", "shown"),
+                ClauseState::Shown | ClauseState::Recorded => chip("green", row.state.words()),
                 ClauseState::Gap => chip("amber", "gap"),
                 other => chip("grey", other.words()),
             };
@@ -523,6 +560,32 @@ pub fn clauses(report: &Report, regulatory: &Regulatory) -> String {
     page(report, "clauses.html", "Clauses", &clearance(regulatory), &out)
 }
 
+fn advisories(out: &mut String, report: &Report) {
+    if report.advisory_hits.is_empty() {
+        return;
+    }
+    put!(
+        out,
+        "<h2>Advisories</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Advisory<th>Subject<th>Verdict</tr></thead><tbody>"
+    );
+    for hit in &report.advisory_hits {
+        let verdict = hit.triage.as_ref().map_or_else(
+            || chip(if hit.informational.is_some() { "amber" } else { "red" }, "not evaluated"),
+            |t| Esc(format!("{:?}: {} ({}, {})", t.state, t.detail, t.by, t.date)).to_string(),
+        );
+        put!(
+            out,
+            "<tr><td class=\"id\">{} {}<td>{}<td>{} {}<td>{verdict}",
+            Esc(&hit.component),
+            Esc(&hit.version),
+            Esc(&hit.advisory),
+            Esc(&hit.title),
+            Esc(hit.informational.as_deref().unwrap_or(""))
+        );
+    }
+    put!(out, "</tbody></table></div>");
+}
+
 pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
     let mut out = String::new();
     let of = |role| report.soup.iter().filter(move |s| s.role == role).collect::<Vec<_>>();
@@ -530,22 +593,37 @@ pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
     put!(
         out,
         "<p>Software of unknown provenance in <code>{}</code>: {} components are linked into the program, {} run only while it is built, {} serve tests, training and statistics and are not shipped. \
-         Licences and digests: <a href=\"soup.csv\">soup.csv</a>, <a href=\"sbom.cdx.json\">sbom.cdx.json</a>. Published anomalies: {}</p>",
+         Licences and digests: <a href=\"soup.csv\">soup.csv</a>, <a href=\"sbom.cdx.json\">CycloneDX</a>, <a href=\"sbom.spdx.json\">SPDX</a>, <a href=\"vex.cdx.json\">VEX</a>. Advisories: {}</p>",
         Esc(&regulatory.profile.shipped),
         shipped.len(),
         build.len(),
         tool.len(),
-        chip("grey", "manual - record required")
+        match &report.advisories {
+            None => chip("amber", "unknown: no advisory database was given"),
+            Some(d) => format!(
+                "{} up to {}, {} concern what is shipped",
+                d.advisories,
+                Esc(&d.newest),
+                report.advisory_hits.len()
+            ),
+        }
     );
+    advisories(&mut out, report);
     put!(
         out,
-        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Used by</tr></thead><tbody>"
+        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Known anomalies<th>Used by</tr></thead><tbody>"
     );
     for s in report.soup.iter().filter(|s| !s.used_by.is_empty()) {
+        let entry = regulatory.soup.iter().find(|soup| soup.name == s.name).and_then(|soup| soup.anomalies.as_ref());
+        let known = entry.map(|anomalies| anomalies.known.as_slice()).unwrap_or_default().iter();
+        let known: String =
+            known.map(|a| format!("<li>{}: {}. {}", Esc(&a.what), Esc(&a.effect), Esc(&a.measure))).collect();
+        let colour = if entry.is_some_and(|anomalies| anomalies.version == s.version) { "grey" } else { "amber" };
+        let anomalies = format!("{}<ul>{known}</ul>", chip(colour, &s.anomalies));
         let purpose = if s.purpose.is_empty() { chip("amber", "not described") } else { Esc(&s.purpose).to_string() };
         put!(
             out,
-            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{}",
+            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{anomalies}<td>{}",
             Esc(&s.name),
             Esc(&s.version),
             Esc(&s.licence),

@@ -2,6 +2,7 @@
 use super::figures;
 use crate::build::Report;
 use crate::failure::Failure;
+use crate::links::LinkState;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -149,6 +150,8 @@ pub fn soup(report: &Report) -> Result<Vec<u8>, Failure> {
             s.purpose.clone(),
             s.requires.clone(),
             s.needs.clone(),
+            s.features.clone(),
+            s.anomalies.clone(),
         ]
     });
     csv(
@@ -163,9 +166,32 @@ pub fn soup(report: &Report) -> Result<Vec<u8>, Failure> {
             "purpose",
             "required of it",
             "what it needs",
+            "features",
+            "known anomalies",
         ],
         rows,
     )
+}
+
+/// Every link of the trace with the hashes of its ends.
+pub fn links(report: &Report) -> Result<Vec<u8>, Failure> {
+    let rows = report.links.iter().map(|link| {
+        let state = match link.state {
+            LinkState::Suspect => "suspect",
+            LinkState::NotReviewed => "not reviewed",
+            LinkState::Current => "current",
+        };
+        [
+            link.key.from.clone(),
+            link.key.kind.clone(),
+            link.key.to.clone(),
+            state.to_owned(),
+            link.why.clone(),
+            link.ends.from.clone(),
+            link.ends.to.clone(),
+        ]
+    });
+    csv(["from", "link", "to", "state", "why", "sha256 of from", "sha256 of to"], rows)
 }
 
 pub fn gaps(report: &Report) -> Result<Vec<u8>, Failure> {

@@ -1,0 +1,190 @@
+//! What people keep beside the requirements and risks: needs, documents, threats, problems, changes, approvals. Each gap is a finding.
+use crate::finding::{Finding, Severity};
+use crate::regulatory::{Allocation, Document, ProblemSeverity, ProblemState, Regulatory, Tier, normative};
+use serde::Serialize;
+
+/// How far a document has come.
+#[derive(Debug, Clone, Serialize)]
+pub struct DocumentStatus {
+    pub name: String,
+    pub sha256: String,
+    /// Id of the accepted review of this very text.
+    pub review: Option<String>,
+    /// Roles that must approve it and have not reviewed this text.
+    pub approvals_open: Vec<String>,
+    /// An earlier text was reviewed, this one was not.
+    pub stale: bool,
+}
+
+pub fn documents(regulatory: &Regulatory) -> Vec<DocumentStatus> {
+    let status = |document: &Document| {
+        let item = format!("plans/{}.md", document.name);
+        let wanted = regulatory.profile.approvals.iter().filter(|a| a.document == document.name).flat_map(|a| &a.roles);
+        let by_role = |role: &String| {
+            let mut reviews = regulatory.reviews.values();
+            reviews.any(|r| r.role == *role && r.items.get(&item).is_some_and(|then| *then == document.sha256))
+        };
+        let review = regulatory.review_of(&item, &document.sha256);
+        DocumentStatus {
+            name: document.name.clone(),
+            sha256: document.sha256.clone(),
+            review: review.map(|r| r.id.clone()),
+            approvals_open: wanted.filter(|role| !by_role(role)).cloned().collect(),
+            stale: review.is_none() && regulatory.reviews.values().any(|r| r.items.contains_key(&item)),
+        }
+    };
+    regulatory.documents.values().map(status).collect()
+}
+
+pub fn findings(regulatory: &Regulatory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |severity, rule, item: &str, message: String| {
+        findings.push(Finding::new(severity, rule, item, message));
+    };
+    for (id, need) in &regulatory.needs {
+        if !regulatory.requirements.values().any(|r| r.parents.contains(id)) {
+            add(Severity::Amber, "need-unmet", id, format!("no requirement follows from it: {}", need.title.en));
+        }
+    }
+    for (id, requirement) in &regulatory.requirements {
+        if requirement.parents.is_empty() && requirement.allocation == Allocation::InScope {
+            let above = if requirement.tier == Tier::System { "need" } else { "system requirement" };
+            add(Severity::Amber, "no-parent", id, format!("follows from no {above}"));
+        }
+        let text = requirement.statement.en.to_lowercase();
+        let vague: Vec<&str> = VAGUE.into_iter().filter(|word| has_word(&text, word)).collect();
+        if !vague.is_empty() {
+            add(Severity::Amber, "vague-words", id, format!("cannot be tested as worded: {}", vague.join(", ")));
+        }
+    }
+    for status in documents(regulatory) {
+        let item = format!("plans/{}.md", status.name);
+        if status.stale {
+            let message = "changed since its review: the review is of another text".to_owned();
+            add(Severity::Amber, "review-stale", &item, message);
+        } else if status.review.is_none() {
+            add(Severity::Grey, "manual", &item, "manual - record required: nobody has reviewed it".to_owned());
+        }
+        if !status.approvals_open.is_empty() {
+            let message = format!("manual - record required: not approved by {}", status.approvals_open.join(", "));
+            add(Severity::Grey, "approval-missing", &item, message);
+        }
+    }
+    for document in regulatory.documents.values() {
+        for section in document.untranslated() {
+            let item = format!("plans/{}.md", document.name);
+            let message = format!("section `{section}`: the two languages do not hold the same");
+            add(Severity::Amber, "translation-missing", &item, message);
+        }
+    }
+    for role in regulatory.profile.roles.iter().filter(|role| role.holder.is_none()) {
+        let message = format!("manual - record required: nobody is named as {}", role.title.en);
+        add(Severity::Grey, "role-vacant", &role.id, message);
+    }
+    for (id, threat) in &regulatory.threats {
+        if threat.requirements.is_empty() && threat.operator.is_none() {
+            add(Severity::Red, "threat-uncontrolled", id, format!("nothing counters it: {}", threat.title.en));
+        }
+    }
+    problems(regulatory, &mut add);
+    for analysis in regulatory.benefit_risk.iter().filter(|analysis| analysis.decided.is_none()) {
+        let message = "manual - record required: nobody has decided this benefit-risk analysis".to_owned();
+        add(Severity::Grey, "benefit-risk-open", &analysis.id, message);
+    }
+    for (id, change) in regulatory.changes.iter().filter(|(_, change)| change.approved.is_none()) {
+        add(Severity::Amber, "change-not-approved", id, format!("nobody has approved it: {}", change.title.en));
+    }
+    if regulatory.change_control.as_ref().is_some_and(|plan| plan.authorised.is_none()) {
+        let message =
+            "manual - record required: no authority has agreed to the plan; every change is outside it".to_owned();
+        add(Severity::Grey, "change-control-not-authorised", "change-control", message);
+    }
+    findings
+}
+
+fn problems(regulatory: &Regulatory, add: &mut impl FnMut(Severity, &'static str, &str, String)) {
+    for (id, problem) in &regulatory.problems {
+        let open = problem.state < ProblemState::Resolved;
+        if open && problem.severity == ProblemSeverity::Critical {
+            add(Severity::Red, "problem-critical", id, format!("a critical problem is open: {}", problem.title.en));
+        } else if open {
+            add(Severity::Amber, "problem-open", id, format!("known and not removed: {}", problem.title.en));
+        }
+        if problem.state == ProblemState::Open {
+            add(Severity::Amber, "problem-not-evaluated", id, "nobody has evaluated its effect on safety".to_owned());
+        }
+    }
+}
+
+/// Words that no test can decide; a subset of those that guides on requirements warn of.
+const VAGUE: [&str; 16] = [
+    "adequate",
+    "and/or",
+    "appropriate",
+    "as far as possible",
+    "easy",
+    "easily",
+    "efficient",
+    "etc",
+    "fast",
+    "flexible",
+    "robust",
+    "state of the art",
+    "sufficient",
+    "suitable",
+    "tbd",
+    "user-friendly",
+];
+
+fn has_word(text: &str, word: &str) -> bool {
+    let letter = |c: char| c.is_alphanumeric();
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back().is_some_and(letter);
+        !before && !text[at + word.len()..].chars().next().is_some_and(letter)
+    })
+}
+
+/// Today's hash of anything that a review may name; none for what has no text here, such as a clause.
+pub fn hash_of(regulatory: &Regulatory, item: &str) -> Option<String> {
+    let language = regulatory.profile.normative_language;
+    if let Some(requirement) = regulatory.requirements.get(item) {
+        return Some(normative::of_requirement(requirement, language));
+    }
+    if let Some(risk) = regulatory.risks.get(item) {
+        return Some(normative::hash(risk, language));
+    }
+    if let Some(threat) = regulatory.threats.get(item) {
+        return Some(normative::hash(threat, language));
+    }
+    let name = item.strip_prefix("plans/")?.strip_suffix(".md")?;
+    regulatory.documents.get(name).map(|document| document.sha256.clone())
+}
+
+/// Reviews of texts that have changed since, and of things that are gone.
+pub fn stale_reviews(regulatory: &Regulatory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (id, review) in &regulatory.reviews {
+        for (item, then) in review.items.iter().filter(|(_, then)| *then != "-") {
+            let message = match hash_of(regulatory, item) {
+                Some(today) if today == *then => continue,
+                // Said of the document itself, where no later review covers it.
+                Some(_) if item.starts_with("plans/") => continue,
+                Some(_) => format!("{item} has changed since this review"),
+                None => format!("reviews {item}, which does not exist"),
+            };
+            findings.push(Finding::new(Severity::Amber, "review-stale", id, message));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vague_word_is_a_whole_word() {
+        assert!(has_word("it shall be fast.", "fast"));
+        assert!(!has_word("breakfast", "fast") && !has_word("etching", "etc"));
+    }
+}

@@ -1,0 +1,231 @@
+//! A small workspace with everything in order, in a folder of its own.
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub const FR: &str = r#"id: FR-001
+tier: system
+parents: [N-001]
+title: { zh: "检测", en: "Detection" }
+statement: { zh: "系统应检测结节。", en: "The system shall detect nodules." }
+allocation: in_scope
+content: [functional]
+controls_for: [R-001]
+verify_by: [test, validation]
+criteria:
+- { id: FR-001.1, metric: detection.sensitivity, where: "all", op: ">=", limit: 0.9, on: ci_lower }
+"#;
+
+pub const NEED: &str = r#"id: N-001
+user: radiologist
+title: { zh: "不漏检", en: "Miss none" }
+statement: { zh: "我需要第二双眼睛。", en: "I need a second pair of eyes." }
+"#;
+
+pub const RISK: &str = r#"id: R-001
+title: { zh: "漏检", en: "Missed nodule" }
+hazard: { zh: "漏检", en: "A nodule is missed" }
+causes: [{ kind: defect, item: demo, zh: "缺陷", en: "A defect" }]
+sequence: [{ zh: "漏检", en: "It is missed" }]
+situation: { zh: "漏检", en: "Decision on an incomplete result" }
+harm: { zh: "延误", en: "Delay" }
+injury: true
+initial: { S: 4, P1: 5, P2: 4, basis: "test" }
+controls:
+- { id: RC-1, option: inherent, zh: "检测", en: "Detection", requirement: FR-001, effectiveness: { criteria: [FR-001.1] }, reduces: { P1: 2 }, basis: "test" }
+- { id: RC-2, option: protective, zh: "测试", en: "Tested", requirement: FR-001, effectiveness: { tests: true }, reduces: { P1: 2 }, basis: "test" }
+new_risks: { zh: "无", en: "None" }
+benefit_risk: null
+"#;
+
+pub const PROFILE: &str = r#"name: Demo
+shipped: demo
+intended_use: { zh: "演示", en: "A demonstration" }
+not_for: { zh: "临床", en: "Clinics" }
+clearance: { zh: "未获批准", en: "Not cleared" }
+jurisdictions: []
+standards: [{ name: "IEC 62304", edition: "1", checked: 2026-11-24, clauses: "table.yaml" }]
+planned_safety_class: B
+normative_language: en
+roles: [{ id: quality, title: { zh: "质量", en: "Quality" }, duties: { zh: "评审", en: "Reviews" }, holder: "A. Person" }]
+approvals: []
+document_control:
+  identification: { zh: "提交", en: "Commit" }
+  change: { zh: "变更请求", en: "Change request" }
+  distribution: { zh: "证据包", en: "Package" }
+  retention: { zh: "十年", en: "Ten years" }
+content_reasons: {}
+"#;
+
+pub const CLAUSES: &str = r#"standard: IEC 62304
+edition: "1"
+checked: 2026-11-24
+compared_with: "nothing: a demonstration"
+clauses:
+- { id: "4.1", title: Quality, classes: ABC, check: manual }
+- { id: "5.4.2", title: Detailed design, classes: C, check: manual }
+- { id: "5.5.5", title: Units verified, classes: BC, check: tests-ran }
+"#;
+
+pub const SOURCE: &str = r#"
+#[lungai_trace::implements("FR-001")]
+pub fn detect() -> u32 { 3 }
+
+#[cfg(test)]
+mod tests {
+    #[lungai_trace::verifies("FR-001", "R-001")]
+    #[test]
+    pub fn finds_three() { assert_eq!(super::detect(), 3); }
+}
+"#;
+
+pub const JUNIT: &str = r#"<testsuites><testsuite name="demo" tests="1"><testcase name="tests::finds_three" classname="demo" time="0.01"/></testsuite></testsuites>"#;
+
+/// A workspace in order, in a folder of its own.
+pub struct Demo {
+    pub folder: tempfile::TempDir,
+}
+
+impl Demo {
+    pub fn new() -> Self {
+        let demo = Self { folder: tempfile::tempdir().unwrap() };
+        demo.put(
+            "Cargo.toml",
+            "[package]\nname = \"demo\"\nversion = \"1.2.3\"\nedition = \"2024\"\nlicense = \"MIT\"\n\n[workspace]\n",
+        );
+        demo.put("Cargo.lock", "version = 4\n\n[[package]]\nname = \"demo\"\nversion = \"1.2.3\"\n");
+        demo.put("src/lib.rs", SOURCE);
+        demo.put("regulatory/requirements/FR-001.yaml", FR);
+        demo.put("regulatory/risks/R-001.yaml", RISK);
+        demo.put("regulatory/needs/N-001.yaml", NEED);
+        demo.put("regulatory/profile.yaml", PROFILE);
+        demo.put("regulatory/clauses/table.yaml", CLAUSES);
+        demo.put("regulatory/soup.yaml", "[]\n");
+        demo.put("regulatory/items.yaml", "- { name: demo, is: \"All of it\", may_use: [] }\n");
+        let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../regulatory/matrix.yaml");
+        std::fs::copy(matrix, demo.path("regulatory/matrix.yaml")).unwrap();
+        demo.put("junit.xml", JUNIT);
+        demo.record("false", &sha256(FR), &["FR-001"]);
+        demo.results(false, 0.95, [0.91, 0.98], true);
+        demo
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn put(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn record(&self, panicked: &str, hash: &str, exercised: &[&str]) {
+        self.write_record(panicked, &[("FR-001", hash.to_owned()), ("R-001", sha256(RISK))], exercised);
+    }
+
+    /// Of a test that was compiled with these ids and texts.
+    pub fn record_of(&self, panicked: &str, verifies: &[(&str, &str)], exercised: &[&str]) {
+        let verifies: Vec<_> = verifies.iter().map(|(id, text)| (*id, sha256(text))).collect();
+        self.write_record(panicked, &verifies, exercised);
+    }
+
+    fn write_record(&self, panicked: &str, verifies: &[(&str, String)], exercised: &[&str]) {
+        let verifies: Vec<String> =
+            verifies.iter().map(|(id, hash)| format!(r#"{{"id":"{id}","sha256":"{hash}"}}"#)).collect();
+        let verifies = verifies.join(",");
+        let text = format!(
+            r#"{{"format":"lungai-trace/1","package":"demo","module":"demo::tests","test":"finds_three","attempt":"1","verifies":[{verifies}],"exercised":{exercised:?},"not_evidenced":[],"panicked":{panicked}}}"#
+        );
+        self.put("trace/demo.json", &text);
+    }
+
+    pub fn results(&self, synthetic: bool, value: f64, ci: [f64; 2], met: bool) {
+        let text = format!(
+            r#"{{"synthetic":{synthetic},"manifest_sha256":"00","model":{{"name":"m","version":"1","sha256":"11"}},"protocol":{{"name":"p","version":"1","sha256":"22"}},"extra":[1],"criteria":[{{"id":"FR-001.1","requirement":"FR-001","metric":"detection.sensitivity","value":{value},"ci":{ci:?},"limit":0.9,"op":">=","on":"ci_lower","met":{met},"n":100}}]}}"#
+        );
+        self.put("run/results.json", &text);
+    }
+
+    pub fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} does not hold `{from}`");
+        self.put(name, &text.replace(from, to));
+    }
+
+    /// Everything under version control, at a fixed time.
+    pub fn commit(&self) {
+        self.put(".gitignore", "target\n");
+        for arguments in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "state"]] {
+            let run = Command::new("git")
+                .args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"])
+                .args(arguments)
+                .env("GIT_COMMITTER_DATE", "2026-11-24T10:00:00Z")
+                .env("GIT_AUTHOR_DATE", "2026-11-24T10:00:00Z")
+                .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .current_dir(self.folder.path())
+                .output()
+                .unwrap();
+            assert!(run.status.success(), "{run:?}");
+        }
+    }
+
+    /// A person reviews every link as it is.
+    pub fn review_all(&self) {
+        let usual = ["review", "--all", "--reviewer", "A. Person", "--date", "2026-11-24", "--validation", "run"];
+        let run = self.tool(&usual);
+        assert!(run.status.success(), "{run:?}");
+    }
+
+    /// Titles of the links that are suspect.
+    pub fn suspects(&self) -> Vec<String> {
+        let answer = self.answer();
+        let gaps = answer["gaps"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{answer}"))
+            .iter()
+            .filter(|gap| gap["rule"] == "suspect-link");
+        gaps.map(|gap| gap["item"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub fn tool(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_lungai-evidence"))
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    pub fn build(&self, out: &Path, more: &[&str]) -> Value {
+        let out = out.to_str().unwrap();
+        let usual =
+            ["build", "--out", out, "--junit", "junit.xml", "--trace-dir", "trace", "--validation", "run", "--json"];
+        let run = self.tool(&[&usual[..], more].concat());
+        serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"))
+    }
+
+    /// The answer of a build with everything given.
+    pub fn answer(&self) -> Value {
+        self.build(&self.path("target/package"), &[])
+    }
+
+    pub fn state(&self) -> String {
+        self.answer()["states"]["FR-001"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    pub fn check_finding(&self, rule: &str, item: &str) {
+        let answer = self.answer();
+        let found = answer["gaps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|gap| gap["rule"] == rule && gap["item"].as_str().unwrap().contains(item));
+        assert!(found, "no finding `{rule}` on `{item}` in {:#}", answer["gaps"]);
+    }
+}
+
+pub fn sha256(text: &str) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,109 @@
+//! Two packages compared: what changed, what that makes doubtful, and whether the change control plan allows it.
+use crate::demo::Demo;
+use lungai_trace::verifies;
+use serde_json::Value;
+
+const PLAN: &str = r#"authorised: { name: A. Person, role: quality, date: 2026-11-24 }
+modifications:
+- { id: PC-1, what: { zh: "重新训练", en: "Retraining" }, may_change: ["model ", "criterion "], criteria: [FR-001.1], impact: { zh: "无", en: "None" } }
+never: { "requirement ": { zh: "需求", en: "A requirement" } }
+"#;
+
+fn demo() -> Demo {
+    let demo = Demo::new();
+    demo.put("regulatory/change-control.yaml", PLAN);
+    demo.put("model/manifest.json", r#"{"name":"m","version":"1"}"#);
+    demo.put("model/model.safetensors", "weights");
+    demo
+}
+
+fn package(demo: &Demo, name: &str) {
+    let answer = demo.build(&demo.path(name), &["--models", "model"]);
+    assert_eq!(answer["ok"], true, "{answer}");
+}
+
+/// What the tool says of the packages before and after an edit.
+fn compared(edit: impl Fn(&Demo)) -> Value {
+    let demo = demo();
+    package(&demo, "old");
+    edit(&demo);
+    package(&demo, "new");
+    let run = demo.tool(&["diff", "old", "new", "--json"]);
+    serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"))
+}
+
+fn items(diff: &Value) -> Vec<&str> {
+    diff["changes"].as_array().unwrap().iter().map(|change| change["item"].as_str().unwrap()).collect()
+}
+
+#[verifies("RR-001")]
+#[test]
+fn nothing_changed_is_no_change() {
+    let diff = compared(|_| ());
+    assert_eq!((items(&diff).len(), &diff["suspect"]), (0, &Value::Object(Default::default())));
+    assert_eq!(diff["plan"]["inside"], true);
+}
+
+#[verifies("RR-001")]
+#[test]
+fn one_bit_of_a_weight_is_inside_the_plan_while_its_criteria_hold() {
+    let retrained = |demo: &Demo| {
+        demo.put("model/model.safetensors", "weightt");
+        demo.edit("run/results.json", "\"11\"", "\"12\"");
+    };
+    let diff = compared(|demo| {
+        demo.results(false, 0.97, [0.93, 0.99], true);
+        retrained(demo);
+    });
+    assert_eq!(items(&diff), ["model m"]);
+    assert_eq!(diff["suspect"]["FR-001.1"][0], "FR-001.1 stands-on model");
+    assert_eq!(diff["tests_to_repeat"][0], "demo tests::finds_three");
+    let figures = &diff["performance"][0];
+    assert_eq!((&figures["before"]["value"], &figures["after"]["value"]), (&0.95.into(), &0.97.into()));
+    assert!((figures["difference"].as_f64().unwrap() - 0.02).abs() < 1e-12);
+    assert_eq!((&figures["intervals_overlap"], &diff["plan"]["modification"]), (&true.into(), &"PC-1".into()));
+    assert_eq!(diff["plan"]["inside"], true, "{}", diff["plan"]);
+
+    let diff = compared(|demo| {
+        demo.results(false, 0.85, [0.80, 0.89], false);
+        retrained(demo);
+    });
+    assert_eq!(diff["plan"]["reasons"][0], "FR-001.1 is not met after the change on data that are not synthetic");
+    assert_eq!(diff["performance"][0]["intervals_overlap"], false);
+}
+
+#[verifies("RR-001")]
+#[test]
+fn a_changed_requirement_a_plan_nobody_agreed_to_and_an_edited_plan_are_outside() {
+    let edit_requirement =
+        |demo: &Demo| demo.edit("regulatory/requirements/FR-001.yaml", "detect nodules", "detect all nodules");
+    let diff = compared(edit_requirement);
+    assert_eq!(diff["plan"]["reasons"][0], "requirement FR-001 may never change under the plan");
+    assert!(
+        diff["suspect"]["FR-001"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|link| link == "demo tests::finds_three verifies FR-001")
+    );
+    let diff = compared(|demo| demo.edit("regulatory/change-control.yaml", "\"criterion \"", "\"risk \""));
+    assert_eq!(diff["plan"]["reasons"][0], "the plan itself was changed");
+    let demo = demo();
+    demo.edit("regulatory/change-control.yaml", "{ name: A. Person, role: quality, date: 2026-11-24 }", "null");
+    package(&demo, "old");
+    let run = demo.tool(&["diff", "old", "old"]);
+    let said = String::from_utf8(run.stdout).unwrap();
+    assert!(said.ends_with("outside the change control plan: no authority has agreed to the plan\n"), "{said}");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn a_state_that_fell_and_a_broken_package_are_named() {
+    let diff = compared(|demo| demo.results(false, 0.95, [0.89, 0.98], false));
+    let change = diff["changes"].as_array().unwrap().iter().find(|c| c["item"] == "state of FR-001").unwrap();
+    assert_eq!((&change["before"], &change["after"]), (&"criterion met".into(), &"criterion not met".into()));
+    let demo = demo();
+    package(&demo, "old");
+    demo.put("old/core/srs.md", "other");
+    assert_eq!(demo.tool(&["diff", "old", "old"]).status.code(), Some(4));
+}

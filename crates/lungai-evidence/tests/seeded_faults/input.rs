@@ -1,0 +1,111 @@
+//! Files of `regulatory/` and inputs that are malformed or lead nowhere.
+use crate::demo::{Demo, FR, RISK, SOURCE};
+use lungai_trace::verifies;
+use serde_json::Value;
+
+#[verifies("RR-001")]
+#[test]
+fn an_unknown_id_in_the_source_stops_the_build() {
+    let demo = Demo::new();
+    demo.put("src/lib.rs", &SOURCE.replace("implements(\"FR-001\")", "implements(\"FR-010\")"));
+    let run = demo.tool(&["build", "--out", "out", "--json"]);
+    let answer: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!((run.status.code(), answer["rule"].as_str()), (Some(1), Some("unknown-id")));
+    assert_eq!(answer["message"], "src/lib.rs:2: `FR-010` is neither a requirement nor a risk; nearest: FR-001, R-001");
+    assert!(!demo.path("out").exists());
+}
+
+#[verifies("RR-001")]
+#[test]
+fn malformed_inputs_are_errors_with_a_name() {
+    let check = |name: &str, text: &str, rule: &str| {
+        let demo = Demo::new();
+        demo.put(name, text);
+        let answer = demo.answer();
+        assert_eq!(answer["rule"], rule, "{answer:#}");
+        assert_eq!(answer["ok"], false);
+    };
+    check("junit.xml", "<testsuites><testsuite>", "junit-malformed");
+    check("trace/demo.json", "{", "record-malformed");
+    check("run/results.json", "{\"synthetic\":true}", "results-malformed");
+    check("regulatory/requirements/FR-001.yaml", &FR.replace("allocation", "alocation"), "malformed-yaml");
+    check("regulatory/requirements/FR-001.yaml", &FR.replace("id: FR-001\n", "id: FR-002\n"), "id-differs-from-file");
+    check("regulatory/requirements/FR-001.yaml", &FR.replace("in_scope", "external"), "reason-missing");
+    check("regulatory/risks/R-001.yaml", &RISK.replace("requirement: FR-001", "requirement: FR-009"), "unknown-id");
+    check("regulatory/risks/R-001.yaml", &RISK.replace("S: 4", "S: 6"), "scale");
+    check("src/lib.rs", "fn f( {}", "source-malformed");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn undeclared_crates_and_components_are_findings() {
+    let demo = Demo::new();
+    demo.put("regulatory/items.yaml", "- { name: gone, is: \"Nothing\", may_use: [] }\n");
+    demo.put("regulatory/soup.yaml", "- { name: left-pad, purpose: p, requires: r, needs: n }\n");
+    demo.check_finding("item-undeclared", "demo");
+    demo.check_finding("item-gone", "gone");
+    demo.check_finding("soup-surplus", "left-pad");
+}
+
+/// File and line in the message of a build that is refused.
+#[track_caller]
+fn check_refused(file: &str, from: &str, to: &str, message: &str) {
+    let demo = Demo::new();
+    demo.edit(file, from, to);
+    assert_eq!(demo.answer()["message"], message);
+}
+
+#[verifies("RR-001")]
+#[test]
+fn every_error_names_file_line_and_what_was_probably_meant() {
+    let fr = "regulatory/requirements/FR-001.yaml";
+    let risk = "regulatory/risks/R-001.yaml";
+    let line = |n: u8, file: &str, message: &str| format!("{file}, line {n}: {message}");
+    check_refused(
+        fr,
+        "controls_for: [R-001]",
+        "controls_for: [R-010]",
+        &line(8, fr, "`controls_for` names `R-010`, which does not exist; nearest: R-001"),
+    );
+    check_refused(
+        fr,
+        "parents: [N-001]",
+        "parents: [N-01]",
+        &line(3, fr, "`parents` names `N-01`, which does not exist; nearest: N-001"),
+    );
+    check_refused(fr, "FR-001.1", "FR-002.1", &line(11, fr, "criterion `FR-002.1` must begin with `FR-001.`"));
+    check_refused(risk, "RC-2", "RC-1", &line(11, risk, "control `RC-1` is defined twice"));
+    check_refused(
+        risk,
+        "criteria: [FR-001.1]",
+        "criteria: [FR-001.2]",
+        &line(11, risk, "`criteria` names `FR-001.2`, which does not exist; nearest: FR-001.1"),
+    );
+    check_refused(
+        "regulatory/profile.yaml",
+        "checked: 2026-11-24",
+        "checked: 2026-02-30",
+        &line(7, "regulatory/profile.yaml", "standards[0]: `2026-02-30` is no date; write it as 2026-11-24"),
+    );
+}
+
+#[verifies("RR-001", "SW-1104")]
+#[test]
+fn a_matrix_in_which_more_is_less_is_refused() {
+    let demo = Demo::new();
+    demo.edit("regulatory/matrix.yaml", "  - [low, low, medium, high, high]", "  - [low, high, medium, high, high]");
+    assert_eq!(demo.answer()["rule"], "matrix");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn a_circle_of_requirements_is_refused() {
+    let demo = Demo::new();
+    let software = |id: &str, parent: &str| {
+        let text = FR.replace("FR-001.1", &format!("{id}.1")).replace("FR-001", id).replace("system\n", "software\n");
+        demo.put(&format!("regulatory/requirements/{id}.yaml"), &text.replace("[N-001]", &format!("[{parent}]")));
+    };
+    software("SW-001", "SW-002");
+    software("SW-002", "SW-001");
+    assert_eq!(demo.answer()["rule"], "circle");
+}

@@ -1,0 +1,13 @@
+//! The tool's own validation: a small workspace with everything in order, then one fault at a time, each of which must be caught
+//! with the right message. The untouched workspace is the control.
+#![allow(clippy::unwrap_used)] // test helpers
+mod demo;
+
+mod binding;
+mod components;
+mod difference;
+mod input;
+mod links;
+mod package;
+mod people;
+mod results;
