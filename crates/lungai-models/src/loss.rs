@@ -91,7 +91,7 @@ fn worst(losses: Tensor<5>, nodule: &Tensor<5>, per_nodule: usize) -> Tensor<5> 
     let kept = (per_nodule * (nodules as usize).max(1)).min(cells);
     // Nothing has to flow back through the choice itself.
     let plain = losses.clone().detach();
-    let limit = plain.clone().reshape([cells]).sort(0).slice([kept - 1..kept]).reshape([1, 1, 1, 1, 1]);
+    let limit = plain.clone().reshape([cells]).sort(0).narrow(0, kept - 1, 1).reshape([1, 1, 1, 1, 1]);
     let chosen = plain.lower_equal(limit.expand(losses.dims())).float();
     losses * chosen
 }
