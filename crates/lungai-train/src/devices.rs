@@ -171,7 +171,7 @@ mod tests {
     impl burn::module::ModuleVisitor for Flat {
         fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
             let grad = self.grads.get::<D>(param.id).expect("every weight has a gradient");
-            self.values.extend(grad.into_data().to_vec::<f32>().expect("floats"));
+            self.values.extend(grad.into_data().try_to_vec::<f32>().expect("floats"));
         }
     }
 
