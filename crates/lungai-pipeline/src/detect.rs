@@ -94,10 +94,11 @@ fn box_corners(grid: &Geometry, low: [f64; 3], high: [f64; 3]) -> [WorldPoint; 8
     })
 }
 
-/// Candidates with at least `min_score`, highest score first, one per place.
+/// Candidates with at least `min_score`, highest score first, one per place. What several `nets` say of a cell is averaged
+/// before that, logits and boxes alike.
 #[implements("FR-004")]
 pub fn candidates(
-    net: &DetectorNet,
+    nets: &[&DetectorNet],
     config: &DetectorConfig,
     volume: &Volume,
     gate: &Gate,
@@ -131,7 +132,8 @@ pub fn candidates(
         }
         let input = cut(part.hu(), start, edge, config.window_hu);
         let data = TensorData::new(input.into_raw_vec_and_offset().0, [1, 1, edge, edge, edge]);
-        let out = net.forward_mirrored(Tensor::from_data(data, device));
+        let tile = Tensor::from_data(data, device);
+        let out = DetectorNet::forward_all(nets, &tile);
         let [_, _, d, h, w] = out.class.dims();
         let values = |t: Tensor<5>| -> Vec<f32> { t.into_data().convert::<f32>().try_to_vec().expect("converted") };
         for p in proposals(&values(out.class), &values(out.boxes), [d, h, w], &anchors, min_score) {
@@ -150,12 +152,9 @@ const SAME_PLACE: f64 = 0.75;
 
 /// Non-maximum suppression in mm: of candidates that are one finding, only the highest scored stays. Ties are broken by
 /// position, so that the order of tiles cannot matter.
-fn suppress(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-    candidates.sort_by(|a, b| {
-        b.score.total_cmp(&a.score).then_with(|| a.position.0.map(f64::to_bits).cmp(&b.position.0.map(f64::to_bits)))
-    });
+fn suppress(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::new();
-    for candidate in candidates {
+    for candidate in by_falling_score(candidates) {
         let hidden = kept.iter().any(|better| {
             let reach = SAME_PLACE * (better.diameter_mm + candidate.diameter_mm) / 2.0;
             better.position.distance_mm(candidate.position) < reach
@@ -169,6 +168,14 @@ fn suppress(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         }
     }
     kept
+}
+
+/// Highest score first; equal ones by position.
+pub(crate) fn by_falling_score(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|a, b| {
+        b.score.total_cmp(&a.score).then_with(|| a.position.0.map(f64::to_bits).cmp(&b.position.0.map(f64::to_bits)))
+    });
+    candidates
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use lungai_imaging::{
     Connectivity, axial, components, lungs::room_air, morphology::fill_holes, resample, resample_labels,
 };
 use lungai_models::lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position};
+use lungai_models::members::mean;
 use lungai_trace::implements;
 use ndarray::{Array3, Array4, Zip, s};
 use rayon::prelude::*;
@@ -16,13 +17,13 @@ use rayon::prelude::*;
 /// The network works on its own coarser grid; its logits, not its labels, are brought back to the volume's grid, so
 /// that borders lie between coarse voxels. Each lung is one piece without holes, inside of the body.
 #[implements("FR-003")]
-pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Device) -> LabelMap {
+pub fn segment(nets: &[&LungNet], config: &LungConfig, volume: &Volume, device: &Device) -> LabelMap {
     let spacing = Spacing::new([config.spacing_mm; 3]).expect("checked configuration");
     // As the network has learned it: a file may store the patient from the other side.
     let upright = axial(volume);
     let grid = upright.geometry().respaced(spacing);
     let coarse = resample(&upright, &grid);
-    let mut logits = tiled_logits(net, config, &coarse, device);
+    let mut logits = tiled_logits(nets, config, &coarse, device);
     // The one thing that is known for certain: no lung lies outside of the body.
     Zip::indexed(&room_air(&coarse)).for_each(|(z, y, x), room| {
         if *room {
@@ -83,7 +84,7 @@ pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Dev
 }
 
 /// Logits `[3, z, y, x]` on the coarse grid; where tiles overlap the one whose centre is nearer counts more.
-fn tiled_logits(net: &LungNet, config: &LungConfig, coarse: &Volume, device: &Device) -> Array4<f32> {
+fn tiled_logits(nets: &[&LungNet], config: &LungConfig, coarse: &Volume, device: &Device) -> Array4<f32> {
     let [d, h, w] = coarse.geometry().size();
     let edge = config.tile;
     let weight = |i: usize| 1.0 - ((i as f32 + 0.5) / edge as f32 - 0.5).abs() * 1.8;
@@ -94,7 +95,8 @@ fn tiled_logits(net: &LungNet, config: &LungConfig, coarse: &Volume, device: &De
         let mut values = input.into_raw_vec_and_offset().0;
         with_position(&mut values, edge, start[2] as isize, w, config.spacing_mm);
         let data = TensorData::new(values, [1, CHANNELS, edge, edge, edge]);
-        let out = net.forward(Tensor::from_data(data, device)).into_data().convert::<f32>();
+        let tile = Tensor::<5>::from_data(data, device);
+        let out = mean(nets, |net| net.forward(tile.clone())).into_data().convert::<f32>();
         let out: Vec<f32> = out.try_to_vec().expect("converted");
         for z in 0..edge.min(d - start[0]) {
             for y in 0..edge.min(h - start[1]) {

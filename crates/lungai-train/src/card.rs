@@ -1,12 +1,13 @@
 //! `MODEL_CARD.md`: what a frozen model is, for people, in English and Chinese from the same facts.
 
 use crate::config::Network;
-use lungai_models::frozen::{Manifest, Storage};
+use lungai_models::frozen::{Basis, Manifest, Storage, Training};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What the manifest does not say.
 pub struct Facts {
-    /// One for each network.
+    /// One for each network, averaged ones one after the other.
     pub networks: Vec<NetworkFacts>,
     /// Largest difference of each network's golden outputs that rounding its weights made, as a share of the largest output.
     pub rounded: Vec<(&'static str, f64)>,
@@ -14,8 +15,10 @@ pub struct Facts {
 
 /// How one network came about.
 pub struct NetworkFacts {
-    /// `lung`, `detector` or `classifier`, with its shape.
+    /// `lung`, `detector`, `classifier` or `reducer`, with its shape.
     pub network: Network,
+    /// Its place among those that are averaged, from 0.
+    pub member: usize,
     /// Numbers that were learned.
     pub parameters: usize,
     /// Minutes of training, where the journal has times.
@@ -33,12 +36,17 @@ struct Words {
     input: [&'static str; 2],
     networks: &'static str,
     network_columns: &'static str,
-    names: [&'static str; 3],
+    names: [&'static str; 4],
     training: &'static str,
     training_columns: &'static str,
     synthetic_word: &'static str,
     elsewhere: &'static str,
     held_out: &'static str,
+    averages: &'static str,
+    averages_note: &'static str,
+    average_columns: &'static str,
+    bases: [&'static str; 2],
+    second_look: &'static str,
     points: &'static str,
     point_columns: &'static str,
     calibration: &'static str,
@@ -67,6 +75,7 @@ const ENGLISH: Words = Words {
         "3D U-Net: background, right and left lung",
         "3D residual network with a feature pyramid: spheres at stride 4",
         "3D ResNet: malignancy, with type, diameter and spiculation as helpers",
+        "3D ResNet: a second look at each candidate",
     ],
     training: "Training",
     training_columns: "network | data | seed | device | steps | minutes | loss, first to last tenth | held-out figures",
@@ -74,6 +83,18 @@ const ENGLISH: Words = Words {
     elsewhere: "trained elsewhere, file",
     held_out: "The held-out figures chose the kept weights, the thresholds and the calibration on tuning scans. They are no \
                validation result: that is a step of its own, on centres that nothing was chosen by (`cargo xtask validate`).",
+    averages: "Averaged networks",
+    averages_note: "Logits and boxes of the networks of one kind are averaged before anything is decided by them. A scan takes that \
+                    many times as long in these networks as with one. Thresholds and calibration are from these figures, not from \
+                    those of single networks.",
+    average_columns: "network | averaged | cases | measured | figures together",
+    bases: [
+        "on cases that none of them has learned, by all together",
+        "out of fold: each case by those only that have not learned it. In use all are averaged, which makes scores steadier than \
+         they were in this measurement; how many findings a threshold gives is to be validated",
+    ],
+    second_look: "Scores are those of detector and reducer together, the sigmoid of the mean of both logits; the detector's \
+                  candidates down to a score of 0.02 are looked at again.",
     points: "Operating points",
     point_columns: "name | score threshold",
     calibration: "Malignancy: probability = 1 / (1 + exp(-(a logit + b))), a and b fitted on the tuning scans:",
@@ -104,12 +125,21 @@ const CHINESE: Words = Words {
         "3D U-Net：背景、右肺、左肺",
         "带特征金字塔的 3D 残差网络：步长 4 的球形候选",
         "3D ResNet：恶性概率，辅助输出为类型、直径、毛刺",
+        "3D ResNet：对每个候选再判断一次（降低假阳性）",
     ],
     training: "训练",
     training_columns: "网络 | 数据 | 随机种子 | 设备 | 步数 | 分钟 | 损失（首尾十分之一） | 调优集指标",
     synthetic_word: "合成（SYNTHETIC）",
     elsewhere: "由其他程序训练，文件",
     held_out: "调优集指标用于选择权重、阈值和校准，不是验证结果；验证须在未参与任何选择的中心上另行进行（`cargo xtask validate`）。",
+    averages: "平均的网络",
+    averages_note: "同类网络的 logit 与框先取平均再作判断；每例在这些网络上的用时为单个网络的相应倍数。阈值与校准来自下列合并指标，而非单个网络的指标。",
+    average_columns: "网络 | 个数 | 病例数 | 测量方式 | 合并指标",
+    bases: [
+        "在所有成员均未学习过的病例上共同判断",
+        "折外：每个病例只由未学习过它的成员判断。使用时取全部成员的平均，分数比测量时更稳定；某一阈值下的检出数须经验证",
+    ],
+    second_look: "分数由检测网络与复核网络共同给出（两者 logit 平均值的 sigmoid）；检测分数不低于 0.02 的候选均被复核。",
     points: "工作点",
     point_columns: "名称 | 分数阈值",
     calibration: "恶性概率 = 1 / (1 + exp(-(a·logit + b)))，a 与 b 在调优集上拟合：",
@@ -141,19 +171,24 @@ fn section(text: &mut String, words: &Words, manifest: &Manifest, facts: &Facts)
         let _ = writeln!(text, "\n### {title}\n\n{body}");
     }
     table(text, words.networks, words.network_columns);
-    for facts in &facts.networks {
+    for facts in facts.networks.iter().filter(|facts| facts.member == 0) {
         let (kind, spacing, tile) = match &facts.network {
             Network::Lung(c) => (words.names[0], c.spacing_mm, c.tile),
             Network::Detector(c) => (words.names[1], c.spacing_mm, c.tile),
             Network::Classifier(c) => (words.names[2], c.spacing_mm, c.tile),
+            Network::Reducer(c) => (words.names[3], c.spacing_mm, c.tile),
         };
-        let _ = writeln!(text, "| {} | {kind} | {} | {spacing} | {tile}³ |", facts.network.name(), facts.parameters);
+        let name = facts.network.name();
+        let times = match manifest.members(name) {
+            1 => String::new(),
+            count => format!("{count} × "),
+        };
+        let _ = writeln!(text, "| {name} | {kind} | {times}{} | {spacing} | {tile}³ |", facts.parameters);
     }
     table(text, words.training, words.training_columns);
     for facts in &facts.networks {
         let name = facts.network.name();
-        let training = &manifest.training[name];
-        let figures: Vec<String> = training.metrics.iter().map(|(name, value)| format!("{name} {value:.3}")).collect();
+        let training = training_of(manifest, name, facts.member);
         let steps = match &training.imported_sha256 {
             Some(sha256) => format!("{} {}", words.elsewhere, &sha256[..sha256.len().min(12)]),
             None => training.steps.to_string(),
@@ -163,17 +198,33 @@ fn section(text: &mut String, words: &Words, manifest: &Manifest, facts: &Facts)
         let word = if manifest.synthetic { words.synthetic_word } else { "" };
         let _ = writeln!(
             text,
-            "| {name} | {word}{} | {} | {} | {steps} | {minutes} | {loss} | {} |",
+            "| {name}{} | {word}{} | {} | {} | {steps} | {minutes} | {loss} | {} |",
+            if manifest.members(name) > 1 { format!(" {}", facts.member + 1) } else { String::new() },
             training.data.name,
             training.seed,
             training.device,
-            figures.join(", ")
+            shown(&training.metrics)
         );
     }
     let _ = writeln!(text, "\n{}", words.held_out);
+    if !manifest.ensembles.is_empty() {
+        table(text, words.averages, words.average_columns);
+        for (name, ensemble) in &manifest.ensembles {
+            let basis = match ensemble.basis {
+                Basis::HeldOut => words.bases[0],
+                Basis::OutOfFold => words.bases[1],
+            };
+            let (count, figures) = (manifest.members(name), shown(&ensemble.metrics));
+            let _ = writeln!(text, "| {name} | {count} | {} | {basis} | {figures} |", ensemble.cases);
+        }
+        let _ = writeln!(text, "\n{}", words.averages_note);
+    }
     table(text, words.points, words.point_columns);
     for (name, threshold) in &manifest.operating_points {
         let _ = writeln!(text, "| {name} | {threshold:.4} |");
+    }
+    if manifest.networks.reducer.is_some() {
+        let _ = writeln!(text, "\n{}", words.second_look);
     }
     let (a, b) = (manifest.calibration.slope, manifest.calibration.intercept);
     let _ = writeln!(text, "\n{} a = {a:.3}, b = {b:.3}", words.calibration);
@@ -187,6 +238,18 @@ fn section(text: &mut String, words: &Words, manifest: &Manifest, facts: &Facts)
     }
     let [title, body] = words.limits;
     let _ = writeln!(text, "\n\n### {title}\n\n{body}");
+}
+
+/// How a network was trained, by its place among those that are averaged.
+fn training_of<'a>(manifest: &'a Manifest, name: &str, member: usize) -> &'a Training {
+    match member.checked_sub(1) {
+        None => &manifest.training[name],
+        Some(further) => &manifest.ensembles[name].further[further],
+    }
+}
+
+fn shown(metrics: &BTreeMap<String, f64>) -> String {
+    metrics.iter().map(|(name, value)| format!("{name} {value:.3}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Heading and head of a table.
