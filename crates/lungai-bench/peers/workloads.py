@@ -513,7 +513,22 @@ def read(detail, peer, folder, threads):
     return installed("pydicom"), work
 
 
-# The three networks: tests/peers/torch_nets.py has them in PyTorch.
+# The three networks: tests/peers/torch_nets.py has them in PyTorch, `net.onnx` is what the product exports.
+
+
+def nets_onnx(kind, folder, threads):
+    import json
+    from pathlib import Path
+
+    import onnxruntime
+
+    data = Path(folder) / "data/nets" / kind
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(data / "net.onnx"), options, providers=["CPUExecutionProvider"])
+    x = np.fromfile(data / "input.f32", dtype=np.float32).reshape(json.loads((data / "shape.json").read_text()))
+    name = session.get_inputs()[0].name
+    return onnxruntime.__version__, lambda: {"y": session.run(None, {name: x})[0].ravel()}
 
 
 def nets(detail, peer, folder, threads):
@@ -521,6 +536,9 @@ def nets(detail, peer, folder, threads):
     import os
     import sys
     from pathlib import Path
+
+    if peer == "onnxruntime":
+        return nets_onnx(detail.split("-")[0], folder, threads)
 
     import torch
 

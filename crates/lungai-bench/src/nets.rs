@@ -1,5 +1,5 @@
 //! The three networks at the widths of `experiments/source-*.yaml`, forward and in a training step, against the same nets in
-//! PyTorch with the same weights.
+//! PyTorch and, forward, in onnxruntime with the same weights.
 
 use crate::inputs::bytes;
 use crate::results::{Output, Values};
@@ -56,7 +56,7 @@ pub const NETS: [Net; 3] = [
     },
 ];
 
-/// Writes configuration, weights and input of each network, once.
+/// Writes configuration, weights, ONNX file and input of each network, once.
 pub fn make(folder: &Path) -> anyhow::Result<()> {
     let device = Device::flex();
     for net in &NETS {
@@ -65,12 +65,22 @@ pub fn make(folder: &Path) -> anyhow::Result<()> {
             continue;
         }
         fs::create_dir_all(&to)?;
-        let weights = match net.name {
-            "lung" => weights_to_bytes(&net.config::<LungConfig>()?.init(1, &device)),
-            "detector" => weights_to_bytes(&net.config::<DetectorConfig>()?.init(1, &device)),
-            _ => weights_to_bytes(&net.config::<ClassifierConfig>()?.init(1, &device)),
+        let (weights, graph) = match net.name {
+            "lung" => {
+                let net = net.config::<LungConfig>()?.init(1, &device);
+                (weights_to_bytes(&net), net.export())
+            }
+            "detector" => {
+                let net = net.config::<DetectorConfig>()?.init(1, &device);
+                (weights_to_bytes(&net), net.export())
+            }
+            _ => {
+                let net = net.config::<ClassifierConfig>()?.init(1, &device);
+                (weights_to_bytes(&net), net.export())
+            }
         };
         fs::write(to.join("weights.safetensors"), weights)?;
+        fs::write(to.join("net.onnx"), graph.into_bytes()?)?;
         fs::write(to.join("config.json"), serde_json::to_vec(&net.config::<serde_json::Value>()?)?)?;
         fs::write(to.join("shape.json"), serde_json::to_vec(&net.shape)?)?;
         let mut rng = StdRng::seed_from_u64(1);

@@ -32,11 +32,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ("read-jpegls", &["pydicom", "SimpleITK"]),
     ("read-j2k", &["pydicom", "SimpleITK"]),
     ("read-rle", &["pydicom", "SimpleITK"]),
-    ("nets-lung-forward", &["torch"]),
+    ("nets-lung-forward", &["torch", "onnxruntime"]),
     ("nets-lung-step", &["torch"]),
-    ("nets-detector-forward", &["torch"]),
+    ("nets-detector-forward", &["torch", "onnxruntime"]),
     ("nets-detector-step", &["torch"]),
-    ("nets-classifier-forward", &["torch"]),
+    ("nets-classifier-forward", &["torch", "onnxruntime"]),
     ("nets-classifier-step", &["torch"]),
 ];
 

@@ -88,7 +88,9 @@ pub fn run(workload: &'static Workload, settings: &Settings) -> anyhow::Result<R
     own.env("RAYON_NUM_THREADS", settings.threads.to_string());
     let mut lanes = vec![Lane::start("lungai", own)?];
     if settings.peers {
-        for peer in peers::of(workload.name) {
+        // Only PyTorch follows to a GPU.
+        let follows = |peer: &str| settings.device == DeviceChoice::Cpu || peer == "torch";
+        for peer in peers::of(workload.name).iter().filter(|peer| follows(peer)) {
             lanes.push(Lane::start(peer, peers::command(settings, workload.name, peer)?)?);
         }
     }

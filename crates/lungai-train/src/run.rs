@@ -4,6 +4,7 @@
 use crate::average;
 use crate::config::{Experiment, Precision, Training};
 use crate::curves;
+use crate::devices::{self, Devices};
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::optim::grad_clipping::GradientClipping;
@@ -99,16 +100,16 @@ pub fn run<T: Task>(
     task: &mut T,
     experiment: &Experiment,
     folder: RunFolder,
-    device: &Device,
+    devices: &Devices,
 ) -> anyhow::Result<Outcome> {
     let training = &experiment.training;
-    let on_gpu = !ops::on_cpu(device);
+    let on_gpu = !ops::on_cpu(devices.first());
     ensure!(
         on_gpu || training.precision == Precision::F32,
         "training.precision bf16 is for GPUs: choose f32, or another --device"
     );
     ops::convolve_in_bf16(training.precision == Precision::Bf16);
-    let mut run = Run::begin(task, experiment, folder, device)?;
+    let mut run = Run::begin(task, experiment, folder, devices)?;
     // Only before the search for false positives, and at its step: there it is done once more, with the same result.
     let mines_at = task.mines_at().filter(|at| run.state.step <= *at && *at < training.steps);
     if let Some(at) = mines_at {
@@ -129,7 +130,10 @@ pub fn run<T: Task>(
 struct Run<'a, T: Task> {
     experiment: &'a Experiment,
     folder: RunFolder<'a>,
+    /// Where scans are evaluated.
     device: &'a Device,
+    /// Where steps are made; the first is [`Self::device`] with gradients.
+    training: Vec<Device>,
     selector: &'static str,
     objective: T::Objective,
     optimiser: ModuleOptimizer,
@@ -141,13 +145,15 @@ struct Run<'a, T: Task> {
 }
 
 impl<'a, T: Task> Run<'a, T> {
-    fn begin(task: &T, experiment: &'a Experiment, folder: RunFolder<'a>, device: &'a Device) -> anyhow::Result<Self> {
+    fn begin(
+        task: &T,
+        experiment: &'a Experiment,
+        folder: RunFolder<'a>,
+        devices: &'a Devices,
+    ) -> anyhow::Result<Self> {
         let training = &experiment.training;
-        let mut train_device = device.clone().autodiff();
-        if training.checkpoint_gradients {
-            train_device = train_device.gradient_checkpointing();
-        }
-        let objective = task.init(experiment.seed, &train_device);
+        let train_devices = devices.training(training.checkpoint_gradients);
+        let objective = task.init(experiment.seed, &train_devices[0]);
         let bar = ProgressBar::new(training.steps).with_style(
             ProgressStyle::with_template("{prefix:10} {bar:24} {pos}/{len} steps, {elapsed} of ~{duration}  {msg}")
                 .expect("a constant template"),
@@ -155,7 +161,8 @@ impl<'a, T: Task> Run<'a, T> {
         bar.set_prefix(experiment.network.name());
         let mut run = Self {
             experiment,
-            device,
+            device: devices.first(),
+            training: train_devices,
             selector: selector(experiment.network.name()).context("every network has a selector")?,
             mean: (training.average > 0.0).then(|| objective.valid()),
             optimiser: optimiser(training),
@@ -226,14 +233,22 @@ impl<'a, T: Task> Run<'a, T> {
             while self.state.step < last && !self.stopped_early() {
                 let rate = training.learning_rate_at(self.state.step);
                 let (mut loss, mut gradients) = (0.0, GradientsAccumulator::new());
-                for _ in 0..parts {
+                let mut left = parts;
+                while left > 0 {
+                    // One batch a device at a time: more would only fill the host's memory.
+                    let now = left.min(self.training.len() as u64);
+                    left -= now;
                     let asked = Instant::now();
-                    let queue = queues.next().expect("at least one worker");
-                    let batch = queue.recv().context("the thread that draws batches ended")??;
+                    let mut share = Vec::new();
+                    for _ in 0..now {
+                        let queue = queues.next().expect("at least one worker");
+                        share.push(queue.recv().context("the thread that draws batches ended")??);
+                    }
                     waited += asked.elapsed();
-                    let output = self.objective.step(batch);
-                    loss += output.item.0 / parts as f32;
-                    gradients.accumulate(&self.objective, output.grads);
+                    for (item, grads) in devices::steps(&self.training, &self.objective, share) {
+                        loss += item.0 / parts as f32;
+                        gradients.accumulate(&self.objective, grads);
+                    }
                 }
                 self.learn(loss, rate, gradients)?;
                 if self.state.step.is_multiple_of(training.evaluate_every) || self.state.step == training.steps {

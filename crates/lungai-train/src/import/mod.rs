@@ -9,6 +9,7 @@ mod names;
 mod peer;
 
 use crate::config::Experiment;
+use crate::devices::Devices;
 use crate::record;
 use crate::{Job, Printed, dispatch, open_data};
 use anyhow::{Context, ensure};
@@ -61,14 +62,14 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<Printed> {
     let network = &experiment.network;
     let translated = names::translate(network, &foreign, args.prefix.as_deref())
         .with_context(|| format!("{} is no {} network of {}", args.file.display(), network.name(), experiment.name))?;
-    let (device, device_name) = args.device.open()?;
+    let devices = Devices::open(&[args.device])?;
     let manifest = open_data(&experiment)?;
-    let outcome = dispatch(&experiment, &manifest, &device, Job::Judge(&translated.weights))?;
+    let outcome = dispatch(&experiment, &manifest, &devices, Job::Judge(&translated.weights))?;
 
     let file = args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let imported = Imported { file, sha256: sha256.clone() };
     crate::folder::whole(&args.run, |draft| {
-        let mut journal = record::begin(draft, &experiment, &manifest, &device_name, Some(imported))?;
+        let mut journal = record::begin(draft, &experiment, &manifest, &devices.name, Some(imported))?;
         fs::write(draft.join(WEIGHTS), &translated.weights)?;
         journal.write(Event::End { step: 0, stopped_early: false, best: outcome.best.clone() })?;
         journal.sync()?;
