@@ -205,20 +205,9 @@ impl DetectorNet {
         [self.class.export(&mut g.at("class"), &x), self.boxes.export(&mut g.at("boxes"), &x)]
     }
 
-    /// Mean of what the network says of the patch and of its mirror image along all axes: a nodule looks like one from
-    /// either side, chance does not. Twice the work of [`Self::forward`].
+    /// [`mirrored`] of [`Self::forward`].
     pub fn forward_mirrored(&self, patches: Tensor<5>) -> DetectorOutput {
-        const AXES: [isize; 3] = [2, 3, 4];
-        let plain = self.forward(patches.clone());
-        let mirrored = self.forward(patches.flip(AXES));
-        // Offsets point the other way, the log diameter stays.
-        let [_, values, ..] = mirrored.boxes.dims();
-        let signs: Vec<f32> = (0..values).map(|v| if v % BOX_VALUES == 3 { 1.0 } else { -1.0 }).collect();
-        let signs = Tensor::<1>::from_floats(signs.as_slice(), &plain.boxes.device()).reshape([1, values, 1, 1, 1]);
-        DetectorOutput {
-            class: (plain.class + mirrored.class.flip(AXES)) / 2.0,
-            boxes: (plain.boxes + mirrored.boxes.flip(AXES) * signs) / 2.0,
-        }
+        mirrored(|patches| self.forward(patches), patches)
     }
 
     /// Mean of [`Self::forward_mirrored`] over several networks of one shape.
@@ -227,6 +216,22 @@ impl DetectorNet {
         let all: Vec<&DetectorOutput> = all.iter().collect();
         let [class, boxes] = [mean(&all, |out| out.class.clone()), mean(&all, |out| out.boxes.clone())];
         DetectorOutput { class, boxes }
+    }
+}
+
+/// Mean of what a network says of the patch and of its mirror image along all axes: a nodule looks like one from either
+/// side, chance does not. Twice the work of `forward`.
+pub fn mirrored(forward: impl Fn(Tensor<5>) -> DetectorOutput, patches: Tensor<5>) -> DetectorOutput {
+    const AXES: [isize; 3] = [2, 3, 4];
+    let plain = forward(patches.clone());
+    let mirrored = forward(patches.flip(AXES));
+    // Offsets point the other way, the log diameter stays.
+    let [_, values, ..] = mirrored.boxes.dims();
+    let signs: Vec<f32> = (0..values).map(|v| if v % BOX_VALUES == 3 { 1.0 } else { -1.0 }).collect();
+    let signs = Tensor::<1>::from_floats(signs.as_slice(), &plain.boxes.device()).reshape([1, values, 1, 1, 1]);
+    DetectorOutput {
+        class: (plain.class + mirrored.class.flip(AXES)) / 2.0,
+        boxes: (plain.boxes + mirrored.boxes.flip(AXES) * signs) / 2.0,
     }
 }
 

@@ -16,7 +16,21 @@ pub fn logits(
     centres: &[WorldPoint],
     device: &Device,
 ) -> Vec<f64> {
-    let shape = cubes::Shape { edge: config.tile, spacing_mm: config.spacing_mm, window_hu: config.window_hu };
-    let malignancy = |cubes: Tensor<5>| mean(nets, |net| net.forward(cubes.clone())).narrow(1, 0, 1);
-    cubes::first_outputs(&shape, volume, centres, device, malignancy)
+    logits_by(&|cubes| mean(nets, |net| net.forward(cubes.clone())), config, volume, centres, cubes::BATCH, device)
+}
+
+/// [`logits`] with any engine for the network.
+///
+/// - `output`: `[b, OUTPUTS]` for cubes `[b, 1, n, n, n]`, the malignancy logit first
+/// - `at_once`: cubes that go through it together, at least one
+pub fn logits_by(
+    output: &dyn Fn(Tensor<5>) -> Tensor<2>,
+    config: &ClassifierConfig,
+    volume: &Volume,
+    centres: &[WorldPoint],
+    at_once: usize,
+    device: &Device,
+) -> Vec<f64> {
+    let shape = cubes::Shape { edge: config.tile, spacing_mm: config.spacing_mm, window_hu: config.window_hu, at_once };
+    cubes::first_outputs(&shape, volume, centres, device, |cubes| output(cubes).narrow(1, 0, 1))
 }

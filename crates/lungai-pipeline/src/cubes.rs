@@ -4,8 +4,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{Volume, WorldPoint};
 use lungai_imaging::{axial, normalise, patch};
 
-/// Cubes that go through a network together.
-const BATCH: usize = 8;
+/// Cubes that usually go through a network together.
+pub(crate) const BATCH: usize = 8;
 
 /// The cubes that a network sees.
 pub(crate) struct Shape {
@@ -15,6 +15,8 @@ pub(crate) struct Shape {
     pub spacing_mm: f64,
     /// HU that map to -1 and +1.
     pub window_hu: (f32, f32),
+    /// Cubes that go through the network together.
+    pub at_once: usize,
 }
 
 /// One number for each centre: `output` gives `[b, 1]` for cubes `[b, 1, n, n, n]`.
@@ -29,7 +31,7 @@ pub(crate) fn first_outputs(
     // As the network has learned it: a file may store the patient from the other side.
     let volume = axial(volume);
     let mut numbers = Vec::with_capacity(centres.len());
-    for batch in centres.chunks(BATCH) {
+    for batch in centres.chunks(shape.at_once) {
         let mut values = Vec::with_capacity(batch.len() * n * n * n);
         for centre in batch {
             let cube = patch(&volume, *centre, [n; 3], shape.spacing_mm);

@@ -38,7 +38,12 @@ pub fn logits(
     centres: &[WorldPoint],
     device: &Device,
 ) -> Vec<f64> {
-    let shape = cubes::Shape { edge: config.tile, spacing_mm: config.spacing_mm, window_hu: config.window_hu };
+    let shape = cubes::Shape {
+        edge: config.tile,
+        spacing_mm: config.spacing_mm,
+        window_hu: config.window_hu,
+        at_once: cubes::BATCH,
+    };
     cubes::first_outputs(&shape, volume, centres, device, |cubes| mean(nets, |net| net.forward(cubes.clone())))
 }
 

@@ -186,7 +186,7 @@ impl Measured {
 }
 
 /// The data set of these runs, as they saw it.
-fn open_data(runs: &[Run], data: Option<&Path>) -> anyhow::Result<Manifest> {
+pub fn open_data(runs: &[Run], data: Option<&Path>) -> anyhow::Result<Manifest> {
     let (_, first) = &runs[0];
     let path = data.unwrap_or(&first.experiment.data);
     let manifest = Manifest::load(path).with_context(|| {

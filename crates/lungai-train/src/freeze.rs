@@ -4,6 +4,7 @@ use crate::Printed;
 use crate::card::{Facts, NetworkFacts, card};
 use crate::config::Network;
 use crate::ensemble::{self, Measured, Run, Runs};
+use crate::optimise::Optimisation;
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -48,6 +49,9 @@ pub struct FreezeArgs {
     /// Data-set manifest on which averaged networks are measured, where it no longer lies where their runs found it.
     #[arg(long, value_name = "MANIFEST")]
     data: Option<PathBuf>,
+    /// What `optimise` measured of these runs, for the card.
+    #[arg(long, value_name = "optimisation.json")]
+    optimisation: Option<PathBuf>,
     /// Where averaged networks are measured: auto, cpu or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
@@ -84,12 +88,13 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
     let manifest = manifest(args, configs, &runs, &together)?;
     let golden = golden(&manifest.networks, &device);
     let trained = networks.clone();
+    let optimisation = args.optimisation.as_deref().map(|path| measured_of(path, &trained)).transpose()?;
     if args.half {
         let halves = frozen::halved(&weights_to_bytes(&networks)).map_err(anyhow::Error::msg)?;
         weights_from_bytes(&mut networks, halves).map_err(anyhow::Error::msg)?;
     }
     let rounded = if args.half { golden.differences(&trained, &networks) } else { Vec::new() };
-    let card = card(&manifest, &Facts { networks: facts(&runs, &networks)?, rounded });
+    let card = card(&manifest, &Facts { networks: facts(&runs, &networks)?, rounded, optimisation });
     let folder = args.models.join(&args.name).join(&args.version);
     fs::create_dir_all(args.models.join(&args.name)).with_context(|| format!("{}", args.models.display()))?;
     let key = match &args.key {
@@ -111,11 +116,19 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
     Ok((format!("{} frozen and verified{word}; sha256 {}", folder.display(), loaded.sha256), value))
 }
 
+/// What was measured, of these very weights.
+fn measured_of(path: &Path, networks: &Networks) -> anyhow::Result<Optimisation> {
+    let optimisation = Optimisation::read(path)?;
+    let same = optimisation.weights_sha256 == sha256_hex(&weights_to_bytes(networks));
+    ensure!(same, "{} was measured on other weights: run `optimise` on these runs", path.display());
+    Ok(optimisation)
+}
+
 /// The order of the card.
 const NETWORKS: [&str; 4] = ["lung", "detector", "classifier", "reducer"];
 
 /// The networks of all runs with their weights.
-fn load(configs: &NetworkConfigs, runs: &Runs, device: &Device) -> anyhow::Result<Networks> {
+pub fn load(configs: &NetworkConfigs, runs: &Runs, device: &Device) -> anyhow::Result<Networks> {
     fn read<M: Module>(net: &mut M, (folder, run): &Run) -> anyhow::Result<()> {
         weights_from_bytes(net, run.weights.clone()).map_err(|reason| anyhow::anyhow!("{}: {reason}", folder.display()))
     }
@@ -187,7 +200,7 @@ fn facts(runs: &Runs, networks: &Networks) -> anyhow::Result<Vec<NetworkFacts>> 
     Ok(all)
 }
 
-fn configs(runs: &Runs) -> anyhow::Result<NetworkConfigs> {
+pub fn configs(runs: &Runs) -> anyhow::Result<NetworkConfigs> {
     let (mut lung, mut detector, mut classifier, mut reducer) = (None, None, None, None);
     for runs in runs.values() {
         match runs[0].1.experiment.network.clone() {

@@ -1,7 +1,7 @@
 //! Figures of networks on cases that they did not learn from, as training, importing and freezing measure them: always through
 //! `lungai-pipeline`. A case may have judges of its own: where folds are averaged, those that have not seen it.
 
-use super::lung::dice;
+pub use super::lung::dice;
 use crate::calibrate::platt;
 use burn::tensor::Device;
 use lungai_ct::{Lung, ReferenceNodule, Scan};
@@ -131,7 +131,8 @@ pub fn lesions(case: &Case) -> anyhow::Result<Vec<Lesion>> {
     Ok(case.nodules()?.iter().map(lesion).collect())
 }
 
-fn marks(found: &[Candidate]) -> Vec<Mark> {
+/// What is held against them.
+pub fn marks(found: &[Candidate]) -> Vec<Mark> {
     found.iter().map(|c| Mark { position: c.position, score: c.score }).collect()
 }
 
