@@ -313,7 +313,8 @@ fn cheaper(text: &mut String, words: &Words, optimisation: Option<&Optimisation>
     }
     let word = if optimisation.synthetic { words.synthetic_word } else { "" };
     let (scans, threads) = (optimisation.scans, optimisation.threads);
-    let _ = writeln!(text, "\n{word}n = {scans}, {threads} threads. {}", words.cheaper_note);
+    let engine = optimisation.onnxruntime.as_ref().map_or(String::new(), |version| format!(", onnxruntime {version}"));
+    let _ = writeln!(text, "\n{word}n = {scans}, {threads} threads{engine}. {}", words.cheaper_note);
 }
 
 /// How a network was trained, by its place among those that are averaged.

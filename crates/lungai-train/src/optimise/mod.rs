@@ -65,6 +65,8 @@ pub struct Optimisation {
     pub scans: usize,
     /// Threads of each engine.
     pub threads: usize,
+    /// Version of onnxruntime, where it was measured.
+    pub onnxruntime: Option<String>,
     /// The first is the product as it is.
     pub ways: Vec<Way>,
 }
@@ -121,7 +123,7 @@ pub fn optimise(args: &OptimiseArgs) -> anyhow::Result<Printed> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let weights = weights_to_bytes(&networks);
 
-    let mut ways = Vec::new();
+    let (mut ways, mut onnxruntime) = (Vec::new(), None);
     crate::folder::whole(&args.out, |draft| {
         let bar = ProgressBar::no_length()
             .with_style(ProgressStyle::with_template("{prefix:18} {pos} scans measured, {elapsed}")?);
@@ -145,9 +147,11 @@ pub fn optimise(args: &OptimiseArgs) -> anyhow::Result<Printed> {
             for (name, graph) in NETWORKS.into_iter().zip(graphs(&networks)) {
                 fs::write(draft.join(format!("{name}.onnx")), graph.into_bytes()?)?;
             }
-            measured("onnxruntime", &in_onnxruntime(&python, draft, "", threads, &device)?)?;
+            let (version, plain) = in_onnxruntime(&python, draft, "", threads, &device)?;
+            measured("onnxruntime", &plain)?;
+            onnxruntime = Some(version);
             quantise(&python, draft, &own, &configs, &cases[0], &device)?;
-            measured("onnxruntime-int8", &in_onnxruntime(&python, draft, ".int8", threads, &device)?)?;
+            measured("onnxruntime-int8", &in_onnxruntime(&python, draft, ".int8", threads, &device)?.1)?;
             fs::remove_file(draft.join("engine.py"))?;
         }
         bar.finish_and_clear();
@@ -156,6 +160,7 @@ pub fn optimise(args: &OptimiseArgs) -> anyhow::Result<Printed> {
             synthetic: manifest.synthetic,
             scans: cases.len(),
             threads,
+            onnxruntime: onnxruntime.take(),
             ways: std::mem::take(&mut ways),
         };
         fs::write(draft.join(FILE), serde_json::to_vec_pretty(&all)?)?;
@@ -245,6 +250,8 @@ fn graphs(networks: &Networks) -> [lungai_onnx::Graph; 3] {
     ]
 }
 
+/// With the version of onnxruntime.
+///
 /// - `kind`: empty or `.int8`
 fn in_onnxruntime(
     python: &Python,
@@ -252,12 +259,13 @@ fn in_onnxruntime(
     kind: &str,
     threads: usize,
     device: &Device,
-) -> anyhow::Result<Forward<'static>> {
+) -> anyhow::Result<(String, Forward<'static>)> {
     let start = |network: &str| python.start(&folder.join(format!("{network}{kind}.onnx")), threads);
     let [lung, detector, classifier] = [start("lung")?, start("detector")?, start("classifier")?];
     let outputs = |engine: &Engine, input| engine.run(input).expect("the engine answers");
     let [for_lung, for_detector, for_classifier] = [device.clone(), device.clone(), device.clone()];
-    Ok(Forward {
+    let version = lung.version.clone();
+    let forward = Forward {
         lung: Box::new(move |tiles| Engine::tensor(&mut outputs(&lung, tiles), 0, &for_lung)),
         detector: Box::new(move |tiles| {
             let forward = |tiles| {
@@ -270,7 +278,8 @@ fn in_onnxruntime(
         classifier: Box::new(move |cubes| Engine::tensor(&mut outputs(&classifier, cubes), 0, &for_classifier)),
         tiles: 1,
         cubes: 8,
-    })
+    };
+    Ok((version, forward))
 }
 
 /// Inputs from which ranges are measured, of each network.

@@ -1,10 +1,9 @@
 //! Figures of networks on cases that they did not learn from, as training, importing and freezing measure them: always through
 //! `lungai-pipeline`. A case may have judges of its own: where folds are averaged, those that have not seen it.
 
-pub use super::lung::dice;
 use crate::calibrate::platt;
 use burn::tensor::Device;
-use lungai_ct::{Lung, ReferenceNodule, Scan};
+use lungai_ct::{LabelMap, Lung, ReferenceNodule, Scan};
 use lungai_datasets::Case;
 use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
@@ -146,4 +145,14 @@ fn froc_figures(scans: &[(Vec<Mark>, Vec<Lesion>)], floor: f64) -> anyhow::Resul
         metrics.insert(format!("threshold_at_{rate}"), point.threshold.clamp(floor, 1.0));
     }
     Ok(metrics)
+}
+
+/// Overlap of one label, 0 to 1.
+pub fn dice(a: &LabelMap, b: &LabelMap, label: u8) -> f64 {
+    let (mut both, mut total) = (0usize, 0usize);
+    for (a, b) in a.as_slice().iter().zip(b.as_slice()) {
+        both += usize::from(*a == label && *b == label);
+        total += usize::from(*a == label) + usize::from(*b == label);
+    }
+    if total == 0 { 1.0 } else { 2.0 * both as f64 / total as f64 }
 }

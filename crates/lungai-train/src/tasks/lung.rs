@@ -178,15 +178,6 @@ impl Task for LungTask {
     }
 }
 
-pub(super) fn dice(a: &LabelMap, b: &LabelMap, label: u8) -> f64 {
-    let (mut both, mut total) = (0usize, 0usize);
-    for (a, b) in a.as_slice().iter().zip(b.as_slice()) {
-        both += usize::from(*a == label && *b == label);
-        total += usize::from(*a == label) + usize::from(*b == label);
-    }
-    if total == 0 { 1.0 } else { 2.0 * both as f64 / total as f64 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
