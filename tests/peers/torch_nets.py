@@ -1,4 +1,4 @@
-"""The three networks of lungai-models in PyTorch: `build("lung" | "detector" | "classifier", config_json)`.
+"""The networks of lungai-models in PyTorch: `build("lung" | "detector" | "classifier" | "reducer", config_json)`.
 
 Weights go both ways: `load_lungai(net, "best.safetensors")` reads ours, and what `torch.save(net.state_dict(), "x.pt")` or safetensors'
 `save_file` writes is read by `cargo xtask import-torch`. A configuration is the JSON of the network in a frozen model's manifest.json
@@ -164,6 +164,30 @@ class ClassifierNet(nn.Module):
         return self.head(torch.cat([cells.mean(2), cells.amax(2)], 1))
 
 
+class ReducerNet(nn.Module):
+    """patches [b, 1, n, n, n] to [b, 1]."""
+
+    def __init__(self, width, blocks):
+        super().__init__()
+        self.stem = ConvNorm(1, width)
+        stages, inputs = [], width
+        for stage, count in enumerate(blocks):
+            for block in range(count):
+                stages.append(Residual(inputs, width << stage, stride=2 if stage > 0 and block == 0 else 1))
+                inputs = width << stage
+        self.stages = nn.ModuleList(stages)
+        self.head = nn.Linear(3 * inputs, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        edge = x.shape[-1]
+        middle = slice((edge - 1) // 2, edge // 2 + 1)
+        centre, cells = x[:, :, middle, middle, middle].flatten(2), x.flatten(2)
+        return self.head(torch.cat([centre.mean(2), cells.mean(2), cells.amax(2)], 1))
+
+
 def build(kind, config_json):
     """The network `kind` of a configuration (JSON text or mapping), with PyTorch's own initial weights."""
     config = json.loads(config_json) if isinstance(config_json, str) else config_json
@@ -173,7 +197,9 @@ def build(kind, config_json):
         return DetectorNet(config["stem"], config["widths"], config["head_width"], len(config["anchors_mm"]))
     if kind == "classifier":
         return ClassifierNet(config["width"], config["blocks"])
-    raise ValueError(f"kind is {kind}, not lung, detector or classifier")
+    if kind == "reducer":
+        return ReducerNet(config["width"], config["blocks"])
+    raise ValueError(f"kind is {kind}, not lung, detector, classifier or reducer")
 
 
 def load_lungai(net, path):

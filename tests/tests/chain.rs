@@ -3,6 +3,7 @@
 
 use crate::programs::{good, json, root};
 use lungai_trace::verifies;
+use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -43,16 +44,7 @@ impl Chain {
         let recipe = root().join("datasets/phantom-quick.yaml");
         good("lungai", &["dataset", "make", recipe.to_str().unwrap(), "--out", &chain.path("data")]);
         for (network, sets) in NETWORKS {
-            let experiment = root().join(format!("experiments/demo-{network}.yaml"));
-            let (run, data) = (chain.path(&format!("runs/{network}")), chain.path("data/manifest.yaml"));
-            let mut words =
-                vec!["train", experiment.to_str().unwrap(), "--data", &data, "--run", &run, "--device", "cpu"];
-            let common =
-                ["training.steps=4", "training.evaluate_every=2", "training.warmup_steps=1", "training.batch=2"];
-            for set in common.iter().chain(sets) {
-                words.extend(["--set", set]);
-            }
-            good("lungai-train", &words);
+            chain.train(&format!("demo-{network}"), &format!("runs/{network}"), sets);
         }
         let runs = NETWORKS.map(|(network, _)| chain.path(&format!("runs/{network}")));
         let mut words = vec!["freeze"];
@@ -61,6 +53,18 @@ impl Chain {
         words.extend(["--name", "chain", "--version", "1", "--models", &models]);
         good("lungai-train", &words);
         chain
+    }
+
+    /// A few steps of an experiment.
+    fn train(&self, experiment: &str, run: &str, sets: &[&str]) -> Value {
+        let experiment = root().join(format!("experiments/{experiment}.yaml"));
+        let (run, data) = (self.path(run), self.path("data/manifest.yaml"));
+        let mut words = vec!["train", experiment.to_str().unwrap(), "--data", &data, "--run", &run, "--device", "cpu"];
+        let common = ["training.steps=4", "training.evaluate_every=2", "training.warmup_steps=1", "training.batch=2"];
+        for set in common.iter().chain(sets) {
+            words.extend(["--set", set]);
+        }
+        good("lungai-train", &words)
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -187,8 +191,7 @@ fn weights_from_pytorch_freeze_like_a_run_and_the_model_says_where_they_come_fro
     let (detector, classifier, models) = (chain.path("runs/detector"), chain.path("runs/classifier"), at("models"));
     let words = ["freeze", &run, &detector, &classifier, "--name", "mixed", "--version", "1", "--models", &models];
     good("lungai-train", &words);
-    let manifest = fs::read(folder.path().join("models/mixed/1/manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let manifest = manifest(&at("models/mixed/1"));
     assert_eq!(manifest["training"]["lung"]["imported_sha256"].as_str().map(str::len), Some(64));
     assert!(manifest["training"]["detector"].get("imported_sha256").is_none());
 }
@@ -210,6 +213,117 @@ fn a_frozen_model_is_exported_as_onnx_only_if_it_is_intact() {
     let (code, value) = json("lungai-train", &["export", &at("models/chain/1"), "--out", &at("again")]);
     assert_eq!((code, value["rule"].as_str()), (4, Some("model-file")), "{value}");
     assert!(!folder.path().join("again").exists());
+}
+
+fn manifest(model: &str) -> Value {
+    serde_json::from_slice(&fs::read(Path::new(model).join("manifest.json")).unwrap()).unwrap()
+}
+
+/// Two folds of the detector, a reducer for each; one pair as a model, and the averages of both.
+#[verifies("FR-004", "RR-001")]
+#[test]
+fn a_second_look_and_averaged_folds_freeze_into_one_model() {
+    let chain = Chain::get();
+    // So fast that it takes a lot for nodules: something to look at again.
+    let rash = [
+        "training.steps=12",
+        "training.evaluate_every=12",
+        "training.learning_rate=0.05",
+        "training.detector.positive_share=1.0",
+        "training.detector.mimic_share=0.0",
+        "training.detector.mined_share=0.0",
+        "repeat={folds: 2, seeds: [1]}",
+    ];
+    chain.train("demo-detector", "more/detectors", &[NETWORKS[1].1, &rash].concat());
+    let detector = format!("training.reducer.detector={}", chain.path("more/detectors"));
+    let small = ["network.reducer.width=2", "network.reducer.tile=12", "network.reducer.spacing_mm=2.0"];
+    chain.train(
+        "reference-reducer",
+        "more/reducers",
+        &[&small[..], &[&detector, "repeat={folds: 2, seeds: [5]}"]].concat(),
+    );
+
+    let models = chain.path("reduced");
+    let freeze = |version: &str, detector: &str, reducer: &str| {
+        let runs = ["runs/lung", detector, "runs/classifier", reducer].map(|run| chain.path(run));
+        let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
+        let tail = ["--name", "reduced", "--version", version, "--models", &models];
+        json("lungai-train", &[&["freeze"], &runs[..], &tail].concat())
+    };
+    let scan = test_scan(chain);
+    let analyse = |version: &str| {
+        let out = tempfile::tempdir().unwrap();
+        let (model, out) = (format!("{models}/reduced/{version}"), out.path().to_str().unwrap());
+        good("lungai", &["analyze", &scan, "--models", &model, "--operating-point", "0.1", "--out", out])
+    };
+    let read = |path: &str| -> Value { serde_json::from_slice(&fs::read(chain.path(path)).unwrap()).unwrap() };
+
+    // One of each: the reducer's thresholds, and the detector that it was trained with.
+    assert_eq!(freeze("1", "more/detectors/fold-1-of-2-seed-1", "more/reducers/fold-1-of-2-seed-5").0, 0);
+    let figures = &read("more/reducers/fold-1-of-2-seed-5/best.json")["metrics"];
+    assert!(figures["cpm"].is_number() && figures["cpm_before"].is_number(), "{figures}");
+    assert_eq!(read("reduced/reduced/1/manifest.json")["operating_points"]["default"], figures["threshold_at_0.5"]);
+    let record = read("more/reducers/fold-2-of-2-seed-5/run.json");
+    assert_eq!(record["proposer"]["run"], "fold-2-of-2-seed-1");
+    let found = analyse("1");
+    let found = found["findings"].as_array().unwrap();
+    assert!(!found.is_empty() && found.iter().all(|finding| finding["score"].as_f64().unwrap() >= 0.1));
+
+    // Thresholds with one detector say nothing of those with another.
+    let (code, refused) = freeze("2", "more/detectors/fold-2-of-2-seed-1", "more/reducers/fold-1-of-2-seed-5");
+    let message = refused["message"].as_str().unwrap();
+    assert!(code == 1 && message.contains("another detector (run `fold-1-of-2-seed-1`)"), "{refused}");
+    assert!(!Path::new(&chain.path("reduced/reduced/2")).exists());
+
+    assert_eq!(freeze("3", "more/detectors", "more/reducers").0, 0);
+    let manifest = read("reduced/reduced/3/manifest.json");
+    for network in ["detector", "reducer"] {
+        let ensemble = &manifest["ensembles"][network];
+        // Five train and tune cases, each held out by one of two folds.
+        assert_eq!((&ensemble["basis"], &ensemble["cases"]), (&"out-of-fold".into(), &5.into()), "{manifest}");
+        assert_eq!(ensemble["further"].as_array().unwrap().len(), 1);
+    }
+    let together = &manifest["ensembles"]["reducer"]["metrics"];
+    assert_eq!(manifest["operating_points"]["default"], together["threshold_at_0.5"]);
+    let card = fs::read_to_string(chain.path("reduced/reduced/3/MODEL_CARD.md")).unwrap();
+    assert!(card.contains("| detector | 2 | 5 | out of fold"), "{card}");
+    assert!(!analyse("3")["findings"].as_array().unwrap().is_empty());
+    let exported =
+        good("lungai-train", &["export", &chain.path("reduced/reduced/3"), "--out", &chain.path("reduced-onnx")]);
+    assert_eq!(exported["files"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn seeds_are_averaged_on_the_cases_that_none_of_them_has_learned() {
+    let chain = Chain::get();
+    let (_, sets) = NETWORKS[2];
+    chain.train("demo-classifier", "more/other-seed", &[sets, &["seed=2"]].concat());
+    chain.train("demo-classifier", "more/other-shape", &[sets, &["network.classifier.blocks=[1, 1]"]].concat());
+    let [lung, detector, classifier, seed, shape] =
+        ["runs/lung", "runs/detector", "runs/classifier", "more/other-seed", "more/other-shape"]
+            .map(|run| chain.path(run));
+    let models = chain.path("averaged");
+    let freeze = |runs: &[&str]| {
+        let tail = ["--name", "averaged", "--version", "1", "--models", &models];
+        json("lungai-train", &[&["freeze", &lung, &detector], runs, &tail].concat())
+    };
+    let refused = |runs: &[&str], why: &str| {
+        let (code, value) = freeze(runs);
+        assert!(code == 1 && value["message"].as_str().unwrap().contains(why), "{value}");
+    };
+    refused(&[&classifier, &shape], "are classifier networks of different shapes");
+    refused(&[&classifier, &classifier], "hold the same weights");
+    let (code, frozen) = freeze(&[&classifier, &seed]);
+    assert_eq!(code, 0, "{frozen}");
+    let manifest = manifest(&format!("{models}/averaged/1"));
+    let ensemble = &manifest["ensembles"]["classifier"];
+    // phantom-quick holds out one case.
+    assert_eq!((&ensemble["basis"], &ensemble["cases"]), (&"held-out".into(), &1.into()));
+    assert_eq!(manifest["calibration"]["slope"], ensemble["metrics"]["platt_slope"]);
+    assert_eq!(
+        manifest["operating_points"]["default"],
+        manifest["training"]["detector"]["metrics"]["threshold_at_0.5"]
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 #[cfg(feature = "onnx")]
-use lungai_onnx::{Dim, Graph};
+use lungai_onnx::{Dim, Graph, Node, Scope};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -81,12 +81,24 @@ impl ClassifierNet {
     /// [`Self::forward`] as ONNX: `patches` to `outputs`, open in batch, depth, height and width.
     #[cfg(feature = "onnx")]
     pub fn export(&self) -> Graph {
-        use crate::layers::weight;
+        Self::export_mean(&[self])
+    }
+
+    /// The mean of several of one shape as ONNX, see [`crate::members`].
+    #[cfg(feature = "onnx")]
+    pub fn export_mean(nets: &[&Self]) -> Graph {
         let mut graph = Graph::new("classifier");
         let [b, d, h, w] = ["batch", "depth", "height", "width"].map(Dim::Named);
         let patches = graph.input("patches", &[b, Dim::Fixed(1), d, h, w]);
-        let g = &mut graph.root();
-        let mut x = self.stem.export(&mut g.at("stem"), &patches);
+        let outputs = crate::members::export(&mut graph, nets, |net, g| vec![net.layers(g, &patches)]);
+        graph.output("outputs", &outputs[0], &[b, Dim::Fixed(OUTPUTS)]);
+        graph
+    }
+
+    #[cfg(feature = "onnx")]
+    fn layers(&self, g: &mut Scope, patches: &Node) -> Node {
+        use crate::layers::weight;
+        let mut x = self.stem.export(&mut g.at("stem"), patches);
         for (i, stage) in self.stages.iter().enumerate() {
             x = stage.export(&mut g.at("stages").at(i), &x);
         }
@@ -95,9 +107,7 @@ impl ClassifierNet {
         let bias = self.head.bias.as_ref().expect("the head has a bias");
         let [rows, bias] =
             [weight(&mut g.at("head").at("weight"), &self.head.weight), weight(&mut g.at("head").at("bias"), bias)];
-        let outputs = g.linear(&pooled, &rows, &bias);
-        graph.output("outputs", &outputs, &[b, Dim::Fixed(OUTPUTS)]);
-        graph
+        g.linear(&pooled, &rows, &bias)
     }
 }
 

@@ -3,13 +3,14 @@
 //! with normalisation a small patch round a nodule and a large tile at inference gave other scores for the same place.
 
 use crate::layers::{Conv, ConvNorm, Normalise, Residual, Up};
+use crate::members::mean;
 use crate::ops;
 use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
 #[cfg(feature = "onnx")]
-use lungai_onnx::{Dim, Graph};
+use lungai_onnx::{Dim, Graph, Node, Scope};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -158,18 +159,32 @@ impl DetectorNet {
     /// [`Self::forward`] as ONNX: `patches` to `class` and `boxes`, open in batch, depth, height and width.
     #[cfg(feature = "onnx")]
     pub fn export(&self) -> Graph {
+        Self::export_mean(&[self])
+    }
+
+    /// The mean of several of one shape as ONNX, see [`crate::members`].
+    #[cfg(feature = "onnx")]
+    pub fn export_mean(nets: &[&Self]) -> Graph {
         let mut graph = Graph::new("detector");
         let voxels = ["depth", "height", "width"].map(Dim::Named);
         let cells = ["depth/4", "height/4", "width/4"].map(Dim::Named);
         let size = |channels, [d, h, w]: [Dim; 3]| [Dim::Named("batch"), Dim::Fixed(channels), d, h, w];
         let patches = graph.input("patches", &size(1, voxels));
-        let g = &mut graph.root();
+        let outputs = crate::members::export(&mut graph, nets, |net, g| net.layers(g, &patches).into());
+        let anchors = nets[0].class.outputs();
+        graph.output("class", &outputs[0], &size(anchors, cells));
+        graph.output("boxes", &outputs[1], &size(anchors * BOX_VALUES, cells));
+        graph
+    }
+
+    #[cfg(feature = "onnx")]
+    fn layers(&self, g: &mut Scope, patches: &Node) -> [Node; 2] {
         let mut x = match &self.stem {
             Some(stem) => {
-                let y = stem.export(&mut g.at("stem"), &patches);
+                let y = stem.export(&mut g.at("stem"), patches);
                 g.max_pool2(&y)
             }
-            None => patches,
+            None => patches.clone(),
         };
         let mut levels = Vec::new();
         for (depth, level) in self.encoder.iter().enumerate() {
@@ -187,28 +202,36 @@ impl DetectorNet {
             x = g.sum(&from_below, &across);
         }
         let x = self.neck.export(&mut g.at("neck"), &x); // [b, head_width, d/4, h/4, w/4]
-        let class = self.class.export(&mut g.at("class"), &x);
-        let boxes = self.boxes.export(&mut g.at("boxes"), &x);
-        let anchors = self.class.outputs();
-        graph.output("class", &class, &size(anchors, cells));
-        graph.output("boxes", &boxes, &size(anchors * BOX_VALUES, cells));
-        graph
+        [self.class.export(&mut g.at("class"), &x), self.boxes.export(&mut g.at("boxes"), &x)]
     }
 
-    /// Mean of what the network says of the patch and of its mirror image along all axes: a nodule looks like one from
-    /// either side, chance does not. Twice the work of [`Self::forward`].
+    /// [`mirrored`] of [`Self::forward`].
     pub fn forward_mirrored(&self, patches: Tensor<5>) -> DetectorOutput {
-        const AXES: [isize; 3] = [2, 3, 4];
-        let plain = self.forward(patches.clone());
-        let mirrored = self.forward(patches.flip(AXES));
-        // Offsets point the other way, the log diameter stays.
-        let [_, values, ..] = mirrored.boxes.dims();
-        let signs: Vec<f32> = (0..values).map(|v| if v % BOX_VALUES == 3 { 1.0 } else { -1.0 }).collect();
-        let signs = Tensor::<1>::from_floats(signs.as_slice(), &plain.boxes.device()).reshape([1, values, 1, 1, 1]);
-        DetectorOutput {
-            class: (plain.class + mirrored.class.flip(AXES)) / 2.0,
-            boxes: (plain.boxes + mirrored.boxes.flip(AXES) * signs) / 2.0,
-        }
+        mirrored(|patches| self.forward(patches), patches)
+    }
+
+    /// Mean of [`Self::forward_mirrored`] over several networks of one shape.
+    pub fn forward_all(nets: &[&Self], patches: &Tensor<5>) -> DetectorOutput {
+        let all: Vec<DetectorOutput> = nets.iter().map(|net| net.forward_mirrored(patches.clone())).collect();
+        let all: Vec<&DetectorOutput> = all.iter().collect();
+        let [class, boxes] = [mean(&all, |out| out.class.clone()), mean(&all, |out| out.boxes.clone())];
+        DetectorOutput { class, boxes }
+    }
+}
+
+/// Mean of what a network says of the patch and of its mirror image along all axes: a nodule looks like one from either
+/// side, chance does not. Twice the work of `forward`.
+pub fn mirrored(forward: impl Fn(Tensor<5>) -> DetectorOutput, patches: Tensor<5>) -> DetectorOutput {
+    const AXES: [isize; 3] = [2, 3, 4];
+    let plain = forward(patches.clone());
+    let mirrored = forward(patches.flip(AXES));
+    // Offsets point the other way, the log diameter stays.
+    let [_, values, ..] = mirrored.boxes.dims();
+    let signs: Vec<f32> = (0..values).map(|v| if v % BOX_VALUES == 3 { 1.0 } else { -1.0 }).collect();
+    let signs = Tensor::<1>::from_floats(signs.as_slice(), &plain.boxes.device()).reshape([1, values, 1, 1, 1]);
+    DetectorOutput {
+        class: (plain.class + mirrored.class.flip(AXES)) / 2.0,
+        boxes: (plain.boxes + mirrored.boxes.flip(AXES) * signs) / 2.0,
     }
 }
 

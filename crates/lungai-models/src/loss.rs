@@ -1,4 +1,4 @@
-//! What the three networks are trained to make small. All losses are means, so that they compare across batch sizes.
+//! What the networks are trained to make small. All losses are means, so that they compare across batch sizes.
 
 use crate::anchors::{MAX_LOG_RATIO, SCALE};
 use crate::detector::{BOX_VALUES, DetectorOutput};
@@ -141,6 +141,22 @@ pub fn classifier(
     main + (kinds + size + spikes) * 0.3
 }
 
+/// Binary focal loss (Lin et al. 2017) with label smoothing, over a batch that holds as many nodules as other things.
+///
+/// - `logits`: `[b, 1]`
+/// - `nodule`: `[b]`, 0 or 1
+/// - `gamma`: how much less an entry counts the surer it is right; 0: cross entropy
+/// - `smoothing`: `0..1`
+pub fn reducer(logits: Tensor<2>, nodule: Tensor<1>, gamma: f64, smoothing: f64) -> Tensor<1> {
+    let logits = logits.squeeze_dim::<1>(1);
+    let truth = nodule * (1.0 - smoothing) + smoothing / 2.0;
+    let p = sigmoid(logits.clone());
+    let weigh = |off: Tensor<1>| if gamma > 0.0 { off.powf_scalar(gamma) } else { off.ones_like() };
+    let hit = log_sigmoid(logits.clone()) * weigh(-p.clone() + 1.0) * truth.clone();
+    let quiet = log_sigmoid(-logits) * weigh(p) * (-truth + 1.0);
+    -(hit + quiet).mean()
+}
+
 /// Mean binary cross entropy over the entries whose `truth` is not negative.
 fn masked_cross_entropy(logits: Tensor<1>, truth: Tensor<1>, smoothing: f64) -> Tensor<1> {
     let known = truth.clone().greater_equal_elem(0.0).float();
@@ -212,6 +228,20 @@ mod tests {
         assert!((value(code(3.0, 0.0), code(0.0, 0.0)) - (1.0 + 9.0 / 18.0)).abs() < 1e-5);
         // A cube of twice the edge round the same centre holds it: 1/8.
         assert!((value(code(0.0, 2f32.ln()), code(0.0, 0.0)) - 0.875).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_candidate_that_is_surely_right_counts_for_little() {
+        let device = Device::flex();
+        let value = |gamma, smoothing| {
+            let logits = Tensor::<1>::from_floats([0.0, -(3f32.ln())], &device).reshape([2, 1]);
+            reducer(logits, Tensor::<1>::from_floats([1.0, 0.0], &device), gamma, smoothing)
+        };
+        // p = 1/2 for the nodule, 1/4 for the other: (ln 2 + ln 4/3) / 2; with gamma 2 times 1/4 and 1/16.
+        close(value(0.0, 0.0), 0.490_41);
+        close(value(2.0, 0.0), 0.095_63);
+        // A fifth of the label moved: (ln 2 + 0.9 ln 4/3 + 0.1 ln 4) / 2.
+        close(value(0.0, 0.2), 0.545_34);
     }
 
     #[test]

@@ -137,12 +137,25 @@ impl LungNet {
     /// [`Self::forward`] as ONNX: `scans` to `logits`, open in batch, depth, height and width.
     #[cfg(feature = "onnx")]
     pub fn export(&self) -> Graph {
+        Self::export_mean(&[self])
+    }
+
+    /// The mean of several of one shape as ONNX, see [`crate::members`].
+    #[cfg(feature = "onnx")]
+    pub fn export_mean(nets: &[&Self]) -> Graph {
         let mut graph = Graph::new("lung");
         let size = |channels| {
             [Dim::Named("batch"), Dim::Fixed(channels), Dim::Named("depth"), Dim::Named("height"), Dim::Named("width")]
         };
-        let mut x = graph.input("scans", &size(CHANNELS));
-        let g = &mut graph.root();
+        let scans = graph.input("scans", &size(CHANNELS));
+        let logits = crate::members::export(&mut graph, nets, |net, g| vec![net.layers(g, &scans)]);
+        graph.output("logits", &logits[0], &size(CLASSES));
+        graph
+    }
+
+    #[cfg(feature = "onnx")]
+    fn layers(&self, g: &mut Scope, scans: &Node) -> Node {
+        let mut x = scans.clone();
         let mut skips = Vec::new();
         for (i, level) in self.encoder.iter().enumerate() {
             let y = level.export(&mut g.at("encoder").at(i), &x);
@@ -156,9 +169,7 @@ impl LungNet {
             x = g.concat(&[&x, &skip]);
             x = level.export(&mut g.at("decoder").at(i), &x);
         }
-        let logits = self.head.export(&mut g.at("head"), &x);
-        graph.output("logits", &logits, &size(CLASSES));
-        graph
+        self.head.export(&mut g.at("head"), &x)
     }
 }
 

@@ -4,10 +4,12 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use lungai_models::classifier::ClassifierConfig;
-use lungai_models::detector::{DetectorConfig, Stem};
+use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
+use lungai_models::detector::{DetectorConfig, DetectorNet, Stem};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
-use lungai_models::lung::{CHANNELS, LungConfig, Normalise};
+use lungai_models::lung::{CHANNELS, LungConfig, LungNet, Normalise};
+use lungai_models::members::mean;
+use lungai_models::reducer::{ReducerConfig, ReducerNet};
 use lungai_onnx::{Graph, proto};
 use lungai_trace::not_evidenced;
 use prost::Message;
@@ -42,6 +44,10 @@ fn detector(stem: Stem) -> DetectorConfig {
 
 fn classifier() -> ClassifierConfig {
     ClassifierConfig { width: 8, blocks: vec![1, 2, 1], spacing_mm: 1.0, tile: 16, window_hu: WINDOW }
+}
+
+fn reducer() -> ReducerConfig {
+    ReducerConfig { width: 4, blocks: vec![1, 2, 1], spacing_mm: 1.0, tile: 12, window_hu: WINDOW }
 }
 
 /// The same network with other values wherever a fresh one has zeros or ones, so that none could be left out unseen.
@@ -84,10 +90,12 @@ fn check_weights<M: Module>(net: &M, graph: Graph) {
         let dims: Vec<usize> = weight.dims.iter().map(|d| *d as usize).collect();
         assert_eq!((&dims[..], &weight.raw_data[..]), (same.shape(), same.data()), "{}", weight.name);
     }
+    // The middle of the reducer's cube is where its edge puts it.
+    let fixed = graph.name == "reducer";
     for axes in graph.input.iter().chain(&graph.output) {
         let shape = axes.kind.as_ref().unwrap().tensor.as_ref().unwrap().shape.as_ref().unwrap();
         assert_eq!(shape.dim[0].dim_param.as_deref(), Some("batch"));
-        assert!(shape.dim[1].dim_value.is_some() && shape.dim[2..].iter().all(|d| d.dim_param.is_some()));
+        assert!(shape.dim[1].dim_value.is_some() && shape.dim[2..].iter().all(|d| d.dim_param.is_none() == fixed));
     }
 }
 
@@ -102,6 +110,24 @@ fn weights_keep_their_names_shapes_and_bytes() {
     }
     let net = classifier().init(1, &device);
     check_weights(&net, net.export());
+    let net = reducer().init(1, &device);
+    check_weights(&net, net.export(&reducer()));
+}
+
+#[test]
+fn of_averaged_networks_each_has_its_weights_in_the_one_file() {
+    let device = Device::flex();
+    let (first, second) = (lung().init(1, &device), lung().init(2, &device));
+    let model =
+        proto::Model::decode(LungNet::export_mean(&[&first, &second]).into_bytes().unwrap().as_slice()).unwrap();
+    let graph = model.graph.unwrap();
+    for (prefix, net) in [("", &first), ("further.0.", &second)] {
+        let bytes = weights_to_bytes(net);
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            let weight = graph.initializer.iter().find(|t| t.name == format!("{prefix}{name}")).unwrap();
+            assert_eq!(weight.raw_data, view.data(), "{prefix}{name}");
+        }
+    }
 }
 
 #[test]
@@ -169,4 +195,42 @@ fn onnxruntime_detects_as_we_do() {
 fn onnxruntime_rates_as_we_do() {
     let net = shaken(classifier().init(1, &Device::flex()));
     check_in_onnxruntime(net.export(), &[[2, 1, 8, 12, 16], [3, 1, 16, 16, 16]], |x| vec![net.forward(x).into_data()]);
+}
+
+#[test]
+fn onnxruntime_doubts_as_we_do() {
+    let net = shaken(reducer().init(1, &Device::flex()));
+    let shapes = [[3, 1, 12, 12, 12]];
+    check_in_onnxruntime(net.export(&reducer()), &shapes, |x| vec![net.forward(x).into_data()]);
+    // Three halvings leave an odd number of cells: one in the middle.
+    let odd = ReducerConfig { blocks: vec![1, 1, 1, 1], tile: 24, ..reducer() };
+    let net = shaken(odd.init(1, &Device::flex()));
+    check_in_onnxruntime(net.export(&odd), &[[2, 1, 24, 24, 24]], |x| vec![net.forward(x).into_data()]);
+}
+
+#[test]
+fn onnxruntime_averages_networks_as_we_do() {
+    let device = Device::flex();
+    let cube = [[2, 1, 16, 16, 16]];
+    let nets = [1, 2, 3].map(|seed| shaken(lung().init(seed, &device)));
+    let nets: Vec<&LungNet> = nets.iter().collect();
+    check_in_onnxruntime(LungNet::export_mean(&nets), &[[1, CHANNELS, 8, 12, 16]], |x| {
+        vec![mean(&nets, |net| net.forward(x.clone())).into_data()]
+    });
+    let nets = [1, 2].map(|seed| shaken(detector(Stem::None).init(seed, &device)));
+    let nets: Vec<&DetectorNet> = nets.iter().collect();
+    check_in_onnxruntime(DetectorNet::export_mean(&nets), &cube, |x| {
+        let class = mean(&nets, |net| net.forward(x.clone()).class);
+        vec![class.into_data(), mean(&nets, |net| net.forward(x.clone()).boxes).into_data()]
+    });
+    let nets = [1, 2].map(|seed| shaken(classifier().init(seed, &device)));
+    let nets: Vec<&ClassifierNet> = nets.iter().collect();
+    check_in_onnxruntime(ClassifierNet::export_mean(&nets), &cube, |x| {
+        vec![mean(&nets, |net| net.forward(x.clone())).into_data()]
+    });
+    let nets = [1, 2].map(|seed| shaken(reducer().init(seed, &device)));
+    let nets: Vec<&ReducerNet> = nets.iter().collect();
+    check_in_onnxruntime(ReducerNet::export_mean(&nets, &reducer()), &[[2, 1, 12, 12, 12]], |x| {
+        vec![mean(&nets, |net| net.forward(x.clone())).into_data()]
+    });
 }

@@ -222,6 +222,18 @@ impl Scope<'_> {
         self.add("Add", &[a, b], Vec::new())
     }
 
+    /// Mean of several tensors of one shape.
+    pub fn mean(&mut self, parts: &[&Node]) -> Node {
+        self.add("Mean", parts, Vec::new())
+    }
+
+    /// The voxels `along` each of the three axes.
+    pub fn crop(&mut self, x: &Node, along: std::ops::Range<usize>) -> Node {
+        let [starts, ends, axes] = [[along.start as i64; 3], [along.end as i64; 3], [2, 3, 4]];
+        let [starts, ends, axes] = [starts, ends, axes].map(|values| self.graph.integers(&values));
+        self.add("Slice", &[x, &starts, &ends, &axes], Vec::new())
+    }
+
     /// Maximum over blocks of 2x2x2; sizes must be even.
     pub fn max_pool2(&mut self, x: &Node) -> Node {
         self.add("MaxPool", &[x], vec![cubic("kernel_shape", 2), cubic("strides", 2)])

@@ -1,12 +1,12 @@
 //! Nodule candidates: the detector over the whole lung, in patient mm.
 
 use crate::MAX_FINDINGS;
-use crate::tiles::{cut, tiles};
+use crate::tiles::{at_once, cut, tiles};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelPoint, WorldPoint};
 use lungai_imaging::{axial, morphology::dilate_mm, resample, resample_labels};
 use lungai_models::anchors::proposals;
-use lungai_models::detector::{DetectorConfig, DetectorNet};
+use lungai_models::detector::{DetectorConfig, DetectorNet, DetectorOutput};
 use lungai_trace::implements;
 use ndarray::{Array3, Zip, s};
 
@@ -94,14 +94,32 @@ fn box_corners(grid: &Geometry, low: [f64; 3], high: [f64; 3]) -> [WorldPoint; 8
     })
 }
 
-/// Candidates with at least `min_score`, highest score first, one per place.
+/// Candidates with at least `min_score`, highest score first, one per place. What several `nets` say of a cell is averaged
+/// before that, logits and boxes alike.
 #[implements("FR-004")]
 pub fn candidates(
-    net: &DetectorNet,
+    nets: &[&DetectorNet],
     config: &DetectorConfig,
     volume: &Volume,
     gate: &Gate,
     min_score: f64,
+    device: &Device,
+) -> Vec<Candidate> {
+    let output = |tiles| DetectorNet::forward_all(nets, &tiles);
+    candidates_by(&output, config, volume, gate, min_score, at_once(device), device)
+}
+
+/// [`candidates`] with any engine for the network.
+///
+/// - `output`: for tiles `[b, 1, n, n, n]`; the product's own is [`DetectorNet::forward_mirrored`]
+/// - `at_once`: tiles that go through it together, at least one
+pub fn candidates_by(
+    output: &dyn Fn(Tensor<5>) -> DetectorOutput,
+    config: &DetectorConfig,
+    volume: &Volume,
+    gate: &Gate,
+    min_score: f64,
+    at_once: usize,
     device: &Device,
 ) -> Vec<Candidate> {
     let Some(corners) = gate.corners() else { return Vec::new() };
@@ -124,21 +142,29 @@ pub fn candidates(
     let anchors: Vec<f64> = config.anchors_mm.iter().map(|mm| mm / config.spacing_mm).collect();
     let edge = config.tile;
     let mut found = Vec::new();
-    for start in tiles(size, edge) {
+    let mut starts = tiles(size, edge);
+    starts.retain(|start| {
         let low = start.map(|i| i as f64 - 0.5);
-        if !gate.any_open(box_corners(&grid, low, low.map(|i| i + edge as f64))) {
-            continue;
-        }
-        let input = cut(part.hu(), start, edge, config.window_hu);
-        let data = TensorData::new(input.into_raw_vec_and_offset().0, [1, 1, edge, edge, edge]);
-        let out = net.forward_mirrored(Tensor::from_data(data, device));
+        gate.any_open(box_corners(&grid, low, low.map(|i| i + edge as f64)))
+    });
+    for starts in starts.chunks(at_once) {
+        let cut = |start: &[usize; 3]| cut(part.hu(), *start, edge, config.window_hu).into_raw_vec_and_offset().0;
+        let input: Vec<f32> = starts.iter().flat_map(cut).collect();
+        let data = TensorData::new(input, [starts.len(), 1, edge, edge, edge]);
+        let out = output(Tensor::from_data(data, device));
         let [_, _, d, h, w] = out.class.dims();
         let values = |t: Tensor<5>| -> Vec<f32> { t.into_data().convert::<f32>().try_to_vec().expect("converted") };
-        for p in proposals(&values(out.class), &values(out.boxes), [d, h, w], &anchors, min_score) {
-            let voxel = std::array::from_fn(|i| p.sphere.centre[i] + start[i] as f64);
-            let position = grid.to_world(VoxelPoint(voxel));
-            if gate.is_open(position) {
-                found.push(Candidate { position, diameter_mm: p.sphere.diameter * config.spacing_mm, score: p.score });
+        let [class, boxes] = [values(out.class), values(out.boxes)];
+        let one = |all: usize| all / starts.len();
+        let each = class.chunks(one(class.len())).zip(boxes.chunks(one(boxes.len())));
+        for (start, (class, boxes)) in starts.iter().zip(each) {
+            for p in proposals(class, boxes, [d, h, w], &anchors, min_score) {
+                let voxel = std::array::from_fn(|i| p.sphere.centre[i] + start[i] as f64);
+                let position = grid.to_world(VoxelPoint(voxel));
+                if gate.is_open(position) {
+                    let diameter_mm = p.sphere.diameter * config.spacing_mm;
+                    found.push(Candidate { position, diameter_mm, score: p.score });
+                }
             }
         }
     }
@@ -150,12 +176,9 @@ const SAME_PLACE: f64 = 0.75;
 
 /// Non-maximum suppression in mm: of candidates that are one finding, only the highest scored stays. Ties are broken by
 /// position, so that the order of tiles cannot matter.
-fn suppress(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-    candidates.sort_by(|a, b| {
-        b.score.total_cmp(&a.score).then_with(|| a.position.0.map(f64::to_bits).cmp(&b.position.0.map(f64::to_bits)))
-    });
+fn suppress(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::new();
-    for candidate in candidates {
+    for candidate in by_falling_score(candidates) {
         let hidden = kept.iter().any(|better| {
             let reach = SAME_PLACE * (better.diameter_mm + candidate.diameter_mm) / 2.0;
             better.position.distance_mm(candidate.position) < reach
@@ -169,6 +192,14 @@ fn suppress(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         }
     }
     kept
+}
+
+/// Highest score first; equal ones by position.
+pub(crate) fn by_falling_score(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|a, b| {
+        b.score.total_cmp(&a.score).then_with(|| a.position.0.map(f64::to_bits).cmp(&b.position.0.map(f64::to_bits)))
+    });
+    candidates
 }
 
 #[cfg(test)]

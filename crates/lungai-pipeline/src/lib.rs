@@ -2,14 +2,17 @@
 //! it, so what was validated is what is shipped.
 //!
 //! ```text
-//! scan -> quality gate -> lung mask -> candidates -> non-maximum suppression -> measurement -> malignancy -> findings
+//! scan -> quality gate -> lung mask -> candidates -> non-maximum suppression -> [second look] -> measurement -> malignancy
+//!      -> findings
 //! ```
 //!
 //! Nothing in here reads the clock, a file or a random number: the same scan, model and device give the same findings.
 
 pub mod classify;
+mod cubes;
 pub mod detect;
 pub mod lungs;
+pub mod reduce;
 mod tiles;
 pub mod wire;
 
@@ -47,7 +50,7 @@ pub enum Stage {
     Preprocess,
     /// Lung segmentation.
     Segment,
-    /// Candidates over the whole lung.
+    /// Candidates over the whole lung, and the second look at them.
     Detect,
     /// Measurement and malignancy of each candidate.
     Classify,
@@ -142,7 +145,7 @@ impl Pipeline {
     #[implements("FR-003")]
     pub fn segment_lungs(&self, volume: &Volume) -> LabelMap {
         let Frozen { manifest, networks, device, .. } = &self.frozen;
-        lungs::segment(&networks.lung, &manifest.networks.lung, volume, device)
+        lungs::segment(&networks.lungs(), &manifest.networks.lung, volume, device)
     }
 
     /// The whole path. `stage` is called at the start of each stage and at the end.
@@ -173,8 +176,18 @@ impl Pipeline {
         stage(Stage::Detect);
         // Where either method sees lung a nodule counts: neither may hide one from the detector (R-001).
         let gate = detect::Gate::new(&[&lungs, &region]);
-        let config = &manifest.networks.detector;
-        let candidates = detect::candidates(&networks.detector, config, &scan.volume, &gate, threshold, device);
+        let (config, volume) = (&manifest.networks.detector, &scan.volume);
+        let find = |least| detect::candidates(&networks.detectors(), config, volume, &gate, least, device);
+        let candidates = match &manifest.networks.reducer {
+            None => find(threshold),
+            // The threshold is one of the score of both, so the detector alone must not decide.
+            Some(config) => {
+                let found = find(reduce::PROPOSAL_SCORE);
+                let mut rescored = reduce::rescored(&networks.reducers(), config, volume, &found, device);
+                rescored.retain(|candidate| candidate.score >= threshold);
+                rescored
+            }
+        };
 
         stage(Stage::Classify);
         let mut findings: Vec<Finding> = Vec::new();
@@ -189,7 +202,7 @@ impl Pipeline {
         findings.truncate(MAX_FINDINGS);
         let config = &manifest.networks.classifier;
         let centres: Vec<_> = findings.iter().map(|finding| finding.position).collect();
-        let logits = classify::logits(&networks.classifier, config, &scan.volume, &centres, device);
+        let logits = classify::logits(&networks.classifiers(), config, &scan.volume, &centres, device);
         for ((id, finding), logit) in (1..).zip(&mut findings).zip(logits) {
             finding.id = id;
             finding.malignancy = Malignancy::from_probability(manifest.calibration.probability(logit));

@@ -1,12 +1,13 @@
 //! Lung segmentation by the U-Net.
 
-use crate::tiles::{cut, tiles};
+use crate::tiles::{at_once, cut, tiles};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
 use lungai_imaging::{
     Connectivity, axial, components, lungs::room_air, morphology::fill_holes, resample, resample_labels,
 };
 use lungai_models::lung::{CHANNELS, CLASSES, LungConfig, LungNet, with_position};
+use lungai_models::members::mean;
 use lungai_trace::implements;
 use ndarray::{Array3, Array4, Zip, s};
 use rayon::prelude::*;
@@ -16,13 +17,27 @@ use rayon::prelude::*;
 /// The network works on its own coarser grid; its logits, not its labels, are brought back to the volume's grid, so
 /// that borders lie between coarse voxels. Each lung is one piece without holes, inside of the body.
 #[implements("FR-003")]
-pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Device) -> LabelMap {
+pub fn segment(nets: &[&LungNet], config: &LungConfig, volume: &Volume, device: &Device) -> LabelMap {
+    segment_by(&|tiles| mean(nets, |net| net.forward(tiles.clone())), config, volume, at_once(device), device)
+}
+
+/// [`segment`] with any engine for the network.
+///
+/// - `output`: logits `[b, CLASSES, n, n, n]` of tiles `[b, CHANNELS, n, n, n]`
+/// - `at_once`: tiles that go through it together, at least one
+pub fn segment_by(
+    output: &dyn Fn(Tensor<5>) -> Tensor<5>,
+    config: &LungConfig,
+    volume: &Volume,
+    at_once: usize,
+    device: &Device,
+) -> LabelMap {
     let spacing = Spacing::new([config.spacing_mm; 3]).expect("checked configuration");
     // As the network has learned it: a file may store the patient from the other side.
     let upright = axial(volume);
     let grid = upright.geometry().respaced(spacing);
     let coarse = resample(&upright, &grid);
-    let mut logits = tiled_logits(net, config, &coarse, device);
+    let mut logits = tiled_logits(output, config, &coarse, at_once, device);
     // The one thing that is known for certain: no lung lies outside of the body.
     Zip::indexed(&room_air(&coarse)).for_each(|(z, y, x), room| {
         if *room {
@@ -83,27 +98,39 @@ pub fn segment(net: &LungNet, config: &LungConfig, volume: &Volume, device: &Dev
 }
 
 /// Logits `[3, z, y, x]` on the coarse grid; where tiles overlap the one whose centre is nearer counts more.
-fn tiled_logits(net: &LungNet, config: &LungConfig, coarse: &Volume, device: &Device) -> Array4<f32> {
+fn tiled_logits(
+    output: &dyn Fn(Tensor<5>) -> Tensor<5>,
+    config: &LungConfig,
+    coarse: &Volume,
+    at_once: usize,
+    device: &Device,
+) -> Array4<f32> {
     let [d, h, w] = coarse.geometry().size();
     let edge = config.tile;
     let weight = |i: usize| 1.0 - ((i as f32 + 0.5) / edge as f32 - 0.5).abs() * 1.8;
     let mut sum = Array4::<f32>::zeros((CLASSES, d, h, w));
     let mut total = Array3::<f32>::zeros((d, h, w));
-    for start in tiles([d, h, w], edge) {
-        let input = cut(coarse.hu(), start, edge, config.window_hu);
-        let mut values = input.into_raw_vec_and_offset().0;
-        with_position(&mut values, edge, start[2] as isize, w, config.spacing_mm);
-        let data = TensorData::new(values, [1, CHANNELS, edge, edge, edge]);
-        let out = net.forward(Tensor::from_data(data, device)).into_data().convert::<f32>();
+    for starts in tiles([d, h, w], edge).chunks(at_once) {
+        let mut values = Vec::with_capacity(starts.len() * CHANNELS * edge.pow(3));
+        for start in starts {
+            let mut tile = cut(coarse.hu(), *start, edge, config.window_hu).into_raw_vec_and_offset().0;
+            with_position(&mut tile, edge, start[2] as isize, w, config.spacing_mm);
+            values.extend(tile);
+        }
+        let data = TensorData::new(values, [starts.len(), CHANNELS, edge, edge, edge]);
+        let out = output(Tensor::from_data(data, device)).into_data().convert::<f32>();
         let out: Vec<f32> = out.try_to_vec().expect("converted");
-        for z in 0..edge.min(d - start[0]) {
-            for y in 0..edge.min(h - start[1]) {
-                for x in 0..edge.min(w - start[2]) {
-                    let share = weight(z) * weight(y) * weight(x);
-                    let to = [start[0] + z, start[1] + y, start[2] + x];
-                    total[to] += share;
-                    for class in 0..CLASSES {
-                        sum[[class, to[0], to[1], to[2]]] += share * out[((class * edge + z) * edge + y) * edge + x];
+        for (start, out) in starts.iter().zip(out.chunks(CLASSES * edge.pow(3))) {
+            for z in 0..edge.min(d - start[0]) {
+                for y in 0..edge.min(h - start[1]) {
+                    for x in 0..edge.min(w - start[2]) {
+                        let share = weight(z) * weight(y) * weight(x);
+                        let to = [start[0] + z, start[1] + y, start[2] + x];
+                        total[to] += share;
+                        for class in 0..CLASSES {
+                            sum[[class, to[0], to[1], to[2]]] +=
+                                share * out[((class * edge + z) * edge + y) * edge + x];
+                        }
                     }
                 }
             }

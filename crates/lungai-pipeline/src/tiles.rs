@@ -1,7 +1,15 @@
 //! Cutting a volume into overlapping cubes.
 
+use burn::tensor::Device;
 use lungai_imaging::normalise;
+use lungai_models::ops;
 use ndarray::{Array5, ArrayView3};
+
+/// Tiles that go through a network together. A GPU is idle between small ones; on the CPU one tile is work enough for all
+/// cores, and several take memory and no less time.
+pub(crate) fn at_once(device: &Device) -> usize {
+    if ops::on_cpu(device) { 1 } else { 4 }
+}
 
 /// Starts of tiles of `edge` voxels along an axis of `length`, each overlapping the one before by at least a sixth;
 /// the last ends at the axis' end. One tile at 0 where the axis is shorter than a tile.

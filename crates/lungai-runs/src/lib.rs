@@ -22,7 +22,7 @@ mod run;
 
 pub use history::{History, smoothed};
 pub use journal::{Entries, Event, Journal, Line, hex, read_journal};
-pub use record::{Best, Code, DataOrigin, Imported, Metrics, Progress, RunRecord, selector};
+pub use record::{Best, Code, DataOrigin, Imported, Metrics, Progress, Proposer, RunRecord, selector};
 pub use run::{Run, State, find_runs};
 
 use std::path::PathBuf;

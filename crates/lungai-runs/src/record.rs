@@ -25,6 +25,19 @@ pub struct RunRecord {
     /// Where the weights come from, if not from training here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Imported>,
+    /// Of a reducer, the detector whose candidates it learned from and was judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposer: Option<Proposer>,
+}
+
+/// A detector's run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposer {
+    /// Name of its run folder.
+    pub run: String,
+    /// SHA-256 of its weights file.
+    pub weights_sha256: String,
 }
 
 /// A file of weights that another program trained.
@@ -86,9 +99,9 @@ pub struct Progress {
 
 /// The figure that decides which weights of a network are kept; larger is better.
 ///
-/// - `network`: `lung`, `detector` or `classifier`
+/// - `network`: `lung`, `detector`, `classifier` or `reducer`
 pub fn selector(network: &str) -> Option<&'static str> {
-    let known = [("lung", "dice"), ("detector", "cpm"), ("classifier", "auc")];
+    let known = [("lung", "dice"), ("detector", "cpm"), ("classifier", "auc"), ("reducer", "cpm")];
     known.iter().find(|(name, _)| *name == network).map(|(_, figure)| *figure)
 }
 

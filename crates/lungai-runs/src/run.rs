@@ -79,7 +79,7 @@ impl Run {
         self.experiment["name"].as_str().unwrap_or("unnamed")
     }
 
-    /// `lung`, `detector` or `classifier`.
+    /// `lung`, `detector`, `classifier` or `reducer`.
     pub fn network(&self) -> &str {
         let shapes = self.experiment["network"].as_object();
         shapes.and_then(|shapes| shapes.keys().next()).map_or("unknown", String::as_str)

@@ -121,8 +121,11 @@ pub fn description(run: &Run) -> String {
         None => "trained",
         Some(file) => &format!("imported from a file of another program (SHA-256 `{}`), measured", file.sha256),
     };
+    let proposer = record.proposer.as_ref().map_or_else(String::new, |detector| {
+        format!(", on candidates of the detector `{}` (weights SHA-256 `{}`)", detector.run, detector.weights_sha256)
+    });
     format!(
-        "{warning}{} network {origin} on `{}` (manifest SHA-256 `{}`) on {} with {} threads, by commit `{}`{dirty}. Not cleared \
+        "{warning}{} network {origin}{proposer} on `{}` (manifest SHA-256 `{}`) on {} with {} threads, by commit `{}`{dirty}. Not cleared \
          for clinical use.",
         run.network(),
         record.data.name,

@@ -1,7 +1,10 @@
 //! `experiments/*.yaml`: everything that decides a run.
 
 use anyhow::{Context, bail};
-use lungai_models::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig};
+use lungai_models::classifier::ClassifierConfig;
+use lungai_models::detector::DetectorConfig;
+use lungai_models::lung::LungConfig;
+use lungai_models::reducer::ReducerConfig;
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 use std::path::{Path, PathBuf};
@@ -22,7 +25,7 @@ pub struct Experiment {
     /// Trained several times, each run in a folder of its own: cross-validation, other seeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
-    /// Shape of the network: exactly one of `lung`, `detector`, `classifier`.
+    /// Shape of the network: exactly one of `lung`, `detector`, `classifier`, `reducer`.
     #[serde(with = "serde_yaml::with::singleton_map")]
     pub network: Network,
     /// How it is trained.
@@ -59,6 +62,8 @@ pub enum Network {
     Detector(DetectorConfig),
     /// Malignancy.
     Classifier(ClassifierConfig),
+    /// A second look at the detector's candidates.
+    Reducer(ReducerConfig),
 }
 
 /// How a network is trained.
@@ -101,6 +106,9 @@ pub struct Training {
     /// What only the malignancy network has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classifier: Option<ClassifierTraining>,
+    /// What only the reducer has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reducer: Option<ReducerTraining>,
 }
 
 /// Number format of the convolutions; weights, sums and everything else stay f32.
@@ -153,13 +161,34 @@ pub struct ClassifierTraining {
     pub label_smoothing: f64,
 }
 
+/// How the reducer is trained. Half of each batch are nodules, where the detector puts them or where they are; the others
+/// are what the detector takes for nodules and the mimics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReducerTraining {
+    /// Run folder of the detector whose candidates it is to tell apart, relative to the working directory; it must have ended
+    /// and hold out the same cases. Of a folder that `repeat` made, the run with the same fold and, if there is one, seed.
+    pub detector: PathBuf,
+    /// Training scans that are searched for candidates, evenly chosen among all; 0: all.
+    pub scans: usize,
+    /// Share of what is no nodule that a blob detector takes for one, whatever the detector says of it, `0..=1`.
+    pub mimic_share: f64,
+    /// Largest standard deviation in HU of noise added to a cube.
+    pub noise_hu: f64,
+    /// How much less an example counts the surer it is right (exponent of focal loss), `0..=5`; 0: cross entropy.
+    pub focal_gamma: f64,
+    /// How far labels are moved towards the middle, `0..1`.
+    pub label_smoothing: f64,
+}
+
 impl Network {
-    /// `lung`, `detector` or `classifier`.
+    /// `lung`, `detector`, `classifier` or `reducer`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Lung(_) => "lung",
             Self::Detector(_) => "detector",
             Self::Classifier(_) => "classifier",
+            Self::Reducer(_) => "reducer",
         }
     }
 }
@@ -183,6 +212,7 @@ impl Training {
             ("lung", self.lung.is_some()),
             ("detector", self.detector.is_some()),
             ("classifier", self.classifier.is_some()),
+            ("reducer", self.reducer.is_some()),
         ];
         for (name, given) in sections {
             match (name == network, given) {
@@ -219,6 +249,18 @@ impl Training {
             }
             if !c.size_limits_mm.iter().all(|mm| *mm > 0.0) || !c.size_limits_mm.is_sorted_by(|a, b| a < b) {
                 bail!("training.classifier.size_limits_mm must be positive and ascending");
+            }
+        }
+        if let Some(r) = &self.reducer {
+            share("mimic_share", r.mimic_share)?;
+            let ranges = [("noise_hu", r.noise_hu, 0.0..=500.0), ("focal_gamma", r.focal_gamma, 0.0..=5.0)];
+            for (name, value, range) in ranges {
+                if !range.contains(&value) {
+                    bail!("training.reducer.{name} is {value}, not within {range:?}");
+                }
+            }
+            if !(0.0..1.0).contains(&r.label_smoothing) {
+                bail!("training.reducer.label_smoothing is {}, not within 0..1", r.label_smoothing);
             }
         }
         Ok(())
@@ -284,6 +326,7 @@ impl Experiment {
             Network::Lung(c) => c.depth,
             Network::Detector(c) => c.widths.len(),
             Network::Classifier(c) => c.blocks.len(),
+            Network::Reducer(c) => c.blocks.len(),
         };
         if !(1..=6).contains(&levels) {
             bail!("network.{} has {levels} levels, not 1 to 6", self.network.name());
@@ -307,6 +350,7 @@ impl Experiment {
                 (c.tile, c.deepest_stride(), c.spacing_mm, c.window_hu)
             }
             Network::Classifier(c) => (c.tile, 1 << (c.blocks.len().max(1) - 1), c.spacing_mm, c.window_hu),
+            Network::Reducer(c) => (c.tile, 1 << (c.blocks.len().max(1) - 1), c.spacing_mm, c.window_hu),
         };
         let name = self.network.name();
         if tile == 0 || !tile.is_multiple_of(stride) || tile > 256 {
@@ -395,6 +439,28 @@ training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.0
         assert!(read(&other, &[]).unwrap_err().contains("training.classifier is given, but network is lung"));
         let share = read(TEXT, &["training.lung.surface_share=1.5"]).unwrap_err();
         assert!(share.contains("training.lung.surface_share is 1.5, not within 0..=1"), "{share}");
+    }
+
+    const REDUCER: &str = "
+name: test
+seed: 1
+data: manifest.yaml
+network:
+  reducer: {width: 4, blocks: [1, 1], spacing_mm: 1.0, tile: 16, window_hu: [-1000.0, 400.0]}
+training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.001, warmup_steps: 10, weight_decay: 0.0001, clip_norm: 1.0,
+  evaluate_every: 50, patience: 0, shift_hu: 20.0, precision: f32, checkpoint_gradients: false,
+  reducer: {detector: runs/detector, scans: 0, mimic_share: 0.2, noise_hu: 25.0, focal_gamma: 0.0, label_smoothing: 0.02}}
+";
+
+    #[test]
+    fn a_reducer_names_the_detector_that_proposes() {
+        let training = read(REDUCER, &["training.reducer.detector=runs/other"]).unwrap().training;
+        assert_eq!(training.reducer.unwrap().detector, Path::new("runs/other"));
+        let error = read(&REDUCER.replace("detector: runs/detector, ", ""), &[]).unwrap_err();
+        assert!(error.contains("missing field `detector`"), "{error}");
+        let error = read(REDUCER, &["training.reducer.focal_gamma=6.0"]).unwrap_err();
+        assert!(error.contains("training.reducer.focal_gamma is 6, not within 0.0..=5.0"), "{error}");
+        assert!(read(REDUCER, &["network.reducer.tile=15"]).unwrap_err().contains("multiple of 2"));
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use crate::Printed;
 use clap::Args;
 use lungai_models::anchors::SCALE;
-use lungai_models::detector::STRIDE;
+use lungai_models::classifier::ClassifierNet;
+use lungai_models::detector::{DetectorNet, STRIDE};
 use lungai_models::frozen::{self, Frozen, Manifest, sha256_hex};
-use lungai_models::lung::POSITION_MM;
+use lungai_models::lung::{LungNet, POSITION_MM};
+use lungai_models::reducer::ReducerNet;
+use lungai_pipeline::reduce::PROPOSAL_SCORE;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write;
@@ -27,7 +30,7 @@ pub struct ExportArgs {
     pub json: bool,
 }
 
-/// What differs between the three files.
+/// What differs between the files.
 struct Sheet {
     network: &'static str,
     input: &'static str,
@@ -47,7 +50,15 @@ struct Sheet {
 pub fn export(args: &ExportArgs) -> anyhow::Result<Printed> {
     let model = frozen::open(&args.model, args.trusted_key.as_deref(), &burn::tensor::Device::flex())?;
     let sheets = sheets(&model.manifest);
-    let graphs = [model.networks.lung.export(), model.networks.detector.export(), model.networks.classifier.export()];
+    let networks = &model.networks;
+    let mut graphs = vec![
+        LungNet::export_mean(&networks.lungs()),
+        DetectorNet::export_mean(&networks.detectors()),
+        ClassifierNet::export_mean(&networks.classifiers()),
+    ];
+    graphs.extend(
+        model.manifest.networks.reducer.as_ref().map(|config| ReducerNet::export_mean(&networks.reducers(), config)),
+    );
     let mut files = Vec::new();
     for (sheet, mut graph) in sheets.iter().zip(graphs) {
         describe(&mut graph, sheet, &model);
@@ -76,10 +87,10 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<Printed> {
     Ok((format!("{}: {}{word}", args.out.display(), names.join(", ")), value))
 }
 
-fn sheets(manifest: &Manifest) -> [Sheet; 3] {
+fn sheets(manifest: &Manifest) -> Vec<Sheet> {
     let (lung, detector, classifier) =
         (&manifest.networks.lung, &manifest.networks.detector, &manifest.networks.classifier);
-    [
+    let mut sheets = vec![
         Sheet {
             network: "lung",
             input: "scans",
@@ -113,7 +124,19 @@ fn sheets(manifest: &Manifest) -> [Sheet; 3] {
             config_sha256: config_sha256(classifier),
             batch: [1, 8, 32],
         },
-    ]
+    ];
+    sheets.extend(manifest.networks.reducer.as_ref().map(|reducer| Sheet {
+        network: "reducer",
+        input: "patches",
+        channels: 1,
+        tile: reducer.tile,
+        multiple: reducer.tile,
+        spacing_mm: reducer.spacing_mm,
+        window_hu: reducer.window_hu,
+        config_sha256: config_sha256(reducer),
+        batch: [1, 8, 32],
+    }));
+    sheets
 }
 
 /// Of the network's part of the manifest as compact JSON.
@@ -134,6 +157,9 @@ fn describe(graph: &mut lungai_onnx::Graph, sheet: &Sheet, model: &Frozen) {
     graph.property("window_hu", format!("{} {}", sheet.window_hu.0, sheet.window_hu.1));
     graph.property("tile", sheet.tile);
     graph.property("size_multiple", sheet.multiple);
+    if manifest.members(sheet.network) > 1 {
+        graph.property("averaged", manifest.members(sheet.network));
+    }
     graph.property("synthetic", manifest.synthetic);
 }
 
@@ -151,9 +177,9 @@ fn trtexec(sheet: &Sheet) -> String {
 }
 
 /// What somebody with another engine has to know.
-fn readme(model: &Frozen, sheets: &[Sheet; 3], sums: &[(String, String)]) -> String {
+fn readme(model: &Frozen, sheets: &[Sheet], sums: &[(String, String)]) -> String {
     let manifest = &model.manifest;
-    let [lung, detector, classifier] = sheets;
+    let [lung, detector, classifier, reducer @ ..] = sheets else { panic!("three networks at least") };
     let (anchors, calibration) = (&manifest.networks.detector.anchors_mm, &manifest.calibration);
     let mut text = format!(
         "# {} {} as ONNX\n\n**Not cleared for clinical use.**{}\n\nMade of the frozen model with SHA-256 `{}` after its \
@@ -191,6 +217,24 @@ fn readme(model: &Frozen, sheets: &[Sheet; 3], sums: &[(String, String)]) -> Str
         classifier.multiple,
         classifier.tile,
     );
+    for reducer in reducer {
+        let edge = reducer.tile;
+        let _ = writeln!(
+            text,
+            "| reducer | `patches` [b, 1, {edge}, {edge}, {edge}]: these sides only | `logit` [b, 1] | {edge} | {edge} |"
+        );
+    }
+    let averaged = sheets.iter().map(|sheet| (sheet.network, manifest.members(sheet.network)));
+    let averaged: Vec<String> =
+        averaged.filter(|(_, n)| *n > 1).map(|(network, n)| format!("{network} {n} networks")).collect();
+    if !averaged.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nAveraged inside the file: {}. The outputs are the means that the product computes; the weights of the networks after \
+             the first begin with `further.0.`, `further.1.`, ..",
+            averaged.join(", ")
+        );
+    }
     text.push_str("\n## Preprocessing\n\n");
     let _ = writeln!(
         text,
@@ -217,6 +261,16 @@ fn readme(model: &Frozen, sheets: &[Sheet; 3], sums: &[(String, String)]) -> Str
         classifier.window_hu.1,
         lung.spacing_mm,
     );
+    for reducer in reducer {
+        let _ = writeln!(
+            text,
+            "6. Reducer: cubes of {} mm voxels, not rounded, with the candidate's centre at voxel {}; low and high {}, {}.",
+            reducer.spacing_mm,
+            (reducer.tile as f64 - 1.0) / 2.0,
+            reducer.window_hu.0,
+            reducer.window_hu.1,
+        );
+    }
     text.push_str("\n## What the outputs mean\n\n");
     let millimetres: Vec<String> = anchors.iter().map(f64::to_string).collect();
     let _ = writeln!(
@@ -229,11 +283,20 @@ fn readme(model: &Frozen, sheets: &[Sheet; 3], sums: &[(String, String)]) -> Str
          of both; the operating points belong to that mean.\n\
          * classifier: the probability of malignancy is `1 / (1 + exp(-({} * outputs[0] + {})))`; the other six only steadied \
          the training.\n\
-         \nOperating points of the score: {}.",
+         {}\nOperating points of the score: {}.",
         millimetres.join(", "),
         (STRIDE as f64 - 1.0) / 2.0,
         calibration.slope,
         calibration.intercept,
+        if reducer.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "* reducer: every candidate that the detector scores at least {PROPOSAL_SCORE} gets the score `1 / (1 + exp(-(c + \
+                 logit) / 2))`, with `c` the detector's own logit after its mean of both passes; the operating points belong to \
+                 this score.\n"
+            )
+        },
         manifest.operating_points.iter().map(|(name, at)| format!("{name} {at}")).collect::<Vec<_>>().join(", "),
     );
     text.push_str("\n## TensorRT\n\nTensorRT 10 or newer, on the GPU that will run the engine:\n\n```\n");
@@ -298,6 +361,34 @@ mod tests {
 
         let again = export(&args(folder, out)).unwrap_err().to_string();
         assert!(again.ends_with("exists already; choose another folder"), "{again}");
+    }
+
+    #[test]
+    fn a_reducer_gets_a_file_and_averaged_networks_are_one() {
+        let registry = tempfile::tempdir().unwrap();
+        let points = BTreeMap::from([("default".into(), 0.5)]);
+        let (folder, _) = frozen::untrained_pairs(registry.path(), points).unwrap();
+        let out = registry.path().join("onnx");
+        export(&args(folder, out.clone())).unwrap();
+        for network in ["lung", "detector", "classifier", "reducer"] {
+            let file = fs::read(out.join(format!("{network}.onnx"))).unwrap();
+            let model = lungai_onnx::proto::Model::decode(file.as_slice()).unwrap();
+            assert!(model.metadata_props.iter().any(|p| p.key == "averaged" && p.value == "2"));
+            let graph = model.graph.unwrap();
+            let weights = graph.initializer.iter().filter(|w| !w.name.starts_with("constant/"));
+            let (further, first): (Vec<_>, Vec<_>) = weights.partition(|w| w.name.starts_with("further.0."));
+            assert_eq!(further.len(), first.len());
+        }
+        let readme = fs::read_to_string(out.join("README.md")).unwrap();
+        for expected in [
+            "Averaged inside the file: lung 2 networks, detector 2 networks, classifier 2 networks, reducer 2 networks.",
+            "| reducer | `patches` [b, 1, 8, 8, 8]: these sides only | `logit` [b, 1] | 8 | 8 |",
+            "with the candidate's centre at voxel 3.5",
+            "gets the score `1 / (1 + exp(-(c + logit) / 2))`",
+            "--maxShapes=patches:32x1x8x8x8",
+        ] {
+            assert!(readme.contains(expected), "{expected}\n{readme}");
+        }
     }
 
     #[test]

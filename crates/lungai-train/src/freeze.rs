@@ -1,17 +1,19 @@
-//! Freezing: one finished run of each network becomes one signed model.
+//! Freezing: finished runs, one or several of each network, become one signed model.
 
 use crate::Printed;
 use crate::card::{Facts, NetworkFacts, card};
 use crate::config::Network;
-use crate::record::Finished;
-use anyhow::{Context, bail};
+use crate::ensemble::{self, Measured, Run, Runs};
+use crate::optimise::Optimisation;
+use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::Args;
 use lungai_models::frozen::{
-    self, Calibration, Golden, Manifest, NetworkConfigs, Networks, SigningKey, Storage, Training, weights_from_bytes,
-    weights_to_bytes,
+    self, Calibration, Golden, Manifest, NetworkConfigs, Networks, SigningKey, Storage, Training, sha256_hex,
+    weights_from_bytes, weights_to_bytes,
 };
+use lungai_models::{DeviceChoice, ops};
 use lungai_runs::{History, read_journal};
 use lungai_trace::implements;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -24,8 +26,9 @@ use std::{
 
 #[derive(Args)]
 pub struct FreezeArgs {
-    /// Run folders: one of each network (lung, detector, classifier), in any order.
-    #[arg(required = true, num_args = 3)]
+    /// Run folders of the lung network, the detector, the malignancy network and, if wanted, the reducer, in any order; several
+    /// runs of one network are averaged, and a folder that `repeat` made stands for all its runs.
+    #[arg(required = true, num_args = 3..)]
     runs: Vec<PathBuf>,
     /// Name of the model.
     #[arg(long)]
@@ -43,6 +46,15 @@ pub struct FreezeArgs {
     /// Store the weights in 16 bits: half the file. The card says what it changes.
     #[arg(long)]
     half: bool,
+    /// Data-set manifest on which averaged networks are measured, where it no longer lies where their runs found it.
+    #[arg(long, value_name = "MANIFEST")]
+    data: Option<PathBuf>,
+    /// What `optimise` measured of these runs, for the card.
+    #[arg(long, value_name = "optimisation.json")]
+    optimisation: Option<PathBuf>,
+    /// Where averaged networks are measured: auto, cpu or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -62,35 +74,27 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
             bail!("`{text}`: names and versions hold letters, digits, `-`, `_` and `.` only");
         }
     }
-    let mut runs = BTreeMap::new();
-    for folder in &args.runs {
-        let run = Finished::read(folder)?;
-        let name = run.experiment.network.name();
-        if runs.insert(name, (folder.clone(), run)).is_some() {
-            bail!("two runs of the {name} network; one of each is needed");
-        }
-    }
+    let runs = ensemble::read(&args.runs)?;
     let configs = configs(&runs)?;
+    check_proposer(&runs)?;
     let device = Device::flex();
-    let mut networks = configs.init(&device);
-    for (name, (folder, run)) in &runs {
-        let weights = run.weights.clone();
-        let loaded = match *name {
-            "lung" => weights_from_bytes(&mut networks.lung, weights),
-            "detector" => weights_from_bytes(&mut networks.detector, weights),
-            _ => weights_from_bytes(&mut networks.classifier, weights),
-        };
-        loaded.map_err(|reason| anyhow::anyhow!("{}: {reason}", folder.display()))?;
-    }
-    let manifest = manifest(args, configs, &runs)?;
+    let mut networks = load(&configs, &runs, &device)?;
+    let (measuring, _) = args.device.open()?;
+    let together = {
+        let networks = if ops::on_cpu(&measuring) { networks.clone() } else { load(&configs, &runs, &measuring)? };
+        let say = |name: &str| eprintln!("measuring what the {name} networks say together");
+        ensemble::measure(&runs, &configs, &networks, args.data.as_deref(), &measuring, &say)?
+    };
+    let manifest = manifest(args, configs, &runs, &together)?;
     let golden = golden(&manifest.networks, &device);
     let trained = networks.clone();
+    let optimisation = args.optimisation.as_deref().map(|path| measured_of(path, &trained)).transpose()?;
     if args.half {
         let halves = frozen::halved(&weights_to_bytes(&networks)).map_err(anyhow::Error::msg)?;
         weights_from_bytes(&mut networks, halves).map_err(anyhow::Error::msg)?;
     }
     let rounded = if args.half { golden.differences(&trained, &networks) } else { Vec::new() };
-    let card = card(&manifest, &Facts { networks: facts(&runs, &networks)?, rounded });
+    let card = card(&manifest, &Facts { networks: facts(&runs, &networks)?, rounded, optimisation });
     let folder = args.models.join(&args.name).join(&args.version);
     fs::create_dir_all(args.models.join(&args.name)).with_context(|| format!("{}", args.models.display()))?;
     let key = match &args.key {
@@ -112,70 +116,145 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
     Ok((format!("{} frozen and verified{word}; sha256 {}", folder.display(), loaded.sha256), value))
 }
 
+/// What was measured, of these very weights.
+fn measured_of(path: &Path, networks: &Networks) -> anyhow::Result<Optimisation> {
+    let optimisation = Optimisation::read(path)?;
+    let same = optimisation.weights_sha256 == sha256_hex(&weights_to_bytes(networks));
+    ensure!(same, "{} was measured on other weights: run `optimise` on these runs", path.display());
+    Ok(optimisation)
+}
+
+/// The order of the card.
+const NETWORKS: [&str; 4] = ["lung", "detector", "classifier", "reducer"];
+
+/// The networks of all runs with their weights.
+pub fn load(configs: &NetworkConfigs, runs: &Runs, device: &Device) -> anyhow::Result<Networks> {
+    fn read<M: Module>(net: &mut M, (folder, run): &Run) -> anyhow::Result<()> {
+        weights_from_bytes(net, run.weights.clone()).map_err(|reason| anyhow::anyhow!("{}: {reason}", folder.display()))
+    }
+    let mut nets = configs.init_members(device, |name| runs[name].len());
+    for (name, runs) in runs {
+        for (place, run) in runs.iter().enumerate() {
+            match (*name, place.checked_sub(1)) {
+                ("lung", None) => read(&mut nets.lung, run)?,
+                ("lung", Some(next)) => read(&mut nets.further.lung[next], run)?,
+                ("detector", None) => read(&mut nets.detector, run)?,
+                ("detector", Some(next)) => read(&mut nets.further.detector[next], run)?,
+                ("classifier", None) => read(&mut nets.classifier, run)?,
+                ("classifier", Some(next)) => read(&mut nets.further.classifier[next], run)?,
+                (_, None) => read(nets.reducer.as_mut().context("a reducer has a shape")?, run)?,
+                (_, Some(next)) => read(&mut nets.further.reducer[next], run)?,
+            }
+        }
+    }
+    Ok(nets)
+}
+
+/// The thresholds of a reducer are those of its score together with the one of the detector that proposed: with another one
+/// they would mean nothing.
+fn check_proposer(runs: &Runs) -> anyhow::Result<()> {
+    let (Some([(reducer, doubts)]), [(detector, proposes)]) =
+        (runs.get("reducer").map(Vec::as_slice), runs["detector"].as_slice())
+    else {
+        return Ok(()); // averaged networks are measured together
+    };
+    let known = doubts
+        .record
+        .proposer
+        .as_ref()
+        .with_context(|| format!("{}: the run record does not say which detector proposed", reducer.display()))?;
+    ensure!(
+        known.weights_sha256 == sha256_hex(&proposes.weights),
+        "{} was trained and judged on the candidates of another detector (run `{}`) than {}: its thresholds would not hold; \
+         train it with training.reducer.detector={2}",
+        reducer.display(),
+        known.run,
+        detector.display()
+    );
+    Ok(())
+}
+
 /// What the card says of each network beside the manifest.
 fn facts(runs: &Runs, networks: &Networks) -> anyhow::Result<Vec<NetworkFacts>> {
     let mut all = Vec::new();
-    for name in ["lung", "detector", "classifier"] {
-        let (folder, run) = &runs[name];
-        let history = History::of(&read_journal(folder)?.lines);
-        let tenth = history.losses.len().div_ceil(10);
-        let mean = |part: &[(u64, f64)]| part.iter().map(|(_, loss)| loss).sum::<f64>() / part.len() as f64;
-        all.push(NetworkFacts {
-            network: run.experiment.network.clone(),
-            parameters: match name {
-                "lung" => networks.lung.num_params(),
-                "detector" => networks.detector.num_params(),
-                _ => networks.classifier.num_params(),
-            },
-            minutes: history.seconds.filter(|_| tenth > 0).map(|seconds| seconds / 60.0),
-            loss: (tenth > 0)
-                .then(|| [mean(&history.losses[..tenth]), mean(&history.losses[history.losses.len() - tenth..])]),
-        });
+    for name in NETWORKS {
+        for (place, (folder, run)) in runs.get(name).into_iter().flatten().enumerate() {
+            let history = History::of(&read_journal(folder)?.lines);
+            let tenth = history.losses.len().div_ceil(10);
+            let mean = |part: &[(u64, f64)]| part.iter().map(|(_, loss)| loss).sum::<f64>() / part.len() as f64;
+            all.push(NetworkFacts {
+                network: run.experiment.network.clone(),
+                member: place,
+                parameters: match name {
+                    "lung" => networks.lung.num_params(),
+                    "detector" => networks.detector.num_params(),
+                    "classifier" => networks.classifier.num_params(),
+                    _ => networks.reducer.as_ref().map_or(0, Module::num_params),
+                },
+                minutes: history.seconds.filter(|_| tenth > 0).map(|seconds| seconds / 60.0),
+                loss: (tenth > 0)
+                    .then(|| [mean(&history.losses[..tenth]), mean(&history.losses[history.losses.len() - tenth..])]),
+            });
+        }
     }
     Ok(all)
 }
 
-type Runs = BTreeMap<&'static str, (PathBuf, Finished)>;
-
-fn configs(runs: &Runs) -> anyhow::Result<NetworkConfigs> {
-    let (mut lung, mut detector, mut classifier) = (None, None, None);
-    for (_, run) in runs.values() {
-        match run.experiment.network.clone() {
+pub fn configs(runs: &Runs) -> anyhow::Result<NetworkConfigs> {
+    let (mut lung, mut detector, mut classifier, mut reducer) = (None, None, None, None);
+    for runs in runs.values() {
+        match runs[0].1.experiment.network.clone() {
             Network::Lung(config) => lung = Some(config),
             Network::Detector(config) => detector = Some(config),
             Network::Classifier(config) => classifier = Some(config),
+            Network::Reducer(config) => reducer = Some(config),
         }
     }
     Ok(NetworkConfigs {
         lung: lung.context("no run of the lung network")?,
         detector: detector.context("no run of the detector network")?,
         classifier: classifier.context("no run of the classifier network")?,
+        reducer,
     })
 }
 
-fn manifest(args: &FreezeArgs, networks: NetworkConfigs, runs: &Runs) -> anyhow::Result<Manifest> {
-    let figure = |network: &str, name: &str| -> anyhow::Result<f64> {
-        let (folder, run) = &runs[network];
-        run.best.metrics.get(name).copied().with_context(|| format!("{} has no figure {name}", folder.display()))
-    };
-    let mut training = BTreeMap::new();
-    for (network, (folder, run)) in runs {
-        training.insert(
-            (*network).to_owned(),
-            Training {
-                run: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-                experiment_sha256: run.experiment_sha256.clone(),
-                data: run.record.data.clone(),
-                seed: run.experiment.seed,
-                steps: run.best.step,
-                device: run.record.device.clone(),
-                threads: run.record.threads,
-                metrics: run.best.metrics.clone(),
-                imported_sha256: run.record.imported.as_ref().map(|imported| imported.sha256.clone()),
-            },
-        );
+/// Where a run's network comes from.
+fn origin((folder, run): &Run) -> Training {
+    Training {
+        run: folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        experiment_sha256: run.experiment_sha256.clone(),
+        data: run.record.data.clone(),
+        seed: run.experiment.seed,
+        steps: run.best.step,
+        device: run.record.device.clone(),
+        threads: run.record.threads,
+        metrics: run.best.metrics.clone(),
+        imported_sha256: run.record.imported.as_ref().map(|imported| imported.sha256.clone()),
     }
-    let synthetic = runs.values().any(|(_, run)| run.record.synthetic);
+}
+
+fn manifest(
+    args: &FreezeArgs,
+    networks: NetworkConfigs,
+    runs: &Runs,
+    together: &BTreeMap<String, Measured>,
+) -> anyhow::Result<Manifest> {
+    let figure = |network: &str, name: &str| -> anyhow::Result<f64> {
+        let (folder, run) = &runs[network][0];
+        let metrics = together.get(network).map_or(&run.best.metrics, |measured| &measured.metrics);
+        metrics.get(name).copied().with_context(|| format!("{} has no figure {name}", folder.display()))
+    };
+    let training = runs.iter().map(|(name, runs)| ((*name).to_owned(), origin(&runs[0]))).collect();
+    let ensembles = together
+        .iter()
+        .map(|(name, measured)| {
+            let further = runs[name.as_str()][1..].iter().map(origin).collect();
+            (name.clone(), measured.ensemble(further))
+        })
+        .collect();
+    // Whoever has the last word on a candidate.
+    let scores = if networks.reducer.is_some() { "reducer" } else { "detector" };
+    let synthetic = runs.values().flatten().any(|(_, run)| run.record.synthetic);
     Ok(Manifest {
         schema: 1,
         name: args.name.clone(),
@@ -193,16 +272,17 @@ fn manifest(args: &FreezeArgs, networks: NetworkConfigs, runs: &Runs) -> anyhow:
         weights: if args.half { Storage::F16 } else { Storage::F32 },
         // Named by false positives per scan on the tuning scans; FR-004 asks for at most one half.
         operating_points: BTreeMap::from([
-            ("default".into(), figure("detector", "threshold_at_0.5")?),
-            ("high-sensitivity".into(), figure("detector", "threshold_at_2")?),
-            ("high-specificity".into(), figure("detector", "threshold_at_0.125")?),
+            ("default".into(), figure(scores, "threshold_at_0.5")?),
+            ("high-sensitivity".into(), figure(scores, "threshold_at_2")?),
+            ("high-specificity".into(), figure(scores, "threshold_at_0.125")?),
         ]),
         calibration: Calibration {
             slope: figure("classifier", "platt_slope")?,
             intercept: figure("classifier", "platt_intercept")?,
         },
         training,
-        code: runs["lung"].1.record.code.clone(),
+        ensembles,
+        code: runs["lung"][0].1.record.code.clone(),
         golden_tolerance: GOLDEN_TOLERANCE,
     })
 }
@@ -236,5 +316,6 @@ fn golden(configs: &NetworkConfigs, device: &Device) -> Golden {
         },
         detector: cube(2, multiple(configs.detector.deepest_stride(), configs.detector.tile)),
         classifier: cube(3, configs.classifier.tile),
+        reducer: configs.reducer.as_ref().map(|config| cube(5, config.tile)),
     }
 }

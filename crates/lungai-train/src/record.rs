@@ -1,6 +1,7 @@
 //! Begins and ends a run folder; what lies in it: `lungai-runs`.
 
 use crate::config::Experiment;
+use crate::proposer::Proposer;
 use crate::run::{Outcome, write_whole};
 use anyhow::{Context, bail, ensure};
 use lungai_datasets::Manifest;
@@ -38,6 +39,7 @@ pub fn begin(
     device: &str,
     imported: Option<Imported>,
 ) -> anyhow::Result<Journal> {
+    let proposer = Proposer::find(experiment, manifest)?.map(|proposer| proposer.origin);
     let record = RunRecord {
         data: DataOrigin { name: manifest.name.clone(), manifest_sha256: manifest.fingerprint() },
         synthetic: manifest.synthetic,
@@ -46,6 +48,7 @@ pub fn begin(
         precision: "f32".into(),
         code: code(),
         imported,
+        proposer,
     };
     write_experiment(folder, experiment)?;
     write_whole(&folder.join(RUN), &serde_json::to_vec_pretty(&record)?)?;
@@ -60,13 +63,16 @@ pub fn write_experiment(folder: &Path, experiment: &Experiment) -> anyhow::Resul
     write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())
 }
 
-/// A resumed run must see the data that it began with.
-pub fn check_same_data(folder: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+/// A resumed run must see the data that it began with, and a reducer the same detector.
+pub fn check_same_data(folder: &Path, experiment: &Experiment, manifest: &Manifest) -> anyhow::Result<()> {
     let record: RunRecord = read_json(&folder.join(RUN))?;
     ensure!(
         record.data.manifest_sha256 == manifest.fingerprint(),
         "the data set changed since this run began; start a new run"
     );
+    let proposer = Proposer::find(experiment, manifest)?.map(|proposer| proposer.origin);
+    let same = record.proposer.map(|known| known.weights_sha256) == proposer.map(|found| found.weights_sha256);
+    ensure!(same, "the detector of training.reducer.detector changed since this run began; start a new run");
     Ok(())
 }
 

@@ -143,7 +143,7 @@ pub fn load(folder: &Path, trust: &Trust, device: &Device) -> Result<Frozen, Fro
     let manifest: Manifest =
         serde_json::from_slice(&take(MANIFEST)?).map_err(|error| format(MANIFEST, error.to_string()))?;
     manifest.check().map_err(|reason| format(MANIFEST, reason))?;
-    let mut networks = manifest.networks.init(device);
+    let mut networks = manifest.init(device);
     weights_from_bytes(&mut networks, take(WEIGHTS)?).map_err(|reason| format(WEIGHTS, reason))?;
     Golden::check(&take(GOLDEN)?, &networks, manifest.golden_tolerance, device)?;
     let sha256 = sha256_hex(&fs::read(&signature).map_err(io(&signature))?);
@@ -196,6 +196,60 @@ mod tests {
         assert_eq!(load_here(&folder).unwrap().manifest, manifest(points()));
     }
 
+    #[verifies("SR-002", "R-005")]
+    #[test]
+    fn a_model_with_a_reducer_and_averaged_networks_loads_and_every_one_of_them_is_tested() {
+        let registry = tempfile::tempdir().unwrap();
+        let (folder, key) = super::super::untrained_pairs(registry.path(), points()).unwrap();
+        let loaded = load_here(&folder).unwrap();
+        let (manifest, truth) = super::super::untrained::pairs(points());
+        assert_eq!(loaded.manifest, manifest);
+        assert_eq!((loaded.manifest.members("detector"), loaded.networks.reducers().len()), (2, 2));
+        assert_eq!(weights_to_bytes(&loaded.networks), weights_to_bytes(&truth));
+
+        let device = Device::flex();
+        let check = |network: &'static str, spoil: &dyn Fn(&mut Networks)| {
+            let mut other = truth.clone();
+            spoil(&mut other);
+            resign(&folder, &key, &other);
+            let error = load_here(&folder).unwrap_err();
+            assert!(matches!(error, FrozenError::Golden { network: found, .. } if found == network), "{error}");
+        };
+        let configs = manifest.networks;
+        check("lung", &|nets| nets.further.lung[0] = configs.lung.init(9, &device));
+        check("detector", &|nets| nets.further.detector[0] = configs.detector.init(9, &device));
+        check("classifier", &|nets| nets.further.classifier[0] = configs.classifier.init(9, &device));
+        let reducer = || configs.reducer.as_ref().unwrap().init(9, &device);
+        check("reducer", &|nets| nets.reducer = Some(reducer()));
+        check("reducer", &|nets| nets.further.reducer[0] = reducer());
+    }
+
+    #[test]
+    fn weights_of_a_network_alone_have_the_same_names_in_every_model() {
+        let names = |networks: &Networks| -> Vec<String> {
+            let bytes = weights_to_bytes(networks);
+            let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            file.names().into_iter().map(str::to_owned).collect()
+        };
+        let alone = names(&manifest(points()).init(&Device::flex()));
+        assert!(alone.iter().all(|name| ["lung.", "detector.", "classifier."].iter().any(|n| name.starts_with(n))));
+        let pairs = names(&super::super::untrained::pairs(points()).1);
+        assert!(alone.iter().all(|name| pairs.contains(name) && pairs.contains(&further(name))));
+        assert!(pairs.iter().any(|name| name == "further.reducer.0.head.bias"));
+    }
+
+    /// `lung.head.bias` as `further.lung.0.head.bias`.
+    fn further(name: &str) -> String {
+        let (network, rest) = name.split_once('.').unwrap();
+        format!("further.{network}.0.{rest}")
+    }
+
+    #[test]
+    fn a_model_of_one_network_each_says_nothing_of_reducers_and_averages() {
+        let text = serde_json::to_string(&manifest(points())).unwrap();
+        assert!(!text.contains("reducer") && !text.contains("ensembles"), "{text}");
+    }
+
     #[test]
     fn a_registry_stands_for_its_only_model() {
         let registry = tempfile::tempdir().unwrap();
@@ -218,8 +272,8 @@ mod tests {
         let (folder, key) = frozen(registry.path());
         let loaded = load_here(&folder).unwrap();
         let ones = Tensor::<5>::ones([1, 1, 8, 8, 8], &Device::flex());
-        let golden =
-            Golden { lung: Tensor::cat(vec![ones.clone(), ones.clone()], 1), detector: ones.clone(), classifier: ones };
+        let lung = Tensor::cat(vec![ones.clone(), ones.clone()], 1);
+        let golden = Golden { lung, detector: ones.clone(), classifier: ones, reducer: None };
         let again = save(&folder, &loaded.manifest, &loaded.networks, &golden, "", &key);
         assert!(matches!(again, Err(FrozenError::Exists(_))));
     }
@@ -272,13 +326,18 @@ mod tests {
         let configs = load_here(&folder).unwrap().manifest.networks;
         let mut other = configs.init(&device);
         other.detector = configs.detector.init(99, &device);
-        fs::write(folder.join(WEIGHTS), weights_to_bytes(&other)).unwrap();
+        resign(&folder, &key, &other);
+        let error = load_here(&folder).unwrap_err();
+        assert!(matches!(error, FrozenError::Golden { network: "detector", .. }), "{error}");
+    }
+
+    /// Gives the model other weights under a good signature.
+    fn resign(folder: &Path, key: &SigningKey, networks: &Networks) {
+        fs::write(folder.join(WEIGHTS), weights_to_bytes(networks)).unwrap();
         let mut listed = BTreeMap::new();
         for name in [MANIFEST, WEIGHTS, CARD, GOLDEN] {
             listed.insert(name.to_owned(), sha256_hex(&fs::read(folder.join(name)).unwrap()));
         }
         fs::write(folder.join(SIGNATURE), key.sign(&listed)).unwrap();
-        let error = load_here(&folder).unwrap_err();
-        assert!(matches!(error, FrozenError::Golden { network: "detector", .. }), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Golden cases: proof that the networks which run here are the networks that were frozen.
 
 use super::{FrozenError, Networks};
+use crate::members::mean;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::BTreeMap;
@@ -14,35 +15,46 @@ pub struct Golden {
     pub detector: Tensor<5>,
     /// For the classifier.
     pub classifier: Tensor<5>,
+    /// For the reducer of a model that has one.
+    pub reducer: Option<Tensor<5>>,
 }
 
-const NETWORKS: [&str; 3] = ["lung", "detector", "classifier"];
-
 impl Golden {
-    fn outputs(&self, nets: &Networks) -> [TensorData; 3] {
-        let detected = nets.detector.forward(self.detector.clone());
-        [
-            nets.lung.forward(self.lung.clone()).into_data(),
-            Tensor::cat(vec![detected.class, detected.boxes], 1).into_data(),
-            nets.classifier.forward(self.classifier.clone()).into_data(),
-        ]
+    /// Each network's name, input and output; of averaged networks the mean.
+    fn runs(&self, nets: &Networks) -> Vec<(&'static str, TensorData, TensorData)> {
+        let run = |name, input: &Tensor<5>, output: TensorData| {
+            (name, input.clone().into_data().convert::<f32>(), output.convert::<f32>())
+        };
+        let lung = mean(&nets.lungs(), |net| net.forward(self.lung.clone()));
+        let detected = mean(&nets.detectors(), |net| {
+            let detected = net.forward(self.detector.clone());
+            Tensor::cat(vec![detected.class, detected.boxes], 1)
+        });
+        let rated = mean(&nets.classifiers(), |net| net.forward(self.classifier.clone()));
+        let mut runs = vec![
+            run("lung", &self.lung, lung.into_data()),
+            run("detector", &self.detector, detected.into_data()),
+            run("classifier", &self.classifier, rated.into_data()),
+        ];
+        if let Some(input) = &self.reducer {
+            let doubted = mean(&nets.reducers(), |net| net.forward(input.clone()));
+            runs.push(run("reducer", input, doubted.into_data()));
+        }
+        runs
     }
 
     /// Largest difference of each network's outputs between two sets of networks, as a share of the largest output.
     pub fn differences(&self, truth: &Networks, found: &Networks) -> Vec<(&'static str, f64)> {
-        let pairs = NETWORKS.into_iter().zip(self.outputs(truth).into_iter().zip(self.outputs(found)));
-        pairs
-            .map(|(network, (truth, found))| (network, off(&truth.convert::<f32>(), &found.convert::<f32>())))
-            .collect()
+        let pairs = self.runs(truth).into_iter().zip(self.runs(found));
+        pairs.map(|((network, _, truth), (.., found))| (network, off(&truth, &found))).collect()
     }
 
     /// The file: `<network>.input` and `<network>.output` of each.
     pub(super) fn to_bytes(&self, nets: &Networks) -> Vec<u8> {
-        let inputs = [&self.lung, &self.detector, &self.classifier].map(|t| t.clone().into_data());
         let mut tensors = BTreeMap::new();
-        for (name, (input, output)) in NETWORKS.iter().zip(inputs.into_iter().zip(self.outputs(nets))) {
-            tensors.insert(format!("{name}.input"), input.convert::<f32>());
-            tensors.insert(format!("{name}.output"), output.convert::<f32>());
+        for (name, input, output) in self.runs(nets) {
+            tensors.insert(format!("{name}.input"), input);
+            tensors.insert(format!("{name}.output"), output);
         }
         let views = tensors.iter().map(|(name, data)| {
             let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes()).expect("sizes agree");
@@ -71,10 +83,14 @@ impl Golden {
             }
             Ok(Tensor::from_data(data, device))
         };
-        let golden = Self { lung: input("lung")?, detector: input("detector")?, classifier: input("classifier")? };
-        for (network, got) in NETWORKS.into_iter().zip(golden.outputs(nets)) {
+        let golden = Self {
+            lung: input("lung")?,
+            detector: input("detector")?,
+            classifier: input("classifier")?,
+            reducer: nets.reducer.as_ref().map(|_| input("reducer")).transpose()?,
+        };
+        for (network, _, got) in golden.runs(nets) {
             let expected = read(format!("{network}.output"))?;
-            let (got, expected) = (got.convert::<f32>(), expected);
             if got.shape() != expected.shape() {
                 return Err(format(format!("`{network}.output` has another shape")));
             }

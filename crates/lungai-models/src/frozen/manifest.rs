@@ -1,6 +1,6 @@
 //! `manifest.json`: what a frozen model is.
 
-use crate::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig};
+use crate::{classifier::ClassifierConfig, detector::DetectorConfig, lung::LungConfig, reducer::ReducerConfig};
 use lungai_runs::{Code, DataOrigin};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,8 +29,11 @@ pub struct Manifest {
     pub operating_points: BTreeMap<String, f64>,
     /// From the classifier's logit to a probability.
     pub calibration: Calibration,
-    /// How each network was trained, by network name.
+    /// How each network was trained, by network name; of averaged networks the first.
     pub training: BTreeMap<String, Training>,
+    /// Networks that are several, averaged, by network name; and a reducer behind several detectors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ensembles: BTreeMap<String, Ensemble>,
     /// The program that trained them.
     pub code: Code,
     /// Largest relative difference that the golden self-test allows.
@@ -47,7 +50,7 @@ pub enum Storage {
     F16,
 }
 
-/// Shapes of the three networks.
+/// Shapes of the networks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfigs {
@@ -57,6 +60,35 @@ pub struct NetworkConfigs {
     pub detector: DetectorConfig,
     /// Malignancy.
     pub classifier: ClassifierConfig,
+    /// A second look at candidates, in models that have it: scores and thresholds are then those of detector and reducer
+    /// together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reducer: Option<ReducerConfig>,
+}
+
+/// Several networks of one shape whose outputs are averaged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ensemble {
+    /// How those after the first were trained, in their order.
+    pub further: Vec<Training>,
+    /// Their figures together, from which thresholds and calibration are.
+    pub metrics: BTreeMap<String, f64>,
+    /// What these figures rest on.
+    pub basis: Basis,
+    /// Cases behind them.
+    pub cases: usize,
+}
+
+/// On which cases the figures of averaged networks were measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// No network has learned from any of the cases; all judged them together, as they do in use.
+    HeldOut,
+    /// Every case was learned from by some of the networks, and judged by the others only: the mean in use is of more
+    /// networks, and steadier, than what was measured.
+    OutOfFold,
 }
 
 /// Platt scaling: `probability = 1 / (1 + exp(-(slope * logit + intercept)))`.
@@ -94,6 +126,9 @@ pub struct Training {
     pub imported_sha256: Option<String>,
 }
 
+/// Networks of one kind at most.
+pub const MOST_MEMBERS: usize = 50;
+
 impl Calibration {
     /// Changes nothing.
     pub const NONE: Self = Self { slope: 1.0, intercept: 0.0 };
@@ -118,6 +153,18 @@ impl Manifest {
         }
         if !(self.calibration.slope.is_finite() && self.calibration.intercept.is_finite()) {
             return Err("calibration is not finite".into());
+        }
+        for (name, ensemble) in &self.ensembles {
+            let known = ["lung", "detector", "classifier"].contains(&name.as_str())
+                || (name == "reducer" && self.networks.reducer.is_some());
+            // A single reducer has figures together with several detectors.
+            let least = if name == "reducer" && self.ensembles.contains_key("detector") { 1 } else { 2 };
+            let members = 1 + ensemble.further.len();
+            if !known || !(least..=MOST_MEMBERS).contains(&members) {
+                return Err(format!(
+                    "ensemble `{name}` of {members}: no such network, or not {least} to {MOST_MEMBERS} of it"
+                ));
+            }
         }
         Ok(())
     }

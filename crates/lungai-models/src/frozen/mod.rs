@@ -1,9 +1,11 @@
-//! The frozen model: the folder in which three trained networks are validated and served as one.
+//! The frozen model: the folder in which trained networks are validated and served as one: lung, detector, classifier and,
+//! where there is one, the false-positive reducer; each of them one network or several whose outputs are averaged.
 //!
 //! ```text
 //! NAME/VERSION/
 //!   manifest.json        what it is, where it came from, how it is to be used
-//!   model.safetensors    all weights, f32 or f16, prefixes `lung.`, `detector.`, `classifier.`
+//!   model.safetensors    all weights, f32 or f16, prefixes `lung.`, `detector.`, `classifier.`, `reducer.`; of averaged
+//!                        networks those after the first `further.lung.0.`, `further.lung.1.`, ..
 //!   golden/              inputs and the outputs that the networks gave when they were frozen
 //!   MODEL_CARD.md
 //!   model.sig            SHA-256 of every other file, signed
@@ -22,17 +24,18 @@ mod untrained;
 pub use folder::{Frozen, load, open, save};
 pub use golden::Golden;
 pub use lungai_runs::{Code, DataOrigin};
-pub use manifest::{Calibration, Manifest, NetworkConfigs, Storage, Training};
+pub use manifest::{Basis, Calibration, Ensemble, MOST_MEMBERS, Manifest, NetworkConfigs, Storage, Training};
 pub use signature::{SigningKey, Trust, sha256_hex};
 pub use storage::halved;
-pub use untrained::untrained;
+pub use untrained::{untrained, untrained_pairs};
 
-use crate::{classifier::ClassifierNet, detector::DetectorNet, lung::LungNet};
+use crate::{classifier::ClassifierNet, detector::DetectorNet, lung::LungNet, reducer::ReducerNet};
 use burn::{module::Module, tensor::Device};
 use burn_store::{ModuleSnapshot, SafetensorsStore};
 use std::path::{Path, PathBuf};
 
-/// The three networks of a frozen model.
+/// The networks of a frozen model. What is averaged has its first network here and the others in `further`, so that the
+/// weights of a network alone have the same names in every model.
 #[derive(Module, Debug)]
 pub struct Networks {
     /// Left and right lung.
@@ -41,6 +44,45 @@ pub struct Networks {
     pub detector: DetectorNet,
     /// Malignancy.
     pub classifier: ClassifierNet,
+    /// A second look at candidates, where the model has it.
+    pub reducer: Option<ReducerNet>,
+    /// What is averaged with them.
+    pub further: Further,
+}
+
+/// Networks after the first of each kind.
+#[derive(Module, Debug)]
+pub struct Further {
+    /// Left and right lung.
+    pub lung: Vec<LungNet>,
+    /// Nodule candidates.
+    pub detector: Vec<DetectorNet>,
+    /// Malignancy.
+    pub classifier: Vec<ClassifierNet>,
+    /// A second look at candidates.
+    pub reducer: Vec<ReducerNet>,
+}
+
+impl Networks {
+    /// All lung networks, to be averaged by [`crate::members::mean`]; so are the next ones.
+    pub fn lungs(&self) -> Vec<&LungNet> {
+        std::iter::once(&self.lung).chain(&self.further.lung).collect()
+    }
+
+    /// All detectors.
+    pub fn detectors(&self) -> Vec<&DetectorNet> {
+        std::iter::once(&self.detector).chain(&self.further.detector).collect()
+    }
+
+    /// All malignancy networks.
+    pub fn classifiers(&self) -> Vec<&ClassifierNet> {
+        std::iter::once(&self.classifier).chain(&self.further.classifier).collect()
+    }
+
+    /// All reducers; none where the model has no second look.
+    pub fn reducers(&self) -> Vec<&ReducerNet> {
+        self.reducer.iter().chain(&self.further.reducer).collect()
+    }
 }
 
 /// Why a frozen model cannot be used; [`FrozenError::is_integrity`] tells a bad model from bad surroundings.
@@ -103,7 +145,7 @@ pub enum FrozenError {
         "golden self-test of the {network} network: output differs by {difference:.2e} of its range, allowed {allowed:.0e}"
     )]
     Golden {
-        /// `lung`, `detector` or `classifier`.
+        /// `lung`, `detector`, `classifier` or `reducer`.
         network: &'static str,
         /// Largest difference divided by the largest expected magnitude.
         difference: f64,
@@ -156,13 +198,41 @@ pub fn weights_from_bytes<M: Module>(module: &mut M, bytes: Vec<u8>) -> Result<(
 }
 
 impl NetworkConfigs {
-    /// Networks of these shapes with untrained weights.
+    /// Networks of these shapes with untrained weights, one of each kind.
     pub fn init(&self, device: &Device) -> Networks {
+        self.init_members(device, |_| 1)
+    }
+
+    /// As many of each kind as `members` says.
+    pub fn init_members(&self, device: &Device, members: impl Fn(&str) -> usize) -> Networks {
+        fn several<N>(count: usize, init: impl Fn() -> N) -> Vec<N> {
+            (1..count).map(|_| init()).collect()
+        }
+        let reducer = self.reducer.as_ref();
         Networks {
             lung: self.lung.init(0, device),
             detector: self.detector.init(0, device),
             classifier: self.classifier.init(0, device),
+            reducer: reducer.map(|config| config.init(0, device)),
+            further: Further {
+                lung: several(members("lung"), || self.lung.init(0, device)),
+                detector: several(members("detector"), || self.detector.init(0, device)),
+                classifier: several(members("classifier"), || self.classifier.init(0, device)),
+                reducer: reducer.map_or_else(Vec::new, |c| several(members("reducer"), || c.init(0, device))),
+            },
         }
+    }
+}
+
+impl Manifest {
+    /// How many networks of a kind are averaged.
+    pub fn members(&self, network: &str) -> usize {
+        self.ensembles.get(network).map_or(1, |ensemble| 1 + ensemble.further.len())
+    }
+
+    /// The model's networks with untrained weights.
+    pub fn init(&self, device: &Device) -> Networks {
+        self.networks.init_members(device, |network| self.members(network))
     }
 }
 

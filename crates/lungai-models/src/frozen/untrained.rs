@@ -1,9 +1,13 @@
 //! A frozen model that has learned nothing.
 
-use super::{Calibration, Code, FrozenError, Golden, Manifest, NetworkConfigs, SigningKey, Storage, io, save};
+use super::{
+    Basis, Calibration, Code, DataOrigin, Ensemble, FrozenError, Golden, Manifest, NetworkConfigs, Networks,
+    SigningKey, Storage, Training, io, save,
+};
 use crate::classifier::ClassifierConfig;
 use crate::detector::{DetectorConfig, Stem};
 use crate::lung::{LungConfig, Normalise};
+use crate::reducer::ReducerConfig;
 use burn::tensor::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,9 +23,59 @@ pub fn untrained(
     operating_points: BTreeMap<String, f64>,
 ) -> Result<(PathBuf, SigningKey), FrozenError> {
     let manifest = manifest(operating_points);
+    let networks = manifest.init(&Device::flex());
+    write(registry, &manifest, &networks)
+}
+
+/// The same with a reducer, and with two averaged networks of every kind, which differ.
+///
+/// # Errors
+/// As [`save`].
+pub fn untrained_pairs(
+    registry: &Path,
+    operating_points: BTreeMap<String, f64>,
+) -> Result<(PathBuf, SigningKey), FrozenError> {
+    let (manifest, networks) = pairs(operating_points);
+    write(registry, &manifest, &networks)
+}
+
+pub(super) fn pairs(operating_points: BTreeMap<String, f64>) -> (Manifest, Networks) {
+    let device = Device::flex();
+    let mut manifest = manifest(operating_points);
+    let (blocks, window_hu) = (vec![1, 1], (-1000.0, 400.0));
+    manifest.networks.reducer = Some(ReducerConfig { width: 4, blocks, spacing_mm: 2.0, tile: 8, window_hu });
+    let training = Training {
+        run: "untrained".into(),
+        experiment_sha256: "unknown".into(),
+        data: DataOrigin { name: "none".into(), manifest_sha256: "unknown".into() },
+        seed: 1,
+        steps: 0,
+        device: "cpu".into(),
+        threads: 1,
+        metrics: BTreeMap::new(),
+        imported_sha256: None,
+    };
+    let pair = Ensemble { further: vec![training], metrics: BTreeMap::new(), basis: Basis::HeldOut, cases: 1 };
+    for name in ["lung", "detector", "classifier", "reducer"] {
+        manifest.ensembles.insert(name.into(), pair.clone());
+    }
+    let mut networks = manifest.init(&device);
+    networks.further.lung = vec![manifest.networks.lung.init(1, &device)];
+    networks.further.detector = vec![manifest.networks.detector.init(1, &device)];
+    networks.further.classifier = vec![manifest.networks.classifier.init(1, &device)];
+    networks.further.reducer = manifest.networks.reducer.iter().map(|config| config.init(1, &device)).collect();
+    (manifest, networks)
+}
+
+fn write(registry: &Path, manifest: &Manifest, networks: &Networks) -> Result<(PathBuf, SigningKey), FrozenError> {
     let device = Device::flex();
     let ones = |channels, edge| Tensor::<5>::ones([1, channels, edge, edge, edge], &device);
-    let golden = Golden { lung: ones(crate::lung::CHANNELS, 8), detector: ones(1, 16), classifier: ones(1, 16) };
+    let golden = Golden {
+        lung: ones(crate::lung::CHANNELS, 8),
+        detector: ones(1, 16),
+        classifier: ones(1, 16),
+        reducer: manifest.networks.reducer.as_ref().map(|config| ones(1, config.tile)),
+    };
     let key = SigningKey::generate();
     let write = |path: &Path, text: &str| {
         let folder = path.parent().expect("a file in a folder");
@@ -31,7 +85,7 @@ pub fn untrained(
     write(&registry.join("trusted-keys/untrained.pem"), &key.public_pem())?;
     let folder = registry.join("untrained/1");
     fs::create_dir_all(registry.join("untrained")).map_err(io(registry))?;
-    save(&folder, &manifest, &manifest.networks.init(&device), &golden, "# Untrained\n", &key)?;
+    save(&folder, manifest, networks, &golden, "# Untrained\n", &key)?;
     Ok((folder, key))
 }
 
@@ -58,6 +112,7 @@ pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
             window_hu,
         },
         classifier: ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 2.0, tile: 16, window_hu },
+        reducer: None,
     };
     let unknown = || "unknown".to_owned();
     Manifest {
@@ -72,6 +127,7 @@ pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
         operating_points,
         calibration: Calibration::NONE,
         training: BTreeMap::new(),
+        ensembles: BTreeMap::new(),
         code: Code { commit: unknown(), dirty: false, lock_sha256: unknown(), toolchain: unknown() },
         golden_tolerance: 1e-3,
     }

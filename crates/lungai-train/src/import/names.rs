@@ -116,6 +116,7 @@ pub fn untrained(network: &Network) -> Vec<u8> {
         Network::Lung(config) => weights_to_bytes(&config.init(0, &device)),
         Network::Detector(config) => weights_to_bytes(&config.init(0, &device)),
         Network::Classifier(config) => weights_to_bytes(&config.init(0, &device)),
+        Network::Reducer(config) => weights_to_bytes(&config.init(0, &device)),
     }
 }
 
@@ -130,6 +131,7 @@ fn through_network(network: &Network, weights: Vec<u8>) -> anyhow::Result<Vec<u8
         Network::Lung(config) => through(config.init(0, &device), weights),
         Network::Detector(config) => through(config.init(0, &device), weights),
         Network::Classifier(config) => through(config.init(0, &device), weights),
+        Network::Reducer(config) => through(config.init(0, &device), weights),
     }
 }
 

@@ -8,6 +8,7 @@ use lungai_models::classifier::ClassifierConfig;
 use lungai_models::detector::{DetectorConfig, Stem};
 use lungai_models::frozen::weights_from_bytes;
 use lungai_models::lung::{CHANNELS, LungConfig, Normalise};
+use lungai_models::reducer::ReducerConfig;
 use lungai_trace::not_evidenced;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use safetensors::Dtype;
@@ -39,6 +40,11 @@ fn forward(network: &Network, weights: Vec<u8>, x: Tensor<5>) -> Vec<TensorData>
             vec![out.class.into_data(), out.boxes.into_data()]
         }
         Network::Classifier(config) => {
+            let mut net = config.init(0, &device);
+            weights_from_bytes(&mut net, weights).unwrap();
+            vec![net.forward(x).into_data()]
+        }
+        Network::Reducer(config) => {
             let mut net = config.init(0, &device);
             weights_from_bytes(&mut net, weights).unwrap();
             vec![net.forward(x).into_data()]
@@ -84,6 +90,7 @@ fn check_both_ways(network: &Network, shape: [usize; 5]) {
         Network::Lung(config) => serde_json::to_vec(config),
         Network::Detector(config) => serde_json::to_vec(config),
         Network::Classifier(config) => serde_json::to_vec(config),
+        Network::Reducer(config) => serde_json::to_vec(config),
     };
     fs::write(at("config.json"), config.unwrap()).unwrap();
     fs::write(at("shape.json"), serde_json::to_vec(&shape).unwrap()).unwrap();
@@ -143,4 +150,13 @@ fn the_classifier_is_the_same_in_pytorch() {
     let blocks = vec![1, 2, 1];
     let config = ClassifierConfig { width: 8, blocks, spacing_mm: 1.0, tile: 16, window_hu: WINDOW };
     check_both_ways(&Network::Classifier(config), [2, 1, 8, 12, 16]);
+}
+
+#[test]
+fn the_reducer_is_the_same_in_pytorch() {
+    // An even number of cells in the middle, and an odd one.
+    for (blocks, tile) in [(vec![1, 2, 1], 16), (vec![1, 1], 10)] {
+        let config = ReducerConfig { width: 8, blocks, spacing_mm: 1.0, tile, window_hu: WINDOW };
+        check_both_ways(&Network::Reducer(config), [2, 1, tile, tile, tile]);
+    }
 }

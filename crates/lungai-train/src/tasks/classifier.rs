@@ -1,22 +1,20 @@
 //! Malignancy.
 
 use super::cube::{Symmetry, cut, hu_value};
-use super::{Host, each_case, optimise};
-use crate::calibrate::platt;
+use super::judge::labelled;
+use super::{Host, each_case, judge, optimise};
 use crate::cases::Cases;
 use crate::config::{ClassifierTraining, Training};
 use crate::run::{Loss, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
-use lungai_ct::{NoduleKind, ReferenceNodule, Volume};
+use lungai_ct::{NoduleKind, ReferenceNodule};
 use lungai_datasets::Case;
 use lungai_imaging::{axial, patch};
-use lungai_metrics::roc;
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::loss;
-use lungai_pipeline::{MIN_DIAMETER_MM, classify};
 use lungai_runs::Metrics;
 use ndarray::Array3;
 use rand::{RngExt, rngs::StdRng};
@@ -58,12 +56,6 @@ pub struct ClassifierBatch {
     smoothing: f64,
 }
 
-/// Nodules whose malignancy is known.
-fn labelled(case: &Case) -> anyhow::Result<Vec<ReferenceNodule>> {
-    let wanted = |n: &ReferenceNodule| !n.excluded && n.malignant.is_some() && n.diameter_mm >= MIN_DIAMETER_MM;
-    Ok(case.nodules()?.into_iter().filter(wanted).collect())
-}
-
 impl ClassifierTask {
     /// Cuts the cubes of all training nodules.
     pub fn load(
@@ -73,7 +65,8 @@ impl ClassifierTask {
         loaded: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Self> {
         let examples = each_case(&cases.train, loaded, |case| {
-            let Volumes { volume, nodules } = Volumes::load(case)?;
+            let (scan, nodules) = (case.load_scan()?, labelled(case)?);
+            let volume = axial(&scan.volume);
             let example = |nodule: ReferenceNodule| {
                 let cube = patch(&volume, nodule.position, [config.tile + 2 * JITTER; 3], config.spacing_mm);
                 Example { hu: cube.mapv(|hu| hu.round() as i16), nodule }
@@ -101,17 +94,6 @@ fn by_size(examples: Vec<Example>, limits_mm: &[f64]) -> Vec<Vec<Example>> {
     }
     bins.retain(|bin| !bin.is_empty());
     bins
-}
-
-struct Volumes {
-    volume: Volume,
-    nodules: Vec<ReferenceNodule>,
-}
-
-impl Volumes {
-    fn load(case: &Case) -> anyhow::Result<Self> {
-        Ok(Self { volume: axial(&case.load_scan()?.volume).into_owned(), nodules: labelled(case)? })
-    }
 }
 
 impl TrainStep for ClassifierObjective {
@@ -167,23 +149,8 @@ impl Task for ClassifierTask {
         })
     }
 
-    /// `auc` and `log_likelihood` (mean, after Platt scaling), and that scaling itself.
     fn evaluate(&self, objective: &ClassifierObjective, device: &Device) -> anyhow::Result<Metrics> {
-        let (mut logits, mut truth) = (Vec::new(), Vec::new());
-        for case in &self.tune {
-            let Volumes { volume, nodules } = Volumes::load(case)?;
-            let centres: Vec<_> = nodules.iter().map(|n| n.position).collect();
-            logits.extend(classify::logits(&objective.net, &self.config, &volume, &centres, device));
-            truth.extend(nodules.iter().map(|n| n.malignant == Some(true)));
-        }
-        let auc = roc::auc(&logits, &truth, 0.95)?;
-        let (calibration, log_likelihood) = platt(&logits, &truth);
-        Ok(Metrics::from([
-            ("auc".into(), auc.value),
-            ("log_likelihood".into(), log_likelihood),
-            ("platt_slope".into(), calibration.slope),
-            ("platt_intercept".into(), calibration.intercept),
-        ]))
+        judge::classifier(&judge::alone(&objective.net, &self.tune), &self.config, device)
     }
 
     fn scans(&self) -> usize {

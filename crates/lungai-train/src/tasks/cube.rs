@@ -1,8 +1,9 @@
 //! Cubes cut from volumes, and the symmetries they are shown in.
 
-use lungai_ct::AIR_HU;
+use lungai_ct::{AIR_HU, Spacing};
+use lungai_imaging::augment::{self, AugmentConfig, Augmentation};
 use lungai_imaging::normalise;
-use ndarray::ArrayView3;
+use ndarray::{Array3, ArrayView3};
 use rand::{RngExt, rngs::StdRng};
 
 /// One of the 48 symmetries of the cube: every axis may be mirrored, the axes may change places.
@@ -72,10 +73,47 @@ pub fn hu_value(shift_hu: f32, window: (f32, f32)) -> impl Fn(Option<i16>) -> f3
     move |hu| normalise(f32::from(hu.unwrap_or(AIR_HU)) + shift_hu, window)
 }
 
+/// How bright and how noisy a cube may be: scanners are not calibrated alike, and unseen ones may have a lower dose.
+pub struct Intensity {
+    config: AugmentConfig,
+    spacing: Spacing,
+}
+
+impl Intensity {
+    /// White noise of up to `noise_hu`, and an offset of up to `shift_hu`, on cubes of this spacing.
+    pub fn new(noise_hu: f64, shift_hu: f32, spacing_mm: f64) -> Self {
+        let noise = augment::Noise {
+            probability: 1.0,
+            kernels: vec![augment::NoiseKernel::White],
+            sd_hu: [0.0, noise_hu],
+            dose: [1.0, 1.0],
+            slice_mm: spacing_mm,
+        };
+        Self {
+            config: AugmentConfig { noise: Some(noise), ..AugmentConfig::random_brightness(1.0, f64::from(shift_hu)) },
+            spacing: Spacing::new([spacing_mm; 3]).expect("checked configuration"),
+        }
+    }
+
+    /// As [`cut`], HU; air outside.
+    pub fn cube(
+        &self,
+        from: ArrayView3<'_, i16>,
+        start: [isize; 3],
+        edge: usize,
+        symmetry: Symmetry,
+        rng: &mut StdRng,
+    ) -> Array3<f32> {
+        let (mut hu, outside) = (Vec::with_capacity(edge.pow(3)), f32::from(AIR_HU));
+        cut(from, start, edge, symmetry, |hu| hu.map_or(outside, f32::from), &mut hu);
+        let cube = Array3::from_shape_vec([edge; 3], hu).expect("a cube was cut");
+        Augmentation::draw(&self.config, rng.random()).image(&cube, self.spacing, outside)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array3;
     use rand::SeedableRng;
 
     #[test]

@@ -1,19 +1,16 @@
 //! Nodule detection.
 
-use super::cube::{Symmetry, cut};
-use super::{Host, each_case, optimise};
+use super::cube::{Intensity, Symmetry};
+use super::{Host, each_case, judge, optimise};
 use crate::cases::Cases;
 use crate::config::{DetectorTraining, Training};
 use crate::run::{Loss, Mined, Task};
 use anyhow::ensure;
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
-use lungai_ct::{AIR_HU, Spacing, Volume, VoxelPoint};
+use lungai_ct::{Spacing, Volume, VoxelPoint};
 use lungai_datasets::Case;
-use lungai_imaging::augment::{self, AugmentConfig, Augmentation};
 use lungai_imaging::{axial, blobs, normalise, resample, resample_labels};
-use lungai_metrics::froc::{Interpolation, froc};
-use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_models::anchors::{Sphere, assign};
 use lungai_models::detector::{BOX_VALUES, DetectorConfig, DetectorNet, STRIDE};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
@@ -23,18 +20,13 @@ use lungai_pipeline::{
     detect::{self, GATE_MM, Gate},
 };
 use lungai_runs::Metrics;
-use ndarray::Array3;
 use rand::distr::{Distribution, weighted::WeightedIndex};
 use rand::{RngExt, rngs::StdRng};
 
-/// Candidates below this score are not worth counting.
-const EVALUATION_SCORE: f64 = 0.02;
 /// What the network gives at least this score, and is no nodule, is a false positive to learn from.
 const MINING_SCORE: f64 = 0.1;
 /// Lung voxels kept per scan as places for patches without a nodule in mind.
 const LUNG_PLACES: usize = 4096;
-/// False positives per scan at which thresholds are reported.
-const RATES: [f64; 3] = [0.125, 0.5, 2.0];
 
 /// Nodules in patches on the network's grid.
 pub struct DetectorTask {
@@ -206,27 +198,12 @@ impl Task for DetectorTask {
         let anchors: Vec<f64> = self.config.anchors_mm.iter().map(|mm| mm / self.config.spacing_mm).collect();
         let cells = [edge / STRIDE; 3];
         let (mut values, mut class, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
-        let intensity = AugmentConfig {
-            // White noise, as large as configured on patches of this spacing.
-            noise: Some(augment::Noise {
-                probability: 1.0,
-                kernels: vec![augment::NoiseKernel::White],
-                sd_hu: [0.0, self.own().noise_hu],
-                dose: [1.0, 1.0],
-                slice_mm: self.config.spacing_mm,
-            }),
-            ..AugmentConfig::random_brightness(1.0, f64::from(self.training.shift_hu))
-        };
-        let spacing = Spacing::new([self.config.spacing_mm; 3])?;
+        let intensity = Intensity::new(self.own().noise_hu, self.training.shift_hu, self.config.spacing_mm);
         for _ in 0..self.training.batch {
             let (scan, centre) = self.place(rng);
             let start = centre.map(|c| c.round() as isize - edge as isize / 2);
             let symmetry = Symmetry::draw_any(rng);
-            let mut hu = Vec::with_capacity(edge.pow(3));
-            let outside = f32::from(AIR_HU);
-            cut(scan.volume.hu(), start, edge, symmetry, |hu| hu.map_or(outside, f32::from), &mut hu);
-            let cube = Array3::from_shape_vec([edge; 3], hu).expect("a cube was cut");
-            let cube = Augmentation::draw(&intensity, rng.random()).image(&cube, spacing, outside);
+            let cube = intensity.cube(scan.volume.hu(), start, edge, symmetry, rng);
             values.extend(cube.iter().map(|hu| normalise(*hu, self.config.window_hu)));
             let moved = |spheres: &[Sphere]| -> Vec<Sphere> {
                 let here = |s: &Sphere| std::array::from_fn(|i| s.centre[i] - start[i] as f64);
@@ -259,7 +236,7 @@ impl Task for DetectorTask {
     fn mine(&self, objective: &DetectorObjective, device: &Device, done: &(dyn Fn() + Sync)) -> Mined {
         let false_positives = |scan: &TrainScan| {
             let TrainScan { volume, gate, .. } = scan;
-            let found = detect::candidates(&objective.net, &self.config, volume, gate, MINING_SCORE, device);
+            let found = detect::candidates(&[&objective.net], &self.config, volume, gate, MINING_SCORE, device);
             done();
             let places = found.iter().map(|c| volume.geometry().to_voxel(c.position).0);
             places.filter(|at| scan.is_no_finding(*at)).collect()
@@ -275,30 +252,8 @@ impl Task for DetectorTask {
         Ok(())
     }
 
-    /// FROC over whole scans by LUNA16's rules: `cpm`, and per rate the sensitivity and the score threshold.
     fn evaluate(&self, objective: &DetectorObjective, device: &Device) -> anyhow::Result<Metrics> {
-        let mut scans = Vec::new();
-        for case in &self.tune {
-            let scan = case.load_scan()?;
-            let gate = detect::Gate::new(&[&case.load_lungs(scan.volume.geometry())?]);
-            let (net, volume) = (&objective.net, &scan.volume);
-            let found = detect::candidates(net, &self.config, volume, &gate, EVALUATION_SCORE, device);
-            let marks = found.iter().map(|c| Mark { position: c.position, score: c.score }).collect();
-            let lesion = |n: &lungai_ct::ReferenceNodule| Lesion {
-                position: n.position,
-                diameter_mm: n.diameter_mm,
-                excluded: n.excluded || n.diameter_mm < MIN_DIAMETER_MM,
-            };
-            scans.push((marks, case.nodules()?.iter().map(lesion).collect()));
-        }
-        let froc = froc(&scans, &MatchRule::LUNA16)?;
-        let mut metrics = Metrics::from([("cpm".into(), froc.cpm(Interpolation::Linear))]);
-        for rate in RATES {
-            let point = froc.operating_point(rate)?;
-            metrics.insert(format!("sensitivity_at_{rate}"), point.sensitivity);
-            metrics.insert(format!("threshold_at_{rate}"), point.threshold.clamp(EVALUATION_SCORE, 1.0));
-        }
-        Ok(metrics)
+        judge::detector(&judge::alone(&objective.net, &self.tune), &self.config, device)
     }
 
     fn scans(&self) -> usize {

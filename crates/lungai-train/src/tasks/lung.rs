@@ -1,7 +1,7 @@
 //! Lung segmentation.
 
 use super::cube::{Symmetry, cut, hu_value};
-use super::{Host, each_case, optimise};
+use super::{Host, each_case, judge, optimise};
 use crate::cases::Cases;
 use crate::config::{LungTraining, Training};
 use crate::run::{Loss, Task};
@@ -161,19 +161,8 @@ impl Task for LungTask {
         })
     }
 
-    /// Dice of each lung on the scans' own grids, mean over scans; `dice` is that of the worse side.
     fn evaluate(&self, objective: &LungObjective, device: &Device) -> anyhow::Result<Metrics> {
-        let mut sums = [0.0; 2];
-        for case in &self.tune {
-            let scan = case.load_scan()?;
-            let truth = case.load_lungs(scan.volume.geometry())?;
-            let found = lungai_pipeline::lungs::segment(&objective.net, &self.config, &scan.volume, device);
-            for (sum, lung) in sums.iter_mut().zip([Lung::Left, Lung::Right]) {
-                *sum += dice(&truth, &found, lung as u8);
-            }
-        }
-        let [left, right] = sums.map(|sum| sum / self.tune.len() as f64);
-        Ok(Metrics::from([("dice_left".into(), left), ("dice_right".into(), right), ("dice".into(), left.min(right))]))
+        judge::lung(&judge::alone(&objective.net, &self.tune), &self.config, device)
     }
 
     fn scans(&self) -> usize {
@@ -187,15 +176,6 @@ impl Task for LungTask {
     fn weights(&self, objective: &LungObjective) -> Vec<u8> {
         weights_to_bytes(&objective.net)
     }
-}
-
-fn dice(a: &LabelMap, b: &LabelMap, label: u8) -> f64 {
-    let (mut both, mut total) = (0usize, 0usize);
-    for (a, b) in a.as_slice().iter().zip(b.as_slice()) {
-        both += usize::from(*a == label && *b == label);
-        total += usize::from(*a == label) + usize::from(*b == label);
-    }
-    if total == 0 { 1.0 } else { 2.0 * both as f64 / total as f64 }
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
-//! The three tasks: what a batch is, what is optimised, and how it is judged on held-out scans.
+//! The tasks: what a batch is, what is optimised, and how it is judged on held-out scans.
 
 mod classifier;
 mod cube;
 mod detector;
+pub mod judge;
 mod lung;
+mod reducer;
 
 pub use classifier::ClassifierTask;
 pub use detector::DetectorTask;
 pub use lung::LungTask;
+pub use reducer::ReducerTask;
 
 use crate::run::Loss;
 use burn::module::Module;

@@ -1,0 +1,152 @@
+//! The second look at a candidate: a small 3D residual network on a cube round it says whether a nodule lies in the
+//! middle. It sees finer voxels than the detector and one place at a time (Dou et al. 2017 give the idea; the layers are the
+//! classifier's, the pooling is our own).
+
+use crate::layers::{ConvNorm, Normalise, Residual};
+use burn::{
+    module::Module,
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Tensor},
+};
+#[cfg(feature = "onnx")]
+use lungai_onnx::{Dim, Graph, Node, Scope};
+use rand::{SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
+
+/// Shape of a [`ReducerNet`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReducerConfig {
+    /// Channels of the first stage, doubled at each further one.
+    pub width: usize,
+    /// Residual blocks per stage; each stage after the first halves the size.
+    pub blocks: Vec<usize>,
+    /// Voxel edge of the cube in mm.
+    pub spacing_mm: f64,
+    /// Edge of the cube in voxels; a multiple of `2^(stages - 1)`.
+    pub tile: usize,
+    /// HU that map to -1 and +1.
+    pub window_hu: (f32, f32),
+}
+
+/// The network.
+#[derive(Module, Debug)]
+pub struct ReducerNet {
+    stem: ConvNorm,
+    stages: Vec<Residual>,
+    head: Linear,
+}
+
+impl ReducerConfig {
+    /// A network whose weights are a function of `seed` alone.
+    pub fn init(&self, seed: u64, device: &Device) -> ReducerNet {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let stem = ConvNorm::new([1, self.width], 1, Normalise::Group, rng, device);
+        let mut stages = Vec::new();
+        let mut inputs = self.width;
+        for (stage, &blocks) in self.blocks.iter().enumerate() {
+            let width = self.width << stage;
+            for block in 0..blocks {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                stages.push(Residual::new([inputs, width], stride, Normalise::Group, rng, device));
+                inputs = width;
+            }
+        }
+        let mut head = LinearConfig::new(3 * inputs, 1).init(device);
+        head.weight = crate::layers::normal([3 * inputs, 1], (0.3 / inputs as f64).sqrt(), rng, device);
+        head.bias = Some(burn::module::Param::from_tensor(Tensor::zeros([1], device)));
+        ReducerNet { stem, stages, head }
+    }
+}
+
+/// The cells in the middle of `edge` of them: two of an even number, one of an odd one.
+fn middle(edge: usize) -> std::ops::Range<usize> {
+    (edge - 1) / 2..edge / 2 + 1
+}
+
+impl ReducerNet {
+    /// - patches: `[b, 1, n, n, n]`, HU scaled to `-1..=1`, the candidate's centre in the middle
+    /// - output: `[b, 1]`, the logit of a nodule
+    pub fn forward(&self, patches: Tensor<5>) -> Tensor<2> {
+        let mut x = self.stem.forward(patches);
+        for stage in &self.stages {
+            x = stage.forward(x);
+        }
+        let [b, c, d, h, w] = x.dims();
+        // What lies in the middle is the question; what lies round it, on the whole and at its strongest, helps to answer.
+        let centre = x.clone().slice([0..b, 0..c, middle(d), middle(h), middle(w)]);
+        let mean = |x: Tensor<5>| x.flatten::<3>(2, 4).mean_dim(2).reshape([b, c]);
+        let most = x.clone().flatten::<3>(2, 4).max_dim(2).reshape([b, c]);
+        self.head.forward(Tensor::cat(vec![mean(centre), mean(x), most], 1))
+    }
+
+    /// [`Self::forward`] as ONNX: `patches` to `logit`, open in batch; the cube has the edge of `config`.
+    #[cfg(feature = "onnx")]
+    pub fn export(&self, config: &ReducerConfig) -> Graph {
+        Self::export_mean(&[self], config)
+    }
+
+    /// The mean of several of one shape as ONNX, see [`crate::members`].
+    #[cfg(feature = "onnx")]
+    pub fn export_mean(nets: &[&Self], config: &ReducerConfig) -> Graph {
+        let mut graph = Graph::new("reducer");
+        let edge = Dim::Fixed(config.tile);
+        let patches = graph.input("patches", &[Dim::Named("batch"), Dim::Fixed(1), edge, edge, edge]);
+        let logit = crate::members::export(&mut graph, nets, |net, g| vec![net.layers(g, &patches, config)]);
+        graph.output("logit", &logit[0], &[Dim::Named("batch"), Dim::Fixed(1)]);
+        graph
+    }
+
+    #[cfg(feature = "onnx")]
+    fn layers(&self, g: &mut Scope, patches: &Node, config: &ReducerConfig) -> Node {
+        use crate::layers::weight;
+        let mut x = self.stem.export(&mut g.at("stem"), patches);
+        for (i, stage) in self.stages.iter().enumerate() {
+            x = stage.export(&mut g.at("stages").at(i), &x);
+        }
+        let centre = g.crop(&x, middle(config.tile >> (config.blocks.len() - 1)));
+        let [centre, mean] = [&centre, &x].map(|x| g.global_mean(x));
+        let most = g.global_max(&x);
+        let pooled = g.concat(&[&centre, &mean, &most]);
+        let bias = self.head.bias.as_ref().expect("the head has a bias");
+        let [rows, bias] =
+            [weight(&mut g.at("head").at("weight"), &self.head.weight), weight(&mut g.at("head").at("bias"), bias)];
+        g.linear(&pooled, &rows, &bias)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(tile: usize, blocks: &[usize]) -> ReducerConfig {
+        ReducerConfig { width: 4, blocks: blocks.to_vec(), spacing_mm: 1.0, tile, window_hu: (-1000.0, 400.0) }
+    }
+
+    #[test]
+    fn every_candidate_gets_one_logit_of_its_own() {
+        let device = Device::flex();
+        let net = config(12, &[1, 1, 1]).init(1, &device);
+        let values: Vec<f32> = (0..2 * 12 * 12 * 12).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+        let both = Tensor::<1>::from_floats(values.as_slice(), &device).reshape([2, 1, 12, 12, 12]);
+        let logits = net.forward(both.clone());
+        assert_eq!(logits.dims(), [2, 1]);
+        // What it is batched with does not matter.
+        let second = net.forward(both.narrow(0, 1, 1));
+        let off: f32 = (logits.narrow(0, 1, 1) - second).abs().max().into_scalar();
+        assert!(off < 1e-6, "{off}");
+    }
+
+    #[test]
+    fn the_middle_is_one_cell_or_two() {
+        assert_eq!([1, 3, 6, 8].map(middle), [0..1, 1..2, 2..4, 3..5]);
+    }
+
+    #[test]
+    fn its_parameters_are_those_counted_by_hand() {
+        // Stem 324 + 24; first stage 2 (3888 + 24); second 7776 + 48 + 15552 + 48 + 312; third 31104 + 96 + 62208 + 96 +
+        // 1200; head 3 * 48 + 1.
+        let net = ReducerConfig { width: 12, ..config(24, &[1, 1, 1]) }.init(1, &Device::flex());
+        assert_eq!(net.num_params(), 348 + 2 * 3912 + 23_736 + 94_704 + 145);
+    }
+}
