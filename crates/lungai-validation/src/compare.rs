@@ -226,7 +226,11 @@ pub fn read(folder: &Path) -> Result<Read, Failure> {
         canonical_sha256,
         data_fingerprint: text(&parts.data_set, "fingerprint"),
         synthetic: parts.synthetic,
-        system: format!("{} {}", text(&parts.model, "name"), text(&parts.model, "version")),
+        system: [text(&parts.model, "name"), text(&parts.model, "version")]
+            .into_iter()
+            .filter(|word| word != crate::study::NO_VERSION)
+            .collect::<Vec<_>>()
+            .join(" "),
         predictions_sha256: parts.predictions_sha256,
         threshold: parts.detection["operating_threshold"]
             .as_f64()
@@ -627,8 +631,8 @@ fn tally<'p, 'a: 'p>(pairs: impl Iterator<Item = &'p Pair<'a>>) -> Found {
 }
 
 fn exactly(permuted: &lungai_metrics::bootstrap::Permutation) -> String {
-    let kind = if permuted.exact { "all" } else { "random" };
-    format!(" ({} {kind} arrangements)", permuted.arrangements)
+    let n = permuted.arrangements;
+    if permuted.exact { format!(" (all {n} arrangements)") } else { format!(" ({n} random arrangements)") }
 }
 
 /// McNemar's test (Psychometrika 1947;12:153), exact and two-sided: discordant pairs are as many tosses of a fair coin.

@@ -413,15 +413,15 @@ mod tests {
     #[verifies("FR-004", "SW-1102")]
     #[test]
     fn what_cannot_be_judged_is_named() {
-        let (benign, none): (&[(f64, bool)], &[(f64, bool)]) = (&[(8.0, false)], &[]);
-        let one_class = [("a-1", "a", Some(benign)), ("b-1", "b", Some(benign))];
+        const BENIGN: &[(f64, bool)] = &[(8.0, false)];
+        let one_class = [("a-1", "a", Some(BENIGN)), ("b-1", "b", Some(BENIGN))];
         check_refused(
             &one_class,
             |_, _| (),
             "one-class",
             "criterion FR-005.1 is an AUC, but 0 scored nodules are malignant and 2 benign",
         );
-        let empty = [("a-1", "a", Some(none)), ("b-1", "b", Some(none))];
+        let empty = [("a-1", "a", Some(&[] as &[(f64, bool)])), ("b-1", "b", Some(&[] as &[(f64, bool)]))];
         check_refused(&empty, |_, _| (), "no-positives", "2 test scans hold no scored nodule: there is no sensitivity");
         check_refused(
             &CASES,
@@ -436,7 +436,7 @@ mod tests {
             "empty-centre",
             "no scan of centre `a` is eligible",
         );
-        let more = [CASES[0], CASES[3], ("b-2", "b", Some(benign))];
+        let more = [CASES[0], CASES[3], ("b-2", "b", Some(BENIGN))];
         check_refused(&more, |_, _| (), "missing-predictions", "1 of 3 cases have none, first `b-2`");
     }
 

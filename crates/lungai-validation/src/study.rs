@@ -14,6 +14,9 @@ use lungai_models::frozen;
 use lungai_pipeline::Pipeline;
 use std::path::{Path, PathBuf};
 
+/// Version of a system of which only a table of marks is known.
+pub const NO_VERSION: &str = "not stated";
+
 /// A protocol with its data set.
 pub struct Study {
     /// The rules.
