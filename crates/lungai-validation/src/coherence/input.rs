@@ -61,7 +61,8 @@ fn csv(path: &Path, text: &str) -> Result<Vec<Statement>, Failure> {
             };
             match column {
                 "n" | "count" => {
-                    let whole: u64 = cell.parse().map_err(|_| wrong(&format!("{column}: `{cell}` is no whole number")))?;
+                    let whole: u64 =
+                        cell.parse().map_err(|_| wrong(&format!("{column}: `{cell}` is no whole number")))?;
                     fields.insert(column.to_owned(), json!(whole));
                 }
                 "ci_low" => ci[0] = Some(json!(cell)),
@@ -74,7 +75,8 @@ fn csv(path: &Path, text: &str) -> Result<Vec<Statement>, Failure> {
                 "limit" => _ = verdict.insert(column.to_owned(), number()?),
                 "op" | "on" => _ = verdict.insert(column.to_owned(), json!(cell)),
                 "met" => {
-                    let met: bool = cell.parse().map_err(|_| wrong(&format!("met: `{cell}` is neither true nor false")))?;
+                    let met: bool =
+                        cell.parse().map_err(|_| wrong(&format!("met: `{cell}` is neither true nor false")))?;
                     verdict.insert(column.to_owned(), json!(met));
                 }
                 _ => _ = fields.insert(column.to_owned(), json!(cell)),

@@ -121,11 +121,14 @@ fn pooled(figure: &str, total: &Statement, parts: &[&Statement], sizes: Option<&
             let [from, to] = value.range();
             checked.rule("parts-pool-to-another-figure", least <= to + 1e-9 && from <= most + 1e-9, || {
                 let decimals = value.to_string().bytes().rev().take_while(|b| *b != b'.').count().max(3);
-                let pooled = if least == most { format!("{least:.decimals$}") } else {
+                let pooled = if least == most {
+                    format!("{least:.decimals$}")
+                } else {
                     format!("{least:.decimals$} to {most:.decimals$}")
                 };
                 let of_part = parts.iter().find(|p| p.value.is_some_and(|v| v.agrees(&value)));
-                let copied = of_part.map_or(String::new(), |p| format!("; {value} is the figure of its part `{}`", p.population));
+                let copied = of_part
+                    .map_or(String::new(), |p| format!("; {value} is the figure of its part `{}`", p.population));
                 format!("{} is {value}, but its parts pool to {pooled}{copied}", total.place())
             });
         }
