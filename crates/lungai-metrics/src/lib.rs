@@ -16,6 +16,7 @@ pub mod matching;
 pub mod overlap;
 pub mod proportion;
 pub mod roc;
+pub mod roc_band;
 
 pub use distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided_p};
 pub use error::MetricsError;
