@@ -1,19 +1,32 @@
 //! Intervals by resampling: chance enters once, as how often each scan is drawn; the rest is pure.
 
-use crate::error::at_least;
+use crate::error::{at_least, deviate};
 use crate::froc::{CPM_RATES, Froc, Interpolation, mean};
-use crate::{Interval, MetricsError};
+use crate::{Interval, MetricsError, normal_quantile};
 use lungai_trace::implements;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 
-/// How often each scan is drawn, for each replicate: `weights[replicate][scan]`.
+/// Replicates that are drawn, and then computed in parallel, at a time: memory stays that of one block however many
+/// replicates there are.
+const BLOCK: usize = 256;
+
+/// How often each scan is drawn in each replicate: a recipe that draws the same again whenever it is followed.
 ///
 /// Kept apart from what is computed, so that two systems can be compared on the very same draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draws {
-    weights: Vec<Vec<u32>>,
+    scheme: Scheme,
+    replicates: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scheme {
+    /// Scan by scan, by numpy's generator.
+    Scans { scans: usize, seed: u32 },
+    /// Cluster by cluster, within strata.
+    Clusters { place: Vec<usize>, strata: Vec<Vec<usize>>, seed: u64 },
 }
 
 impl Draws {
@@ -25,13 +38,7 @@ impl Draws {
     pub fn of_scans(scans: usize, replicates: usize, seed: u32) -> Result<Self, MetricsError> {
         at_least("scans to draw from", scans, 1)?;
         at_least("bootstrap replicates", replicates, 1)?;
-        let mut generator = Mt19937::new(seed);
-        let weights = (0..replicates).map(|_| {
-            let mut weights = vec![0; scans];
-            (0..scans).for_each(|_| weights[generator.below(scans as u32)] += 1);
-            weights
-        });
-        Ok(Self { weights: weights.collect() })
+        Ok(Self { scheme: Scheme::Scans { scans, seed }, replicates })
     }
 
     /// Draws whole clusters (patients): all scans of a drawn patient come along, so that what they share is not
@@ -39,33 +46,324 @@ impl Draws {
     ///
     /// # Errors
     /// No scans or no replicates.
-    #[implements("FR-004")]
     pub fn of_clusters(cluster_of_scan: &[usize], replicates: usize, seed: u64) -> Result<Self, MetricsError> {
-        at_least("scans to draw from", cluster_of_scan.len(), 1)?;
+        Self::of_clusters_within(cluster_of_scan, &vec![0; cluster_of_scan.len()], replicates, seed)
+    }
+
+    /// Draws whole clusters within strata (centres; patients with and without nodules): every replicate holds as many patients
+    /// of each stratum as there are, as where the strata's sizes were fixed by design.
+    ///
+    /// # Errors
+    /// No scans or no replicates, lists of different length, a cluster with scans in two strata.
+    #[implements("FR-004")]
+    pub fn of_clusters_within(
+        cluster_of_scan: &[usize],
+        stratum_of_scan: &[usize],
+        replicates: usize,
+        seed: u64,
+    ) -> Result<Self, MetricsError> {
+        let (left, right) = (cluster_of_scan.len(), stratum_of_scan.len());
+        if left != right {
+            return Err(MetricsError::Length { what: "clusters against strata of the scans", left, right });
+        }
+        at_least("scans to draw from", left, 1)?;
         at_least("bootstrap replicates", replicates, 1)?;
-        let mut names: Vec<usize> = cluster_of_scan.to_vec();
-        names.sort_unstable();
-        names.dedup();
+        let names = distinct(cluster_of_scan);
         let place: Vec<usize> = cluster_of_scan.iter().map(|name| names.partition_point(|n| n < name)).collect();
-        let mut generator = StdRng::seed_from_u64(seed);
-        let weights = (0..replicates).map(|_| {
-            let mut drawn = vec![0u32; names.len()];
-            (0..names.len()).for_each(|_| drawn[generator.random_range(0..names.len())] += 1);
-            place.iter().map(|cluster| drawn[*cluster]).collect()
-        });
-        Ok(Self { weights: weights.collect() })
+        let mut stratum_of_cluster = vec![None; names.len()];
+        for (scan, (cluster, stratum)) in place.iter().zip(stratum_of_scan).enumerate() {
+            if stratum_of_cluster[*cluster].replace(stratum).is_some_and(|before| before != stratum) {
+                return Err(MetricsError::Contradiction { what: "a patient's stratum", place: scan });
+            }
+        }
+        let members = |stratum: &usize| {
+            (0..names.len()).filter(|cluster| stratum_of_cluster[*cluster] == Some(stratum)).collect()
+        };
+        let strata = distinct(stratum_of_scan).iter().map(members).collect();
+        Ok(Self { scheme: Scheme::Clusters { place, strata, seed }, replicates })
+    }
+
+    /// How many replicates there are.
+    pub fn replicates(&self) -> usize {
+        self.replicates
+    }
+
+    /// How many scans there are.
+    pub fn scans(&self) -> usize {
+        match &self.scheme {
+            Scheme::Scans { scans, .. } => *scans,
+            Scheme::Clusters { place, .. } => place.len(),
+        }
     }
 
     /// How often each scan is drawn, one list for each replicate.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u32]> {
-        self.weights.iter().map(Vec::as_slice)
+    pub fn iter(&self) -> impl Iterator<Item = Vec<u32>> {
+        let mut sequence = self.sequence();
+        (0..self.replicates).map(move |_| {
+            let mut weights = vec![0; self.scans()];
+            sequence.draw(&mut weights);
+            weights
+        })
+    }
+
+    /// What `compute` makes of each replicate's draws, in order, whatever the number of threads.
+    pub fn map<T: Send>(&self, compute: impl Fn(&[u32]) -> T + Sync) -> Vec<T> {
+        let mut sequence = self.sequence();
+        let mut block = vec![vec![0; self.scans()]; BLOCK.min(self.replicates)];
+        let mut results = Vec::with_capacity(self.replicates);
+        while results.len() < self.replicates {
+            let size = block.len().min(self.replicates - results.len());
+            block[..size].iter_mut().for_each(|weights| sequence.draw(weights));
+            results.par_extend(block[..size].par_iter().map(|weights| compute(weights)));
+        }
+        results
     }
 
     /// A figure of each replicate, in order, whatever the number of threads; replicates without a figure are left out.
     pub fn figures(&self, figure: impl Fn(&[u32]) -> Option<f64> + Sync) -> Vec<f64> {
-        let figures: Vec<Option<f64>> = self.weights.par_iter().map(|weights| figure(weights)).collect();
-        figures.into_iter().flatten().collect()
+        self.map(figure).into_iter().flatten().collect()
     }
+
+    /// A figure with its intervals. `figure` takes how often each scan counts: once for the estimate itself, as drawn for
+    /// the replicates, not at all for the cluster that a jackknife step leaves out.
+    ///
+    /// # Errors
+    /// The figure is not defined for the whole or for any replicate, or a level outside `0..1`.
+    #[implements("FR-004")]
+    pub fn bootstrap(
+        &self,
+        figure: impl Fn(&[u32]) -> Option<f64> + Sync,
+        level: f64,
+    ) -> Result<Bootstrapped, MetricsError> {
+        let value = figure(&vec![1; self.scans()]);
+        let Some(value) = value else {
+            return Err(MetricsError::TooFew { what: "cases of a bootstrapped figure", found: 0, needed: 1 });
+        };
+        let replicates = self.figures(&figure);
+        at_least("bootstrap replicates with a figure", replicates.len(), 1)?;
+        let centre = mean(&replicates);
+        let squares: f64 = replicates.iter().map(|v| (v - centre).powi(2)).sum();
+        let acceleration = self.acceleration(&figure);
+        Ok(Bootstrapped {
+            value,
+            standard_error: (squares / (replicates.len().max(2) - 1) as f64).sqrt(),
+            bca: acceleration.map(|a| bca_interval(value, &replicates, a, level)).transpose()?.flatten(),
+            empty_replicates: self.replicates - replicates.len(),
+            percentile: percentile_interval(replicates, level)?,
+        })
+    }
+
+    /// Efron's acceleration from leaving out each cluster in turn, strata as samples of their own; `None` where a figure
+    /// without one of the clusters is not defined or nothing varies.
+    fn acceleration(&self, figure: impl Fn(&[u32]) -> Option<f64> + Sync) -> Option<f64> {
+        let scans = self.scans();
+        let strata: Vec<Vec<usize>> = match &self.scheme {
+            Scheme::Scans { scans, .. } => vec![(0..*scans).collect()],
+            Scheme::Clusters { strata, .. } => strata.clone(),
+        };
+        let without = |left_out: usize| -> Option<f64> {
+            let weights: Vec<u32> = match &self.scheme {
+                Scheme::Scans { .. } => (0..scans).map(|scan| u32::from(scan != left_out)).collect(),
+                Scheme::Clusters { place, .. } => place.iter().map(|cluster| u32::from(*cluster != left_out)).collect(),
+            };
+            figure(&weights)
+        };
+        let (mut cubes, mut squares) = (0.0, 0.0);
+        for members in strata {
+            let values = members.par_iter().map(|cluster| without(*cluster)).collect::<Option<Vec<f64>>>()?;
+            let (n, centre) = (values.len() as f64, mean(&values));
+            for value in &values {
+                let influence = (n - 1.0) * (centre - value) / n;
+                cubes += influence.powi(3);
+                squares += influence.powi(2);
+            }
+        }
+        (squares > 0.0).then(|| cubes / (6.0 * squares.powf(1.5)))
+    }
+
+    fn sequence(&self) -> Sequence<'_> {
+        match &self.scheme {
+            Scheme::Scans { seed, .. } => Sequence::Scans(Box::new(Mt19937::new(*seed))),
+            Scheme::Clusters { place, strata, seed } => {
+                let clusters = strata.iter().map(Vec::len).sum();
+                let generator = Box::new(StdRng::seed_from_u64(*seed));
+                Sequence::Clusters { generator, place, strata, drawn: vec![0; clusters] }
+            }
+        }
+    }
+}
+
+/// One replicate after the other.
+enum Sequence<'a> {
+    Scans(Box<Mt19937>),
+    Clusters { generator: Box<StdRng>, place: &'a [usize], strata: &'a [Vec<usize>], drawn: Vec<u32> },
+}
+
+impl Sequence<'_> {
+    fn draw(&mut self, weights: &mut [u32]) {
+        match self {
+            Self::Scans(generator) => {
+                weights.fill(0);
+                (0..weights.len()).for_each(|_| weights[generator.below(weights.len() as u32)] += 1);
+            }
+            Self::Clusters { generator, place, strata, drawn } => {
+                drawn.fill(0);
+                for members in *strata {
+                    (0..members.len()).for_each(|_| drawn[members[generator.random_range(0..members.len())]] += 1);
+                }
+                weights.iter_mut().zip(*place).for_each(|(weight, cluster)| *weight = drawn[*cluster]);
+            }
+        }
+    }
+}
+
+fn distinct(values: &[usize]) -> Vec<usize> {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// A figure with its bootstrap intervals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bootstrapped {
+    /// The figure of the cases as they are.
+    pub value: f64,
+    /// Standard deviation of the replicates.
+    pub standard_error: f64,
+    /// Percentile interval, by [`percentile_interval`].
+    pub percentile: Interval,
+    /// BCa interval, by [`bca_interval`]. `None` where it is not defined: all replicates on one side of the estimate, nothing
+    /// that varies, or a figure that hangs on a single cluster.
+    pub bca: Option<Interval>,
+    /// Replicates for which the figure is not defined and that are left out.
+    pub empty_replicates: usize,
+}
+
+/// Bias-corrected and accelerated interval (Efron, J Am Stat Assoc 1987;82:171): corrects for replicates that lie to one side of
+/// the estimate and for a spread that changes with it. Replicates equal to the estimate count half; quantiles are linear
+/// between ranks: scipy's conventions. `None` where all replicates lie on one side.
+///
+/// # Errors
+/// No replicates, or a level outside `0..1`.
+pub fn bca_interval(
+    value: f64,
+    replicates: &[f64],
+    acceleration: f64,
+    level: f64,
+) -> Result<Option<Interval>, MetricsError> {
+    at_least("values of a BCa interval", replicates.len(), 1)?;
+    let z = deviate(level)?;
+    let mut sorted = replicates.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let n = sorted.len() as f64;
+    let below = sorted.partition_point(|v| *v < value) + sorted.partition_point(|v| *v <= value);
+    let share = below as f64 / (2.0 * n);
+    if share <= 0.0 || share >= 1.0 {
+        return Ok(None);
+    }
+    let bias = normal_quantile(share);
+    let at = |z: f64| {
+        let moved = bias + (bias + z) / (1.0 - acceleration * (bias + z));
+        let rank = 0.5 * libm::erfc(-moved / std::f64::consts::SQRT_2) * (n - 1.0);
+        let low = rank.floor() as usize;
+        let high = (low + 1).min(sorted.len() - 1);
+        sorted[low] + rank.fract() * (sorted[high] - sorted[low])
+    };
+    Ok(Some([at(-z), at(z)]))
+}
+
+/// A paired permutation test.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Permutation {
+    /// Figure of the first system minus that of the second.
+    pub difference: f64,
+    /// Two-sided p-value; never zero: the arrangement that was seen counts too.
+    pub p: f64,
+    /// Arrangements that were looked at.
+    pub arrangements: usize,
+    /// Whether these were all arrangements, so that `p` is exact.
+    pub exact: bool,
+}
+
+/// Were the two systems exchangeable, swapping their results for a patient would change nothing: the share of arrangements, each
+/// patient swapped or not, with at least the difference that was seen. All arrangements where they are at most
+/// `permutations`, else that many at random, the one seen counted once more (Phipson and Smyth, Stat Appl Genet Mol Biol
+/// 2010;9:39). `figure` takes how often each case counts, first those of one system, then those of the other.
+///
+/// # Errors
+/// No cases or permutations, or a figure that is not defined for each system.
+#[implements("FR-004")]
+pub fn paired_permutation(
+    cluster_of_case: &[usize],
+    permutations: usize,
+    seed: u64,
+    figure: impl Fn(&[u32]) -> Option<f64> + Sync,
+) -> Result<Permutation, MetricsError> {
+    at_least("cases of a permutation test", cluster_of_case.len(), 1)?;
+    at_least("permutations", permutations, 1)?;
+    let names = distinct(cluster_of_case);
+    let place: Vec<usize> = cluster_of_case.iter().map(|name| names.partition_point(|n| n < name)).collect();
+    let difference = |swapped: &[bool]| -> Option<f64> {
+        let side = |second: bool| -> Vec<u32> {
+            let chosen = |of_second: bool| {
+                place.iter().map(move |cluster| u32::from((swapped[*cluster] != second) == of_second))
+            };
+            chosen(false).chain(chosen(true)).collect()
+        };
+        Some(figure(&side(false))? - figure(&side(true))?)
+    };
+    let Some(seen) = difference(&vec![false; names.len()]) else {
+        return Err(MetricsError::TooFew { what: "cases of a compared figure", found: 0, needed: 1 });
+    };
+    // Sums in another order differ in their last bits; that is no smaller difference.
+    let as_large = |swapped: &Vec<bool>| difference(swapped).is_none_or(|d| d.abs() >= seen.abs() - 1e-12);
+    let all = u32::try_from(names.len()).ok().and_then(|n| 1usize.checked_shl(n)).filter(|all| *all <= permutations);
+    let (count, arrangements, exact) = match all {
+        Some(all) => {
+            let swapped = |bits: usize| (0..names.len()).map(|i| bits >> i & 1 == 1).collect::<Vec<bool>>();
+            ((0..all).into_par_iter().filter(|bits| as_large(&swapped(*bits))).count(), all, true)
+        }
+        None => {
+            let mut generator = StdRng::seed_from_u64(seed);
+            let (mut count, mut left) = (1, permutations);
+            while left > 0 {
+                let block: Vec<Vec<bool>> =
+                    (0..BLOCK.min(left)).map(|_| (0..names.len()).map(|_| generator.random()).collect()).collect();
+                left -= block.len();
+                count += block.par_iter().filter(|swapped| as_large(swapped)).count();
+            }
+            (count, permutations + 1, false)
+        }
+    };
+    Ok(Permutation { difference: seen, p: count as f64 / arrangements as f64, arrangements, exact })
+}
+
+/// Permutation test of the CPM of two systems on the same scans, in the same order; whole patients are swapped.
+///
+/// # Errors
+/// As [`paired_permutation`]; systems with other scans or other nodules.
+#[implements("FR-004")]
+pub fn cpm_permutation(
+    first: &Froc,
+    second: &Froc,
+    cluster_of_scan: &[usize],
+    how: Interpolation,
+    permutations: usize,
+    seed: u64,
+) -> Result<Permutation, MetricsError> {
+    let scans = [first.counts().scans, second.counts().scans, cluster_of_scan.len()];
+    if scans.iter().any(|n| *n != scans[0]) {
+        let right = if scans[1] == scans[0] { scans[2] } else { scans[1] };
+        return Err(MetricsError::Length { what: "scans of two systems", left: scans[0], right });
+    }
+    if let Some(place) = first.nodules_in_scan().iter().zip(second.nodules_in_scan()).position(|(a, b)| a != b) {
+        return Err(MetricsError::Contradiction { what: "a scan's nodules", place });
+    }
+    let both = Froc::joined(first, second);
+    paired_permutation(cluster_of_scan, permutations, seed, |weights| {
+        both.resampled(weights, &CPM_RATES, how).map(|values| mean(&values))
+    })
 }
 
 /// Intervals of a FROC curve.
@@ -97,17 +395,15 @@ pub fn froc_intervals(
     level: f64,
 ) -> Result<FrocIntervals, MetricsError> {
     let all: Vec<f64> = rates.iter().chain(&CPM_RATES).copied().collect();
-    let replicates: Vec<Vec<f64>> = {
-        let each: Vec<_> = draws.weights.par_iter().map(|weights| froc.resampled(weights, &all, how)).collect();
-        each.into_iter().flatten().collect()
-    };
+    let replicates: Vec<Vec<f64>> =
+        draws.map(|weights| froc.resampled(weights, &all, how)).into_iter().flatten().collect();
     at_least("bootstrap replicates that hold a nodule", replicates.len(), 1)?;
     let column = |i: usize| replicates.iter().map(|values| values[i]).collect::<Vec<_>>();
     Ok(FrocIntervals {
         mean: (0..rates.len()).map(|i| mean(&column(i))).collect(),
         intervals: (0..rates.len()).map(|i| percentile_interval(column(i), level)).collect::<Result<_, _>>()?,
         cpm: percentile_interval(replicates.iter().map(|values| mean(&values[rates.len()..])).collect(), level)?,
-        empty_replicates: draws.weights.len() - replicates.len(),
+        empty_replicates: draws.replicates() - replicates.len(),
     })
 }
 
@@ -146,9 +442,7 @@ pub fn cpm_difference(
 /// No values, or a level outside `0..1`.
 pub fn percentile_interval(mut values: Vec<f64>, level: f64) -> Result<Interval, MetricsError> {
     at_least("values of a percentile interval", values.len(), 1)?;
-    if !(level > 0.0 && level < 1.0) {
-        return Err(MetricsError::Range { what: "confidence level", value: level, range: "between 0 and 1" });
-    }
+    deviate(level)?;
     values.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
     let at = |share: f64| values[((share * values.len() as f64) as usize).min(values.len() - 1)];
@@ -283,6 +577,80 @@ mod tests {
         assert_eq!(same.interval, [0.0, 0.0]);
     }
 
+    #[verifies("FR-004")]
+    #[test]
+    fn strata_keep_their_sizes() {
+        // Patients 0 to 9 at one centre, 10 to 14 at another: each replicate draws ten and five.
+        let patients: Vec<usize> = (0..15).collect();
+        let centres: Vec<usize> = patients.iter().map(|p| usize::from(*p >= 10)).collect();
+        let draws = Draws::of_clusters_within(&patients, &centres, 50, 3).unwrap();
+        for weights in draws.iter() {
+            assert_eq!((weights[..10].iter().sum::<u32>(), weights[10..].iter().sum::<u32>()), (10, 5));
+        }
+        let error = Draws::of_clusters_within(&[1, 1], &[0, 1], 5, 0).unwrap_err();
+        assert_eq!(error, MetricsError::Contradiction { what: "a patient's stratum", place: 1 });
+    }
+
+    #[verifies("FR-004")]
+    #[test]
+    fn a_bca_interval_is_scipys() {
+        // scipy 1.17: stats.bootstrap(..., method="BCa") takes these steps; here on 200 given replicates, with
+        // scipy.stats.norm and numpy.percentile.
+        let replicates: Vec<f64> = (0..200).map(|i| (f64::from(i) / 199.0).powi(2) + 0.5).collect();
+        let [low, high] = bca_interval(0.7, &replicates, 0.05, 0.95).unwrap().unwrap();
+        assert!((low - 0.5004360311022826).abs() < 1e-12 && (high - 1.4389116638130421).abs() < 1e-12, "{low} {high}");
+        assert_eq!(bca_interval(0.1, &replicates, 0.05, 0.95), Ok(None));
+    }
+
+    #[test]
+    fn the_mean_of_a_sample_has_its_known_standard_error_and_acceleration() {
+        // Ten values: SE of the mean sqrt(sum of squares) / 10; acceleration sum of cubes / (6 (sum of squares)^1.5).
+        let values = [0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0];
+        let figure = |weights: &[u32]| {
+            let n: u32 = weights.iter().sum();
+            Some(values.iter().zip(weights).map(|(v, w)| v * f64::from(*w)).sum::<f64>() / f64::from(n))
+        };
+        let clusters: Vec<usize> = (0..10).collect();
+        let draws = Draws::of_clusters(&clusters, 5000, 11).unwrap();
+        let b = draws.bootstrap(figure, 0.95).unwrap();
+        let (squares, cubes): (f64, f64) =
+            values.iter().map(|v| v - 3.0).fold((0.0, 0.0), |(s, c), d| (s + d * d, c + d * d * d));
+        assert!((b.standard_error - squares.sqrt() / 10.0).abs() < 0.02, "{b:?}");
+        assert!((draws.acceleration(figure).unwrap() - cubes / (6.0 * squares.powf(1.5))).abs() < 1e-12);
+        // A skewed sample: the BCa interval lies further to the right.
+        let bca = b.bca.unwrap();
+        assert!(bca[0] > b.percentile[0] && bca[1] > b.percentile[1], "{b:?}");
+        assert!(draws.bootstrap(|_| None, 0.95).is_err());
+    }
+
+    #[verifies("FR-004")]
+    #[test]
+    fn a_small_permutation_test_is_exact() {
+        // Three cases, the first system better by 1, 2 and 3: of the eight arrangements only two reach a mean of 2.
+        let better = [1.0, 2.0, 3.0, 0.0, 0.0, 0.0];
+        let figure =
+            |weights: &[u32]| Some(better.iter().zip(weights).map(|(v, w)| v * f64::from(*w)).sum::<f64>() / 3.0);
+        let test = paired_permutation(&[0, 1, 2], 1000, 0, figure).unwrap();
+        assert_eq!((test.difference, test.p, test.arrangements, test.exact), (2.0, 0.25, 8, true));
+        // As two patients, one with two cases: of four arrangements two.
+        assert_eq!(paired_permutation(&[0, 0, 1], 1000, 0, figure).unwrap().p, 0.5);
+        // At random: seven drawn and the one seen.
+        let drawn = paired_permutation(&[0, 1, 2], 7, 0, figure).unwrap();
+        assert!(!drawn.exact && drawn.arrangements == 8 && drawn.p >= 0.125);
+    }
+
+    #[verifies("FR-004")]
+    #[test]
+    fn systems_that_find_the_same_do_not_differ_and_others_do() {
+        let patients: Vec<usize> = (0..50).collect();
+        let test = |a: &Froc, b: &Froc| cpm_permutation(a, b, &patients, Interpolation::Linear, 999, 1).unwrap();
+        assert_eq!(test(&cohort(50, 40), &cohort(50, 40)).p, 1.0);
+        let differ = test(&cohort(50, 40), &cohort(50, 30));
+        // Ten scans differ, all one way: 2 of 1024 arrangements, about 2 of 1000.
+        assert!((differ.difference - 0.2).abs() < 1e-12 && differ.p < 0.01, "{differ:?}");
+        assert!(cpm_permutation(&cohort(50, 40), &cohort(40, 30), &patients, Interpolation::Linear, 9, 1).is_err());
+    }
+
     #[test]
     fn the_number_of_threads_changes_nothing() {
         let draws = Draws::of_scans(30, 200, 3).unwrap();
@@ -299,8 +667,9 @@ mod tests {
             let mut distinct = patients.clone();
             distinct.sort_unstable();
             distinct.dedup();
-            for weights in Draws::of_clusters(&patients, 20, 5).unwrap().iter() {
-                let of = |p: &usize| patients.iter().zip(weights).filter(|(q, _)| *q == p).map(|(_, w)| *w).collect::<Vec<_>>();
+            let draws = Draws::of_clusters(&patients, 20, 5).unwrap();
+            for weights in draws.iter() {
+                let of = |p: &usize| patients.iter().zip(&weights).filter(|(q, _)| *q == p).map(|(_, w)| *w).collect::<Vec<_>>();
                 let drawn: u32 = distinct.iter().map(|p| of(p)[0]).sum();
                 prop_assert_eq!(drawn as usize, distinct.len());
                 prop_assert!(distinct.iter().all(|p| of(p).iter().all(|w| *w == of(p)[0])));

@@ -1,4 +1,4 @@
-//! The three distributions behind the intervals and tests: normal, chi-squared, beta.
+//! The distributions behind the intervals and tests: normal, chi-squared, beta, Student's t, F.
 
 /// The `x` below which a standard normal variable lies with probability `p`, `0 < p < 1`.
 ///
@@ -43,6 +43,34 @@ pub(crate) fn chi_squared_quantile(p: f64, df: f64) -> f64 {
         }
         if chi_squared_upper_tail(middle, df) > 1.0 - p { low = middle } else { high = middle }
     }
+}
+
+/// Probability that a Student variable with `df` degrees of freedom (need not be whole) is further from zero than `t`, on
+/// either side.
+pub fn t_two_sided_p(t: f64, df: f64) -> f64 {
+    beta(df / (df + t * t), df / 2.0, 0.5)
+}
+
+/// The `t` below which a Student variable with `df` degrees of freedom lies with probability `p`, `0 < p < 1`.
+///
+/// # Panics
+/// If `p` is not strictly between 0 and 1.
+pub fn t_quantile(p: f64, df: f64) -> f64 {
+    assert!(p > 0.0 && p < 1.0, "a probability strictly between 0 and 1, not {p}");
+    // t^2 / (df + t^2) is beta distributed; taken from the side of small t, where it keeps its digits for large df.
+    let y = beta_quantile((1.0 - 2.0 * p).abs(), 0.5, df / 2.0);
+    (df * y / (1.0 - y)).sqrt().copysign(p - 0.5)
+}
+
+/// Probability that an F variable with `d1` and `d2` degrees of freedom exceeds `f`.
+pub fn f_upper_tail(f: f64, d1: f64, d2: f64) -> f64 {
+    if f <= 0.0 { 1.0 } else { beta(d2 / (d2 + d1 * f), d2 / 2.0, d1 / 2.0) }
+}
+
+/// The `f` below which an F variable with `d1` and `d2` degrees of freedom lies with probability `p`.
+pub fn f_quantile(p: f64, d1: f64, d2: f64) -> f64 {
+    let y = beta_quantile(p, d1 / 2.0, d2 / 2.0);
+    d2 * y / (d1 * (1.0 - y))
 }
 
 /// The `x` with regularised incomplete beta `I_x(a, b) = p`, by bisection to the last bit.
@@ -165,6 +193,21 @@ mod tests {
         assert!((chi_squared_upper_tail(3.841458820694124, 1.0) - 0.05).abs() < 1e-14);
         assert!((chi_squared_upper_tail(18.307038053275146, 10.0) - 0.05).abs() < 1e-14);
         assert!((chi_squared_upper_tail(2.0, 2.0) - (-1.0f64).exp()).abs() < 1e-15); // exponential for two degrees
+    }
+
+    #[test]
+    fn tables_of_student_and_f_are_met() {
+        // Any statistics textbook: t(0.975) for 1, 10 and 1e6 degrees of freedom, F(0.95) for 3 and 20.
+        assert!((t_quantile(0.975, 1.0) - 12.706204736174705).abs() < 1e-11);
+        assert!((t_quantile(0.025, 10.0) + 2.2281388519862744).abs() < 1e-13);
+        assert!((t_quantile(0.975, 1e6) - 1.959966).abs() < 1e-6);
+        assert_eq!(t_quantile(0.5, 7.0), 0.0);
+        assert!((t_two_sided_p(2.2281388519862744, 10.0) - 0.05).abs() < 1e-14);
+        assert!((f_quantile(0.95, 3.0, 20.0) - 3.0983912121407773).abs() < 1e-12);
+        assert!((f_upper_tail(3.0983912121407773, 3.0, 20.0) - 0.05).abs() < 1e-14);
+        // F with one degree above is the square of t, also with a broken number of degrees.
+        assert!((f_upper_tail(4.0, 1.0, 15.26) - t_two_sided_p(2.0, 15.26)).abs() < 1e-15);
+        assert_eq!(f_upper_tail(0.0, 1.0, 2.0), 1.0);
     }
 
     #[test]

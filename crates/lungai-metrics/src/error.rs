@@ -41,6 +41,14 @@ pub enum MetricsError {
         /// The allowed range in words.
         range: &'static str,
     },
+    /// An entry contradicts an earlier one: a patient at two centres, a mark given twice.
+    #[error("{what}: entry {place} contradicts an earlier one")]
+    Contradiction {
+        /// What contradicts.
+        what: &'static str,
+        /// Its place in the list, from 0.
+        place: usize,
+    },
     /// All ratings are equal, or two scores order the cases alike: agreement beyond chance or a test of their difference
     /// is not defined.
     #[error("no variation: agreement beyond chance, or a difference of two scores, is not defined")]
@@ -55,6 +63,7 @@ impl MetricsError {
             Self::Length { .. } => "unequal-length",
             Self::TooFew { .. } => "too-few-cases",
             Self::Range { .. } => "out-of-range",
+            Self::Contradiction { .. } => "contradiction",
             Self::NoVariation => "no-variation",
         }
     }

@@ -25,7 +25,10 @@ pub enum Interpolation {
 pub struct Froc {
     /// Highest marks of found nodules and false positives, by falling score.
     events: Vec<Event>,
+    /// The events once more, for walking over them thousands of times: scan in the upper bits, [`FINDS`] and [`LAST`] below.
+    steps: Vec<u32>,
     nodules_in_scan: Vec<u32>,
+    false_positives_in_scan: Vec<u32>,
     counts: Counts,
 }
 
@@ -60,6 +63,11 @@ pub struct FrocPoint {
     /// Share of nodules found, `0..=1`.
     pub sensitivity: f64,
 }
+
+/// The step finds a nodule.
+const FINDS: u32 = 1;
+/// The step is the last one of its score: only here the curve has a point.
+const LAST: u32 = 2;
 
 #[derive(Debug, Clone, Copy)]
 struct Event {
@@ -115,7 +123,41 @@ impl Froc {
         counts.false_negatives = counts.nodules - counts.true_positives;
         // Stable, so that equal scores keep an order that does not depend on the machine.
         events.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Ok(Self { events, nodules_in_scan, counts })
+        Ok(Self::sorted(events, nodules_in_scan, counts))
+    }
+
+    /// `events` by falling score.
+    fn sorted(events: Vec<Event>, nodules_in_scan: Vec<u32>, counts: Counts) -> Self {
+        let mut false_positives_in_scan = vec![0; nodules_in_scan.len()];
+        let mut steps = Vec::with_capacity(events.len());
+        for (i, event) in events.iter().enumerate() {
+            let last = events.get(i + 1).is_none_or(|next| next.score != event.score);
+            let kind = if last { LAST } else { 0 } | if event.finds_nodule { FINDS } else { 0 };
+            steps.push((event.scan << 2) | kind);
+            false_positives_in_scan[event.scan as usize] += u32::from(!event.finds_nodule);
+        }
+        Self { events, steps, nodules_in_scan, false_positives_in_scan, counts }
+    }
+
+    /// The scans of two systems as one list, those of `second` after those of `first`. With weights that draw each scan from
+    /// one of the two, [`Froc::resampled`] is then the curve of a mixture: what a permutation test needs.
+    pub(crate) fn joined(first: &Self, second: &Self) -> Self {
+        let offset = first.counts.scans as u32;
+        let moved = second.events.iter().map(|event| Event { scan: event.scan + offset, ..*event });
+        let mut events: Vec<Event> = first.events.iter().copied().chain(moved).collect();
+        events.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let nodules_in_scan = first.nodules_in_scan.iter().chain(&second.nodules_in_scan).copied().collect();
+        let counts = Counts {
+            scans: first.counts.scans + second.counts.scans,
+            nodules: first.counts.nodules + second.counts.nodules,
+            ..first.counts
+        };
+        Self::sorted(events, nodules_in_scan, counts)
+    }
+
+    /// Nodules of each scan, in the order of the scans.
+    pub(crate) fn nodules_in_scan(&self) -> &[u32] {
+        &self.nodules_in_scan
     }
 
     /// What the marks came to.
@@ -161,6 +203,18 @@ impl Froc {
         Ok(within.last().expect("the first point has no false positives"))
     }
 
+    /// The operating point behind a sensitivity: the highest threshold at which at least this share of nodules is found, with
+    /// its false positives per scan. `None` where even all marks together find less.
+    ///
+    /// # Errors
+    /// A sensitivity outside `0..=1`.
+    pub fn operating_point_for(&self, sensitivity: f64) -> Result<Option<FrocPoint>, MetricsError> {
+        if !(0.0..=1.0).contains(&sensitivity) {
+            return Err(MetricsError::Range { what: "a sensitivity", value: sensitivity, range: "from 0 to 1" });
+        }
+        Ok(self.curve().into_iter().find(|point| point.sensitivity >= sensitivity))
+    }
+
     /// The point at a threshold: marks scored at least `threshold` count.
     pub fn at_threshold(&self, threshold: f64) -> FrocPoint {
         let points = self.curve().into_iter().take_while(|point| point.threshold >= threshold);
@@ -181,44 +235,62 @@ impl Froc {
     /// If the weights are not one for each scan.
     pub fn resampled(&self, weights: &[u32], rates: &[f64], how: Interpolation) -> Option<Vec<f64>> {
         assert_eq!(weights.len(), self.counts.scans, "one weight for each scan");
+        let weighted =
+            |counts: &[u32]| -> u64 { weights.iter().zip(counts).map(|(w, n)| u64::from(*w) * u64::from(*n)).sum() };
         let scans: u64 = weights.iter().map(|w| u64::from(*w)).sum();
-        let nodules: u64 = weights.iter().zip(&self.nodules_in_scan).map(|(w, n)| u64::from(*w) * u64::from(*n)).sum();
+        let nodules = weighted(&self.nodules_in_scan);
         if nodules == 0 {
             return None;
         }
-        let all_false: u64 =
-            self.events.iter().filter(|e| !e.finds_nodule).map(|e| u64::from(weights[e.scan as usize])).sum();
-        let mut ascending: Vec<usize> = (0..rates.len()).collect();
-        ascending.sort_by(|a, b| rates[*a].total_cmp(&rates[*b]));
-        let mut waiting = ascending.into_iter().peekable();
-        let mut sensitivities = vec![0.0; rates.len()];
-
-        let (mut found, mut false_positives) = (0u64, 0u64);
-        let mut before = (0.0, 0.0); // (false positives per scan, sensitivity)
-        for tied in self.events.chunk_by(|a, b| a.score == b.score) {
-            for event in tied {
-                let weight = u64::from(weights[event.scan as usize]);
-                if event.finds_nodule { found += weight } else { false_positives += weight }
-            }
+        let all_false = weighted(&self.false_positives_in_scan);
+        let point = |(false_positives, found): (u64, u64)| {
             let false_positives = match how {
                 Interpolation::Luna16 if all_false > 0 => {
                     (false_positives as f64 / all_false as f64) * all_false as f64
                 }
                 _ => false_positives as f64,
             };
-            let here = (false_positives / scans as f64, found as f64 / nodules as f64);
-            while let Some(i) = waiting.next_if(|i| passes(rates[*i], before, here, how)) {
-                sensitivities[i] = match how {
-                    Interpolation::Linear | Interpolation::Luna16 => {
-                        before.1 + (rates[i] - before.0) * (here.1 - before.1) / (here.0 - before.0)
-                    }
-                    Interpolation::FirstAtOrAbove => here.1,
-                };
+            (false_positives / scans as f64, found as f64 / nodules as f64)
+        };
+        // No point with fewer false positives can settle the rate; the rounding of `point` is far below 1e-12.
+        let at_least = |rate: f64| (rate * scans as f64 * (1.0 - 1e-12)) as u64;
+
+        let mut ascending: Vec<usize> = (0..rates.len()).collect();
+        ascending.sort_by(|a, b| rates[*a].total_cmp(&rates[*b]));
+        let mut waiting = ascending.into_iter().peekable();
+        let mut sensitivities = vec![0.0; rates.len()];
+        let mut here = (0u64, 0u64); // (false positives, found)
+        let mut before = here;
+        let mut look_from = waiting.peek().map_or(u64::MAX, |i| at_least(rates[*i]));
+        for step in &self.steps {
+            let weight = u64::from(weights[(step >> 2) as usize]);
+            if step & FINDS != 0 {
+                here.1 += weight
+            } else {
+                here.0 += weight
+            }
+            if step & LAST == 0 {
+                continue;
+            }
+            if here.0 >= look_from {
+                let (left, right) = (point(before), point(here));
+                while let Some(i) = waiting.next_if(|i| passes(rates[*i], left, right, how)) {
+                    sensitivities[i] = match how {
+                        Interpolation::Linear | Interpolation::Luna16 => {
+                            left.1 + (rates[i] - left.0) * (right.1 - left.1) / (right.0 - left.0)
+                        }
+                        Interpolation::FirstAtOrAbove => right.1,
+                    };
+                }
+                match waiting.peek() {
+                    Some(i) => look_from = at_least(rates[*i]),
+                    None => break, // most marks lie beyond the highest rate
+                }
             }
             before = here;
         }
         for i in waiting {
-            sensitivities[i] = before.1; // beyond the last mark nothing more is found
+            sensitivities[i] = point(before).1; // beyond the last mark nothing more is found
         }
         Some(sensitivities)
     }
@@ -321,6 +393,11 @@ mod tests {
         assert_eq!((point.threshold, point.fp_per_scan, point.sensitivity), (0.7, 1.0, 1.0));
         assert_eq!(f.at_threshold(0.75), FrocPoint { threshold: 0.75, fp_per_scan: 1.0, sensitivity: 0.5 });
         assert_eq!(f.operating_point(0.0).unwrap().sensitivity, 0.5);
+        let point = f.operating_point_for(0.6).unwrap().unwrap();
+        assert_eq!((point.threshold, point.fp_per_scan), (0.7, 1.0));
+        let missed = froc(&[scan(2, &[(Some(0), 0.9)])], &MatchRule::LUNA16).unwrap();
+        assert_eq!(missed.operating_point_for(0.6), Ok(None));
+        assert!(missed.operating_point_for(1.1).is_err());
     }
 
     #[test]

@@ -1,24 +1,31 @@
 //! What a result is worth: pure functions from detections, scores, masks and ratings to figures with intervals.
 //!
 //! Reading order: [`matching`] says which mark found which nodule, [`froc`] turns that into a curve, [`bootstrap`]
-//! into intervals; [`overlap`] compares masks; [`roc`], [`agreement`], [`proportion`] and [`centres`] are the classical statistics.
+//! into intervals; [`overlap`] compares masks; [`roc`], [`calibration`], [`agreement`], [`measurements`], [`proportion`] and
+//! [`centres`] are the classical statistics; [`decision`] and [`multiplicity`] say what an interval or several tests decide.
 //!
 //! This crate refuses files, printing, defaults that hide a rule (a rule is an argument), and figures that the data
 //! cannot carry: too few cases are an error, never a zero. Every function names its source.
 
 pub mod agreement;
 pub mod bootstrap;
+pub mod calibration;
 pub mod centres;
+pub mod decision;
 mod distributions;
 mod error;
 pub mod froc;
 pub mod matching;
+pub mod measurements;
+pub mod multiplicity;
 pub mod overlap;
 pub mod proportion;
 pub mod roc;
 pub mod roc_band;
 
-pub use distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided_p};
+pub use distributions::{
+    chi_squared_upper_tail, f_quantile, f_upper_tail, normal_quantile, normal_two_sided_p, t_quantile, t_two_sided_p,
+};
 pub use error::MetricsError;
 
 /// Lower and upper confidence limit.

@@ -4,6 +4,8 @@ use crate::error::{at_least, deviate, finite};
 use crate::{Interval, MetricsError, normal_two_sided_p};
 use lungai_trace::implements;
 
+pub use crate::calibration::{brier, calibration_error};
+
 /// Area under the ROC curve with DeLong's variance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Auc {
@@ -138,42 +140,6 @@ pub fn confusion(scores: &[f64], positive: &[bool], threshold: f64) -> Result<Co
     Ok(counts)
 }
 
-/// Mean squared difference of probability and truth: 0 is perfect, 0.25 is what a constant 0.5 gets
-/// (Brier, Mon Weather Rev 1950;78:1).
-///
-/// # Errors
-/// Lists of different length, no cases, a probability outside `0..=1`.
-#[implements("FR-005")]
-pub fn brier(probabilities: &[f64], positive: &[bool]) -> Result<f64, MetricsError> {
-    same_length(probabilities, positive)?;
-    at_least("cases of a Brier score", probabilities.len(), 1)?;
-    let mut sum = 0.0;
-    for (p, positive) in probabilities.iter().zip(positive) {
-        if !(0.0..=1.0).contains(p) {
-            return Err(MetricsError::Range { what: "a probability", value: *p, range: "from 0 to 1" });
-        }
-        sum += (p - f64::from(u8::from(*positive))).powi(2);
-    }
-    Ok(sum / probabilities.len() as f64)
-}
-
-/// Expected calibration error: mean distance between stated probability and observed share over `bins` equally wide bins,
-/// weighted by their cases (Naeini et al., AAAI 2015:2901). Biased upwards where bins hold few cases.
-///
-/// # Errors
-/// Lists of different length, no cases or bins, a probability outside `0..=1`.
-#[implements("FR-005")]
-pub fn calibration_error(probabilities: &[f64], positive: &[bool], bins: usize) -> Result<f64, MetricsError> {
-    brier(probabilities, positive)?; // the same demands
-    at_least("bins of a calibration error", bins, 1)?;
-    let mut gap = vec![0.0; bins];
-    for (p, positive) in probabilities.iter().zip(positive) {
-        let bin = ((p * bins as f64) as usize).min(bins - 1);
-        gap[bin] += p - f64::from(u8::from(*positive));
-    }
-    Ok(gap.iter().map(|gap| gap.abs()).sum::<f64>() / probabilities.len() as f64)
-}
-
 /// Share of the other group that each case is placed above (positives) or below (negatives).
 struct Placements {
     auc: f64,
@@ -228,7 +194,7 @@ fn sample_covariance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - mean_a) * (b - mean_b)).sum::<f64>() / (n - 1.0)
 }
 
-fn same_length(scores: &[f64], positive: &[bool]) -> Result<(), MetricsError> {
+pub(crate) fn same_length(scores: &[f64], positive: &[bool]) -> Result<(), MetricsError> {
     if scores.len() == positive.len() {
         Ok(())
     } else {
@@ -275,15 +241,10 @@ mod tests {
 
     #[verifies("FR-005")]
     #[test]
-    fn brier_and_confusion_are_what_one_counts_by_hand() {
+    fn a_confusion_is_what_one_counts_by_hand() {
         let (p, truth) = ([0.9, 0.4, 0.2, 0.6], [true, true, false, false]);
-        assert!((brier(&p, &truth).unwrap() - (0.01 + 0.36 + 0.04 + 0.36) / 4.0).abs() < 1e-15);
         let c = confusion(&p, &truth, 0.5).unwrap();
         assert_eq!((c.true_positives, c.false_negatives, c.false_positives, c.true_negatives), (1, 1, 1, 1));
-        assert!(brier(&[1.2], &[true]).is_err());
-        // Two bins: 0.9 + 0.6 stated for one of two, 0.4 + 0.2 for the other one of two.
-        assert!((calibration_error(&p, &truth, 2).unwrap() - (0.5 + 0.4) / 4.0).abs() < 1e-15);
-        assert_eq!(calibration_error(&[1.0, 0.0], &[true, false], 10), Ok(0.0));
     }
 
     proptest! {
