@@ -9,7 +9,7 @@ use std::path::Path;
 /// Why there is no result.
 #[derive(Debug)]
 pub struct Failure {
-    /// 1 failed, 2 usage, 4 something frozen or locked is not what it was.
+    /// 1 failed, 2 usage, 4 something frozen or locked is not what it was, 75 the same command may work later.
     pub exit: u8,
     /// A stable name, for programs.
     pub rule: String,
@@ -21,6 +21,21 @@ impl Failure {
     /// Exit code 1.
     pub fn new(rule: &str, message: impl Into<String>) -> Self {
         Self { exit: 1, rule: rule.into(), message: message.into() }
+    }
+
+    /// Exit code 2: what was asked for cannot be.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: 2, ..Self::new("usage", message) }
+    }
+
+    /// Exit code 4: something frozen or locked is not what it was.
+    pub fn integrity(rule: &str, message: impl Into<String>) -> Self {
+        Self { exit: 4, ..Self::new(rule, message) }
+    }
+
+    /// Exit code 75: something is not there yet.
+    pub fn later(rule: &str, message: impl Into<String>) -> Self {
+        Self { exit: 75, ..Self::new(rule, message) }
     }
 }
 

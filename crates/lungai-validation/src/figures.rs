@@ -133,9 +133,8 @@ impl Sheet<'_> {
             .light_line_style(WHITE)
             .draw()?;
         let percent = self.origin.percent;
-        for (curve, name, colour) in
-            [(&self.results.baseline, "threshold and blobs", GREY), (&detection.curve, "model", BLUE)]
-        {
+        let baseline = self.results.baseline.as_ref().map(|curve| (curve, "threshold and blobs", GREY));
+        for (curve, name, colour) in baseline.into_iter().chain([(&detection.curve, "model", BLUE)]) {
             if colour == BLUE {
                 // One band only: two on top of each other hide both.
                 let edge = |side: usize| curve.band.iter().map(move |p| (p.rate.log2(), p.ci[side]));

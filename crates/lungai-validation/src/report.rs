@@ -1,8 +1,9 @@
 //! The report: one text as Markdown and as a page that needs no network.
 
 use crate::figures::Picture;
+use crate::lock::Standing;
+use crate::reference::Collected;
 use crate::results::{Figure, Group, Results};
-use crate::run::Collected;
 use std::fmt::Write;
 
 /// What the report says about the run itself.
@@ -13,8 +14,16 @@ pub struct Facts {
     pub purpose: String,
     /// SHA-256 of the protocol file.
     pub protocol_sha256: String,
+    /// SHA-256 of what the protocol says, which no comment changes: what a lock holds.
+    pub canonical_sha256: String,
+    /// Whether the protocol was locked before, and the place in the ledger; or that the run is exploratory.
+    pub standing: Standing,
     /// Model name and version.
     pub model: String,
+    /// The name alone.
+    pub model_name: String,
+    /// The version alone.
+    pub model_version: String,
     /// SHA-256 that pins the model.
     pub model_sha256: String,
     /// Whether the model was trained on synthetic data.
@@ -23,6 +32,12 @@ pub struct Facts {
     pub data_set: String,
     /// SHA-256 of the manifest file.
     pub manifest_sha256: String,
+    /// One value for every voxel, label and nodule of the data set.
+    pub data_fingerprint: String,
+    /// SHA-256 that pins the predictions which were analysed.
+    pub predictions_sha256: String,
+    /// SHA-256 of the program that analysed them.
+    pub program_sha256: String,
     /// Whether the images were computed.
     pub synthetic: bool,
     /// Where the networks ran.
@@ -59,7 +74,7 @@ pub fn render(facts: &Facts, results: &Results, collected: &Collected, pictures:
 fn blocks<'a>(facts: &Facts, r: &Results, collected: &Collected, pictures: &'a [Picture]) -> Vec<Block<'a>> {
     let mut blocks = Vec::new();
     let figure = |name: &str| pictures.iter().find(|p| p.name == name).map(Block::Figure);
-    let failed = r.criteria.iter().filter(|c| !c.met).count();
+    let failed = r.criteria.iter().filter(|c| !c.decision.shown).count();
     let verdict = if failed == 0 {
         format!("All {} acceptance criteria are met.", r.criteria.len())
     } else {
@@ -76,7 +91,12 @@ fn blocks<'a>(facts: &Facts, r: &Results, collected: &Collected, pictures: &'a [
             shown(&Figure { value: c.value, ci: c.ci, n: c.n }, 3),
             c.n.to_string(),
             format!("{} {} {}", c.on.words(), c.op.sign(), c.limit),
-            if c.met { "met" } else { "NOT met" }.to_owned(),
+            match (c.decision.shown, c.decision.tested) {
+                (true, _) => "met",
+                (false, true) => "NOT met",
+                (false, false) => "not tested",
+            }
+            .to_owned(),
         ]
     });
     let interval = "figure (interval)";
@@ -87,10 +107,14 @@ fn blocks<'a>(facts: &Facts, r: &Results, collected: &Collected, pictures: &'a [
     let rows = [
         ("protocol", facts.protocol.clone()),
         ("protocol SHA-256", facts.protocol_sha256.clone()),
+        ("standing", facts.standing.words()),
         ("model", format!("{}{}", facts.model, if facts.model_synthetic { ", trained on SYNTHETIC data" } else { "" })),
         ("model SHA-256", facts.model_sha256.clone()),
         ("data set", format!("{}{}", facts.data_set, if facts.synthetic { ", SYNTHETIC" } else { "" })),
         ("manifest SHA-256", facts.manifest_sha256.clone()),
+        ("data fingerprint", facts.data_fingerprint.clone()),
+        ("predictions SHA-256", facts.predictions_sha256.clone()),
+        ("program SHA-256", facts.program_sha256.clone()),
         ("device", facts.device.clone()),
         ("operating point", format!("{} (score {:.4})", facts.operating_point, r.detection.operating_threshold)),
         ("confidence", format!("{} %", facts.percent)),
@@ -129,15 +153,16 @@ fn blocks<'a>(facts: &Facts, r: &Results, collected: &Collected, pictures: &'a [
         d.false_positives,
         shown(&d.fp_per_scan, 2),
         shown(&d.curve.cpm, 3),
-        shown(&r.baseline.cpm, 3),
+        r.baseline.as_ref().map_or("not run".into(), |baseline| shown(&baseline.cpm, 3)),
         shown(&r.cpm_over_baseline, 3),
         shown(&r.cpm_second_rule, 3)
     )));
     blocks.extend(figure("froc"));
-    let rows = d.curve.at.iter().zip(&r.baseline.at).map(|(model, baseline)| {
+    let rows = d.curve.at.iter().enumerate().map(|(at, model)| {
         let cell = |p: &crate::results::AtRate| format!("{:.3} ({:.3} to {:.3})", p.sensitivity, p.ci[0], p.ci[1]);
         let threshold = model.threshold.map_or("none".into(), |t| format!("{t:.4}"));
-        vec![model.rate.to_string(), cell(model), threshold, cell(baseline)]
+        let baseline = r.baseline.as_ref().map_or("not run".into(), |baseline| cell(&baseline.at[at]));
+        vec![model.rate.to_string(), cell(model), threshold, baseline]
     });
     blocks.push(Block::Table(vec!["FP per scan", "sensitivity", "lowest score", "baseline"], rows.collect()));
     blocks.push(Block::Heading("By size and kind".into()));

@@ -1,124 +1,226 @@
-//! One scan after the other through the frozen model and the baseline.
+//! One scan after the other through the frozen model and the baseline, each kept as soon as it is done: a run that was
+//! killed goes on where it was.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, io};
+use crate::predictions::{self, Identity, Shard, differs};
 use crate::protocol::Protocol;
-use crate::record::{Nodule, Rejected, ScanRecord, Seconds, Side, SystemMark};
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::record::{Covariates, Prediction, Seconds, Side, SystemMark};
+use crate::reference::Reference;
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lungai_ct::{LabelMap, Lung, Scan};
-use lungai_datasets::{Case, Manifest, Split};
+use lungai_datasets::Case;
 use lungai_imaging::{blobs, lungs};
 use lungai_metrics::overlap::overlap;
 use lungai_pipeline::{OperatingPoint, Pipeline, PipelineError, Stage};
+use lungai_trace::implements;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
-use std::time::Instant;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::{IsTerminal, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-/// What a run over a test set gives.
-#[derive(Debug, Default)]
-pub struct Collected {
-    /// Scans that were analysed.
-    pub records: Vec<ScanRecord>,
-    /// Scans that the quality gate refused.
-    pub rejected: Vec<Rejected>,
-    /// Test scans of centres that the protocol leaves out.
-    pub of_other_centres: usize,
-    /// Test scans whose nodules nobody marked.
-    pub without_reference: usize,
-}
-
-/// Analyses every test case of the protocol's centres.
+/// Analyses every case of a shard that an earlier run did not, and writes the shard into `folder`.
 ///
 /// # Errors
-/// A centre without a test case; a case that is not what the manifest says (the test set is locked: nothing is skipped).
-pub fn collect(protocol: &Protocol, manifest: &Manifest, pipeline: &Pipeline) -> Result<Collected, Failure> {
-    let centres: BTreeSet<&str> = protocol.centres.iter().map(String::as_str).collect();
-    let (here, elsewhere): (Vec<&Case>, Vec<&Case>) =
-        manifest.cases(Split::Test).partition(|case| centres.contains(case.centre.as_str()));
-    if let Some(empty) = protocol.centres.iter().find(|centre| !here.iter().any(|case| case.centre == **centre)) {
-        return Err(Failure::new("no-test-cases", format!("centre `{empty}` has no test case in the manifest")));
+/// `other-run` where the folder holds an unfinished run of something else, `busy` where another program is at it; a case that
+/// is not what the manifest says (the test set is locked: nothing is skipped).
+#[implements("SW-1102")]
+pub fn predict(
+    protocol: &Protocol,
+    reference: &Reference<'_>,
+    pipeline: &Pipeline,
+    identity: &Identity,
+    shard: Shard,
+    folder: &Path,
+) -> Result<(), Failure> {
+    let own = reference.cases.iter().enumerate().filter(|(place, _)| shard.holds(*place));
+    let cases: Vec<&Case> = own.map(|(_, truth)| truth.case).collect();
+    let (journal, mut done) = Journal::open(folder, identity, shard)?;
+    if !done.is_empty() {
+        eprintln!("going on after {} of {} scans", done.len(), cases.len());
     }
-    let bar = ProgressBar::new(here.len() as u64);
-    let style = "{bar:30} {pos}/{len} scans, {elapsed} so far, {eta} left";
-    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-    // Several at a time: much of the work on one scan keeps only one core busy. The order stays the manifest's.
-    let outcomes: Vec<Outcome> = here
+    predictions::forget(folder, shard)?;
+    let left: Vec<&Case> = cases.iter().copied().filter(|case| !done.contains_key(&case.id)).collect();
+    let progress = Progress::new(cases.len(), done.len());
+    // Several at a time: much of the work on one scan keeps only one core busy.
+    let new = left
         .into_par_iter()
         .map(|case| {
-            let outcome =
-                if case.nodules.is_none() { Ok(Outcome::WithoutReference) } else { analyse(protocol, case, pipeline) };
-            bar.inc(1);
-            outcome
+            let prediction = analyse(protocol, case, pipeline)?;
+            journal.keep(&prediction)?;
+            progress.step();
+            Ok((case.id.clone(), prediction))
         })
-        .collect::<Result<_, Failure>>()?;
-    bar.finish_and_clear();
-    let mut collected = Collected { of_other_centres: elsewhere.len(), ..Collected::default() };
-    for outcome in outcomes {
-        match outcome {
-            Outcome::Analysed(record) => collected.records.push(*record),
-            Outcome::Rejected(rejected) => collected.rejected.push(rejected),
-            Outcome::WithoutReference => collected.without_reference += 1,
+        .collect::<Result<Vec<_>, Failure>>()?;
+    progress.bar.finish_and_clear();
+    done.extend(new);
+    // In the manifest's order, whatever the order of work was.
+    let in_order: Vec<Prediction> = cases.iter().filter_map(|case| done.remove(&case.id)).collect();
+    predictions::write_shard(folder, identity, shard, &in_order)?;
+    journal.remove()
+}
+
+/// The predictions of an unfinished shard: a line that says what they are of, and one for each case.
+struct Journal {
+    file: Mutex<File>,
+    path: PathBuf,
+}
+
+/// The journal's first line.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Header {
+    identity: Identity,
+    shard: Shard,
+}
+
+impl Journal {
+    /// Opens or begins a journal; what a crash cut off is dropped.
+    fn open(folder: &Path, identity: &Identity, shard: Shard) -> Result<(Self, BTreeMap<String, Prediction>), Failure> {
+        let path = shard.file(folder, "journal.jsonl");
+        let mut file = File::options().create(true).read(true).append(true).open(&path).map_err(io(&path))?;
+        match file.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::later("busy", format!("another program works on shard {shard} here")));
+            }
+            Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
         }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(io(&path))?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let header = Header { identity: identity.clone(), shard };
+        let mut done = BTreeMap::new();
+        let mut lines = text[..whole].lines();
+        if let Some(first) = lines.next() {
+            let found: Header = line(first).map_err(damaged(&path, 1))?;
+            if found != header {
+                let message = format!(
+                    "the folder holds an unfinished run of something else ({}); choose another, or remove {}",
+                    differs(&found.identity, identity),
+                    name(&path)
+                );
+                return Err(Failure::new("other-run", message));
+            }
+            for (at, text) in lines.enumerate() {
+                let prediction: Prediction = line(text).map_err(damaged(&path, at + 2))?;
+                done.insert(prediction.case.clone(), prediction);
+            }
+        }
+        file.set_len(whole as u64).map_err(io(&path))?;
+        file.seek(std::io::SeekFrom::End(0)).map_err(io(&path))?;
+        let journal = Self { file: Mutex::new(file), path };
+        if whole == 0 {
+            journal.append(&header)?;
+        }
+        Ok((journal, done))
     }
-    Ok(collected)
+
+    fn keep(&self, prediction: &Prediction) -> Result<(), Failure> {
+        self.append(prediction)
+    }
+
+    /// One line in one write, on the disk before the next case is begun.
+    fn append(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(value).expect("plain data") + "\n";
+        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(io(&self.path))
+    }
+
+    fn remove(self) -> Result<(), Failure> {
+        std::fs::remove_file(&self.path).map_err(io(&self.path))
+    }
 }
 
-/// What one case comes to.
-enum Outcome {
-    Analysed(Box<ScanRecord>),
-    Rejected(Rejected),
-    WithoutReference,
+fn line<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
-fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline) -> Result<Outcome, Failure> {
+fn damaged(path: &Path, line: usize) -> impl FnOnce(serde_json::Error) -> Failure {
+    let name = name(path);
+    move |_| Failure::integrity("tampered-predictions", format!("{name}, line {line}: not as it was written"))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// How far a run is: a bar on terminals, a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+    before: u64,
+    told: Mutex<Instant>,
+}
+
+impl Progress {
+    fn new(all: usize, done: usize) -> Self {
+        let bar = ProgressBar::new(all as u64);
+        let style = "{bar:30} {pos}/{len} scans, {elapsed} so far, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        if !std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        let began = Instant::now();
+        Self { bar, began, before: done as u64, told: Mutex::new(began) }
+    }
+
+    fn step(&self) {
+        self.bar.inc(1);
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if std::io::stderr().is_terminal() || told.elapsed() < Duration::from_secs(15) {
+            return;
+        }
+        *told = Instant::now();
+        let (position, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        let each = self.began.elapsed().as_secs_f64() / (position - self.before).max(1) as f64;
+        let left = Duration::from_secs_f64(each * all.saturating_sub(position) as f64);
+        eprintln!("{position} of {all} scans, {} left", HumanDuration(left));
+    }
+}
+
+fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline) -> Result<Prediction, Failure> {
     let mut clock = Clock::new();
     let scan = case.load_scan()?;
     let grid = scan.volume.geometry();
     let reference = case.lungs.is_some().then(|| case.load_lungs(grid)).transpose()?;
-    let nodules = nodules(protocol, case)?;
     clock.seconds.load = clock.lap();
 
     let everything = OperatingPoint::Threshold(protocol.froc.lowest_score);
-    let analysis = match pipeline.run(&scan, &everything, &mut |stage| clock.begin(stage)) {
-        Ok(analysis) => analysis,
-        Err(PipelineError::Rejected(quality)) => {
-            let rules: Vec<&str> = quality.findings.iter().map(|finding| finding.rule).collect();
-            return Ok(Outcome::Rejected(Rejected {
-                case: case.id.clone(),
-                centre: case.centre.clone(),
-                nodules: nodules.iter().filter(|nodule| !nodule.excluded).count(),
-                reason: rules.join(", "),
-            }));
-        }
+    let (quality, analysis) = match pipeline.run(&scan, &everything, &mut |stage| clock.begin(stage)) {
+        Ok(analysis) => (analysis.quality.clone(), Some(analysis)),
+        Err(PipelineError::Rejected(quality)) => (quality, None),
         Err(error) => return Err(Failure::new("pipeline", format!("case {}: {error}", case.id))),
     };
-    let sides = match &reference {
-        Some(reference) => Some([
-            side(protocol, reference, &analysis.lungs, Lung::Right)?,
-            side(protocol, reference, &analysis.lungs, Lung::Left)?,
-        ]),
-        None => None,
-    };
-    Ok(Outcome::Analysed(Box::new(ScanRecord {
+    let mut prediction = Prediction {
         case: case.id.clone(),
-        patient: case.patient.clone(),
-        centre: case.centre.clone(),
-        quality: analysis.quality.verdict.name().into(),
-        quality_rules: analysis.quality.findings.iter().map(|finding| finding.rule.to_owned()).collect(),
-        lungs: sides,
-        seconds: clock.finish(),
-        nodules,
-        marks: analysis
-            .findings
-            .iter()
-            .map(|finding| SystemMark {
-                position_lps_mm: finding.position.0,
-                score: finding.score,
-                diameter_mm: finding.diameter_mm,
-                malignancy: Some(finding.malignancy.probability),
-            })
-            .collect(),
-        baseline: baseline(&scan),
-    })))
+        quality: quality.verdict.name().into(),
+        quality_rules: quality.findings.iter().map(|finding| finding.rule.to_owned()).collect(),
+        lungs: None,
+        seconds: Some(clock.finish()),
+        acquisition: acquisition(&scan),
+        marks: Vec::new(),
+        baseline: Some(Vec::new()),
+    };
+    if let Some(analysis) = analysis {
+        if let Some(reference) = &reference {
+            let side = |lung| side(protocol, reference, &analysis.lungs, lung);
+            prediction.lungs = Some([side(Lung::Right)?, side(Lung::Left)?]);
+        }
+        let mark = |finding: &lungai_ct::Finding| SystemMark {
+            position_lps_mm: finding.position.0,
+            score: finding.score,
+            diameter_mm: Some(finding.diameter_mm),
+            malignancy: Some(finding.malignancy.probability),
+        };
+        prediction.marks = analysis.findings.iter().map(mark).collect();
+        prediction.baseline = Some(baseline(&scan));
+    }
+    Ok(prediction)
 }
 
 /// What one gets without any training: the classical lung mask, then a blob detector in it.
@@ -129,23 +231,27 @@ fn baseline(scan: &Scan) -> Vec<SystemMark> {
         .map(|blob| SystemMark {
             position_lps_mm: blob.position.0,
             score: blob.score,
-            diameter_mm: blob.diameter_mm,
+            diameter_mm: Some(blob.diameter_mm),
             malignancy: None,
         })
         .collect()
 }
 
-fn nodules(protocol: &Protocol, case: &Case) -> Result<Vec<Nodule>, Failure> {
-    let [smallest, largest] = protocol.scored_diameter_mm;
-    let nodules = case.nodules()?.into_iter().map(|nodule| Nodule {
-        id: nodule.id,
-        position_lps_mm: nodule.position.0,
-        diameter_mm: nodule.diameter_mm,
-        kind: nodule.kind.map(|kind| kind.name().to_owned()),
-        malignant: nodule.malignant,
-        excluded: nodule.excluded || !(smallest..=largest).contains(&nodule.diameter_mm),
-    });
-    Ok(nodules.collect())
+/// How a scan was made, as it says itself.
+pub fn acquisition(scan: &Scan) -> Covariates {
+    let acquisition = &scan.acquisition;
+    Covariates {
+        slice_thickness_mm: acquisition.slice_thickness_mm,
+        slice_distance_mm: Some(scan.volume.geometry().spacing().zyx_mm()[0]),
+        kernel: acquisition.kernel.clone(),
+        exposure_mas: acquisition.exposure_mas,
+        tube_kv: acquisition.tube_kv,
+        manufacturer: acquisition.manufacturer.clone(),
+        model: acquisition.model.clone(),
+        contrast: acquisition.contrast,
+        sex: None,
+        age_years: None,
+    }
 }
 
 fn side(protocol: &Protocol, reference: &LabelMap, found: &LabelMap, lung: Lung) -> Result<Side, Failure> {

@@ -4,7 +4,7 @@
 
 use crate::failure::{Failure, io};
 use crate::protocol::Protocol;
-use crate::record::ScanRecord;
+use crate::record::{ScanRecord, Seconds};
 use crate::results::outcomes;
 use lungai_metrics::matching::MarkOutcome;
 use polars::prelude::{DataFrame, df};
@@ -32,7 +32,8 @@ pub fn write(protocol: &Protocol, records: &[ScanRecord], threshold: f64, folder
 
 fn per_scan(records: &[ScanRecord]) -> Result<DataFrame, Failure> {
     let text = |f: &dyn Fn(&ScanRecord) -> &str| records.iter().map(|r| f(r).to_owned()).collect::<Vec<String>>();
-    let number = |f: &dyn Fn(&ScanRecord) -> f64| records.iter().map(f).collect::<Vec<f64>>();
+    let seconds =
+        |f: &dyn Fn(&Seconds) -> f64| records.iter().map(|r| r.seconds.as_ref().map(f)).collect::<Vec<Option<f64>>>();
     let side = |i: usize, f: &dyn Fn(&crate::record::Side) -> Option<f64>| {
         records.iter().map(|r| f(&r.lungs?[i])).collect::<Vec<Option<f64>>>()
     };
@@ -51,12 +52,12 @@ fn per_scan(records: &[ScanRecord]) -> Result<DataFrame, Failure> {
         "hd95_left_mm" => side(1, &|s| s.hd95_mm),
         "surface_dice_right" => side(0, &|s| Some(s.surface_dice)),
         "surface_dice_left" => side(1, &|s| Some(s.surface_dice)),
-        "load_s" => number(&|r| r.seconds.load),
-        "preprocess_s" => number(&|r| r.seconds.preprocess),
-        "segment_s" => number(&|r| r.seconds.segment),
-        "detect_s" => number(&|r| r.seconds.detect),
-        "classify_s" => number(&|r| r.seconds.classify),
-        "total_s" => number(&|r| r.seconds.total),
+        "load_s" => seconds(&|s| s.load),
+        "preprocess_s" => seconds(&|s| s.preprocess),
+        "segment_s" => seconds(&|s| s.segment),
+        "detect_s" => seconds(&|s| s.detect),
+        "classify_s" => seconds(&|s| s.classify),
+        "total_s" => seconds(&|s| s.total),
     )
     .map_err(table)
 }
@@ -66,7 +67,8 @@ fn marks(protocol: &Protocol, records: &[ScanRecord], threshold: f64) -> Result<
     let mut position: [Vec<f64>; 3] = Default::default();
     let (mut score, mut diameter, mut malignancy, mut operating) = (vec![], vec![], vec![], vec![]);
     for record in records {
-        for (name, marks) in [("model", &record.marks), ("baseline", &record.baseline)] {
+        let baseline = record.baseline.as_deref().unwrap_or_default();
+        for (name, marks) in [("model", record.marks.as_slice()), ("baseline", baseline)] {
             let matched = outcomes(protocol, record, marks)?;
             for (mark, became) in marks.iter().zip(matched.outcomes) {
                 let (word, place) = match became {
