@@ -90,7 +90,7 @@ pub fn roc_band(
         });
     }
     let Some(curve) = ranked.sensitivity_at(&vec![1; scans], rates) else { return Ok(Vec::new()) };
-    let drawn: Vec<Vec<f64>> = draws.iter().filter_map(|weights| ranked.sensitivity_at(weights, rates)).collect();
+    let drawn: Vec<Vec<f64>> = draws.iter().filter_map(|weights| ranked.sensitivity_at(&weights, rates)).collect();
     at_least("bootstrap replicates with both kinds of case", drawn.len(), 1)?;
     let of_rate = |(i, value): (usize, &f64)| {
         let [low, high] = percentile_interval(drawn.iter().map(|values| values[i]).collect(), level)?;

@@ -15,6 +15,8 @@ mod two_by_two;
 pub use input::read;
 pub use printed::Printed;
 
+use crate::analysis::Outcome;
+use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -193,6 +195,30 @@ impl Checked {
     fn ask(&mut self, rule: &'static str, message: String) {
         self.findings.push(Finding { rule, severity: Severity::Question, message });
     }
+}
+
+/// Reads anyone's figures and says whether they can all be true.
+///
+/// # Errors
+/// A file that holds no statements.
+pub fn verdict(path: &std::path::Path) -> Result<Outcome, Failure> {
+    let checked = check(&read(path)?);
+    let n = checked.contradictions().count();
+    let (statements, tables, relations) = (checked.statements, checked.tables, checked.relations());
+    let mut text = format!("{statements} figures of {tables} tables, {relations} relations\n");
+    for finding in &checked.findings {
+        let word = if finding.severity == Severity::Contradiction { "contradiction" } else { "question     " };
+        text += &format!("{word}  {} [{}]\n", finding.message, finding.rule);
+    }
+    let mut json = serde_json::json!({ "ok": n == 0, "relations": relations });
+    if n > 0 {
+        json["rule"] = "incoherent-tables".into();
+        json["message"] = format!("{n} contradictions among {statements} figures").into();
+    } else {
+        text += "no contradiction\n";
+    }
+    crate::analysis::extend(&mut json, &checked);
+    Ok(Outcome { met: n == 0, json, text })
 }
 
 /// Looks at every statement, and at all that are about the same.
