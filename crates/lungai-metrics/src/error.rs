@@ -49,6 +49,14 @@ pub enum MetricsError {
         /// Its place in the list, from 0.
         place: usize,
     },
+    /// A method that is not defined for this figure.
+    #[error("{what} is not defined for {of}")]
+    Unsuited {
+        /// The method.
+        what: &'static str,
+        /// The figure.
+        of: &'static str,
+    },
     /// All ratings are equal, or two scores order the cases alike: agreement beyond chance or a test of their difference
     /// is not defined.
     #[error("no variation: agreement beyond chance, or a difference of two scores, is not defined")]
@@ -64,6 +72,7 @@ impl MetricsError {
             Self::TooFew { .. } => "too-few-cases",
             Self::Range { .. } => "out-of-range",
             Self::Contradiction { .. } => "contradiction",
+            Self::Unsuited { .. } => "unsuited-method",
             Self::NoVariation => "no-variation",
         }
     }

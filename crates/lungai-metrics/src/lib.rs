@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`matching`] says which mark found which nodule, [`froc`] turns that into a curve, [`bootstrap`]
 //! into intervals; [`overlap`] compares masks; [`roc`], [`calibration`], [`agreement`], [`measurements`], [`proportion`] and
-//! [`centres`] are the classical statistics; [`decision`] and [`multiplicity`] say what an interval or several tests decide.
+//! [`centres`] are the classical statistics; [`reader_study`] and [`mrmc`] compare treatments over readers; [`decision`] and [`multiplicity`] say what an interval or several tests decide.
 //!
 //! This crate refuses files, printing, defaults that hide a rule (a rule is an argument), and figures that the data
 //! cannot carry: too few cases are an error, never a zero. Every function names its source.
@@ -17,14 +17,17 @@ mod error;
 pub mod froc;
 pub mod matching;
 pub mod measurements;
+pub mod mrmc;
 pub mod multiplicity;
 pub mod overlap;
 pub mod proportion;
+pub mod reader_study;
 pub mod roc;
 pub mod roc_band;
 
 pub use distributions::{
-    chi_squared_upper_tail, f_quantile, f_upper_tail, normal_quantile, normal_two_sided_p, t_quantile, t_two_sided_p,
+    chi_squared_upper_tail, f_quantile, f_upper_tail, noncentral_f_upper_tail, normal_quantile, normal_two_sided_p,
+    t_quantile, t_two_sided_p,
 };
 pub use error::MetricsError;
 

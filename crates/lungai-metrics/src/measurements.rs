@@ -179,13 +179,13 @@ pub fn icc(subjects: &[Vec<f64>], level: f64) -> Result<Iccs, MetricsError> {
     let v = df_error * (k * value * ms_raters + shift * ms_error).powi(2)
         / (df * (k * value * ms_raters).powi(2) + (shift * ms_error).powi(2));
     let interval = if v > 0.0 {
-        // Divided through by F, which is infinite to rounding where the degrees of freedom are few.
-        let (by_low, by_high) = (1.0 / f_quantile(upper, df, v), 1.0 / f_quantile(upper, v, df));
         let rest = k * ms_raters + (k * n - k - n) * ms_error;
-        [
-            n * (ms_subjects * by_low - ms_error) / (rest + n * ms_subjects * by_low),
-            n * (ms_subjects - ms_error * by_high) / (rest * by_high + n * ms_subjects),
-        ]
+        // With few degrees of freedom an F quantile is zero or infinite to rounding; its limit is not.
+        let limit = |f: f64| match f.is_infinite() {
+            true => 1.0,
+            false => n * (f * ms_subjects - ms_error) / (rest + n * f * ms_subjects),
+        };
+        [limit(1.0 / f_quantile(upper, df, v)), limit(f_quantile(upper, v, df))]
     } else {
         [value; 2] // raters agree completely
     };

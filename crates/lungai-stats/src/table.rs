@@ -111,6 +111,16 @@ impl Table {
         })
     }
 
+    /// A cell that must not be empty.
+    pub fn required<'a>(&self, row: &'a Row, column: usize) -> Result<&'a str, Failure> {
+        let cell = &row.cells[column];
+        if cell.is_empty() {
+            let message = format!("column \"{}\" is empty", self.header[column]);
+            return Err(self.failure(row, "csv-missing-value", &message));
+        }
+        Ok(cell)
+    }
+
     /// A failure of one line.
     pub fn failure(&self, row: &Row, rule: &str, message: &str) -> Failure {
         Failure { rule: rule.into(), message: format!("{} line {}: {message}", self.file, row.line) }

@@ -1,31 +1,42 @@
 //! What one can ask for at the terminal.
 
 use crate::predictions::Shard;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use lungai_models::DeviceChoice;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Run a validation protocol on a test set with a frozen model.
+/// What was asked for.
+#[derive(Debug)]
+pub enum Request {
+    /// A protocol and no command.
+    Whole(Validate),
+    /// One of the commands.
+    Command(Command),
+}
+
+impl Request {
+    /// Reads the words behind the program's name: a command where the first word is one, else a protocol.
+    pub fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
+        let known = Commands::command();
+        let is_command = words.first().is_some_and(|word| known.get_subcommands().any(|c| *word == *c.get_name()));
+        let all = [OsString::from("lungai-validation")].into_iter().chain(words.iter().cloned());
+        if is_command {
+            Commands::try_parse_from(all).map(|commands| Self::Command(commands.command))
+        } else {
+            Validate::try_parse_from(all).map(Self::Whole)
+        }
+    }
+}
+
 #[derive(Debug, Parser)]
 #[command(name = "lungai-validation", version)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(after_help = "\
-With a PROTOCOL and no command: predictions and their analysis in one go. Writes results.json, report.html, report.md,
-per_scan and marks (CSV, Parquet), annotations in LUNA16's columns, figures (SVG, PNG) and the predictions (Parquet) to the
-folder of --out. A run that was interrupted goes on where it was when the same command is given again.
-A protocol that was locked before (`lock`) makes a proof, and every opening of its test set is written to a ledger beside
-it; without a lock a run is exploratory and says so everywhere.
-Exit code 3: a primary endpoint is not shown. 4: model, test set, protocol, ledger or predictions are not what was frozen.
-75: something is not there yet, and the same command may work later.
-Not cleared for clinical use.")]
-pub struct Arguments {
+struct Commands {
     #[command(subcommand)]
-    pub command: Option<Command>,
-    #[command(flatten)]
-    pub validate: Option<Validate>,
+    command: Command,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long, global = true)]
-    pub json: bool,
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,7 +113,24 @@ pub struct Purpose {
     pub purpose: Option<String>,
 }
 
-#[derive(Debug, Args)]
+/// Run a validation protocol on a test set with a frozen model.
+#[derive(Debug, Parser)]
+#[command(name = "lungai-validation", version)]
+#[command(after_help = "\
+With a protocol and no command: predictions and their analysis in one go. Writes results.json, report.html, report.md,
+per_scan and marks (CSV, Parquet), annotations in LUNA16's columns, figures (SVG, PNG) and the predictions (Parquet) to the
+folder of --out. A run that was interrupted goes on where it was when the same command is given again.
+Commands, each with its own --help:
+  lock PROTOCOL         lock a protocol for its data set, before the first run
+  ledger verify FILE    check the ledger of a locked protocol
+  predict PROTOCOL      run the model over the test cases, or a part of them (--shard I/N); nothing is judged
+  merge FOLDER          bind all parts of the predictions to a whole
+  analyse PROTOCOL      judge predictions: our own, or a table of marks of any system
+A run by a locked protocol makes a proof, and every opening of its test set is written to a ledger beside it; without a lock
+a run is exploratory and says so everywhere.
+Exit code 3: a primary endpoint is not shown. 4: model, test set, protocol, ledger or predictions are not what was frozen.
+75: something is not there yet, and the same command may work later.
+Not cleared for clinical use.")]
 pub struct Validate {
     #[command(flatten)]
     pub set: Set,
@@ -113,6 +141,9 @@ pub struct Validate {
     pub out: PathBuf,
     #[command(flatten)]
     pub purpose: Purpose,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -44,7 +44,7 @@ pub fn decide(family: &Family, open: bool, holds: impl Fn(usize, f64) -> bool) -
 }
 
 /// The criterion with the smallest p is tested at `alpha / n`, the next at `alpha / (n - 1)`, and so on until one fails.
-/// No p is needed: which of `alpha / n, ..., alpha / 1` a criterion holds at says as much of it as the procedure asks.
+/// Those after it are not shown at that same alpha. No p is needed: which of `alpha / n, ..., alpha / 1` a criterion holds at says as much of it as the procedure asks.
 fn holm(n: usize, alpha: f64, holds: impl Fn(usize, f64) -> bool) -> Vec<Decision> {
     // The largest divisor of alpha at which each criterion holds; 0 where it does at none.
     let strength: Vec<usize> =
@@ -52,13 +52,14 @@ fn holm(n: usize, alpha: f64, holds: impl Fn(usize, f64) -> bool) -> Vec<Decisio
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by_key(|i| std::cmp::Reverse(strength[*i]));
     let mut decisions = vec![UNTESTED; n];
+    let mut alpha_of_step = alpha / n.max(1) as f64;
+    let mut going = true;
     for (step, i) in order.into_iter().enumerate() {
-        let divisor = n - step;
-        let shown = strength[i] >= divisor;
-        decisions[i] = Decision { tested: true, alpha: Some(alpha / divisor as f64), shown };
-        if !shown {
-            break;
+        if going {
+            alpha_of_step = alpha / (n - step) as f64;
+            going = strength[i] >= n - step;
         }
+        decisions[i] = Decision { tested: true, alpha: Some(alpha_of_step), shown: going };
     }
     decisions
 }
@@ -88,10 +89,10 @@ mod tests {
     #[test]
     fn holm_tests_the_strongest_first_and_stops_at_the_first_failure() {
         // Sorted 0.005, 0.01, 0.03, 0.04 against 0.05 / 4 = 0.0125, 0.0167, 0.025, 0.05: the third fails.
-        check_decide(Multiplicity::Holm, &[0.01, 0.04, 0.03, 0.005], "+.-+");
+        check_decide(Multiplicity::Holm, &[0.01, 0.04, 0.03, 0.005], "+--+");
         check_decide(Multiplicity::Holm, &[0.01, 0.04, 0.02, 0.005], "++++");
         check_decide(Multiplicity::Holm, &[0.02, 0.04], "++");
-        check_decide(Multiplicity::Holm, &[0.03, 0.04], "-.");
+        check_decide(Multiplicity::Holm, &[0.03, 0.04], "--");
         check_decide(Multiplicity::Holm, &[], "");
     }
 

@@ -592,7 +592,7 @@ impl Stratum {
         names.extend(self.groups.keys().cloned());
         let mut added: Vec<String> = present.into_iter().filter(|name| !names.contains(name)).collect();
         // What nobody asked about comes last.
-        added.sort_by_key(|name| (name == "other", name == "unknown", name.clone()));
+        added.sort_by_key(|name| (name == "unknown", name == "other", name.clone()));
         added.dedup();
         names.extend(added);
         names

@@ -140,9 +140,14 @@ fn csv(path: &Path, file: &str) -> Result<Read, Failure> {
     };
     let header = reader.headers().map_err(refuse)?.iter().map(str::to_owned).collect();
     let mut rows = Vec::new();
+    let (mut line, mut counted) = (1, 0);
     for record in reader.records() {
         let record = record.map_err(refuse)?;
-        let line = record.position().map_or(0, csv::Position::line) as usize;
+        // The reader's own line numbers leave out empty lines.
+        let begins = record.position().map_or(counted, |at| at.byte() as usize);
+        let blank = text[begins..].bytes().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        line += text[counted..begins + blank].bytes().filter(|b| *b == b'\n').count();
+        counted = begins + blank;
         rows.push((line, record.iter().map(str::to_owned).collect()));
     }
     Ok((header, rows, "line"))
