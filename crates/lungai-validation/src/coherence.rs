@@ -17,6 +17,7 @@ pub use printed::Printed;
 
 use crate::analysis::Outcome;
 use crate::failure::Failure;
+use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -222,6 +223,7 @@ pub fn verdict(path: &std::path::Path) -> Result<Outcome, Failure> {
 }
 
 /// Looks at every statement, and at all that are about the same.
+#[implements("SW-1106")]
 pub fn check(statements: &[Statement]) -> Checked {
     let tables: std::collections::BTreeSet<&str> = statements.iter().map(|s| s.table.as_str()).collect();
     let mut checked = Checked { statements: statements.len(), tables: tables.len(), ..Checked::default() };

@@ -163,7 +163,11 @@ impl Figure for Labels {
         let write = |text: &str, at: (i32, i32), size: i32| -> Drawn {
             // A shadow, for white on white.
             for (colour, by) in [(BLACK, 1), (WHITE, 0)] {
-                area.draw(&Text::new(text.to_owned(), (at.0 + by, at.1 + by), (FONT, size).into_font().color(&colour)))?;
+                area.draw(&Text::new(
+                    text.to_owned(),
+                    (at.0 + by, at.1 + by),
+                    (FONT, size).into_font().color(&colour),
+                ))?;
             }
             Ok(())
         };
@@ -269,7 +273,8 @@ mod tests {
         let (volume, [x, y, z]) = ball();
         let what = What::FalsePositive { score: 0.9 };
         // 10 mm to the patient's right of the ball: the ball is right of the middle.
-        let wrong = Wrong { case: "c".into(), centre: "x".into(), position_lps_mm: [x - 10.0, y, z], diameter_mm: 4.0, what };
+        let wrong =
+            Wrong { case: "c".into(), centre: "x".into(), position_lps_mm: [x - 10.0, y, z], diameter_mm: 4.0, what };
         let pixels = decoded(&picture(&volume, &wrong, false));
         let grey = |right_mm: f64| {
             let column = (EDGE as f64 / 2.0 + right_mm * SCALE as f64) as usize;

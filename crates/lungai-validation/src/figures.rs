@@ -67,8 +67,7 @@ pub fn draw(shown: &Shown<'_>, language: Language, folder: &Path) -> Result<Vec<
     let mut pictures = Vec::new();
     for (name, chart, size, caption) in charts(shown, language) {
         let name = format!("{name}{}", language.suffix());
-        let drawing =
-            save_in_any_script(|font| Sheet { shown, language, font, chart }, size, folder, &name)?;
+        let drawing = save_in_any_script(|font| Sheet { shown, language, font, chart }, size, folder, &name)?;
         let mark = if shown.synthetic { language.of(" SYNTHETIC data.", "合成数据（SYNTHETIC）。") } else { "" };
         pictures.push(Picture { name, caption: caption + mark, svg: drawing.svg, png: drawing.png });
     }
@@ -81,11 +80,8 @@ fn charts<'a>(shown: &Shown<'a>, language: Language) -> Vec<(String, Chart<'a>, 
     let mut charts = Vec::new();
     let mut chart = |name: &str, chart, size, caption| charts.push((name.to_owned(), chart, size, caption));
     if !shown.flow.is_empty() {
-        let caption = say!(
-            language,
-            "Flow of scans from the test split to the analysis.",
-            "从测试集到分析的扫描流程图。"
-        );
+        let caption =
+            say!(language, "Flow of scans from the test split to the analysis.", "从测试集到分析的扫描流程图。");
         chart("flow", Chart::Flow, flow::size(shown.flow), caption);
     }
     let caption = say!(

@@ -21,6 +21,7 @@ use crate::results::Results;
 use document::{Block, Document};
 use language::Language;
 use lungai_ct::Volume;
+use lungai_trace::implements;
 use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -104,6 +105,7 @@ fn notice_in(language: Language, synthetic: bool) -> String {
 ///
 /// # Errors
 /// `incoherent-report` where figures cannot all be true: then no text or table is written. A file that cannot be written.
+#[implements("SW-1106")]
 pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<Checked, Failure> {
     let Subject { facts, protocol, collected, results, image } = subject;
     let wrong = failures::worst(protocol, &collected.records, results.detection.operating_threshold)?;
@@ -120,8 +122,8 @@ pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<Checked, Failure> {
     };
     let mut documents = Vec::new();
     for language in Language::ALL {
-        let drawn = figures::draw(&shown, language, folder)
-            .map_err(|error| Failure::new("figures", error.to_string()))?;
+        let drawn =
+            figures::draw(&shown, language, folder).map_err(|error| Failure::new("figures", error.to_string()))?;
         let without_png = drawn.iter().filter(|picture| !picture.png).count();
         let context = sections::Context {
             facts,
@@ -181,11 +183,7 @@ fn checked_block(language: Language, checked: &Checked) -> Block {
 }
 
 /// Slices of each, in their order. A case is opened once.
-fn slices(
-    wrong: &[Wrong],
-    synthetic: bool,
-    image: &dyn Fn(&str) -> Option<Volume>,
-) -> Vec<Option<(String, Vec<u8>)>> {
+fn slices(wrong: &[Wrong], synthetic: bool, image: &dyn Fn(&str) -> Option<Volume>) -> Vec<Option<(String, Vec<u8>)>> {
     let mut of_case: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, one) in wrong.iter().enumerate() {
         of_case.entry(&one.case).or_default().push(i);

@@ -22,7 +22,7 @@ fn broken(statements: &[Statement]) -> Vec<&'static str> {
     check(statements).findings.iter().map(|f| f.rule).collect()
 }
 
-#[verifies("SW-1102")]
+#[verifies("SW-1106")]
 #[test]
 fn example_results_in_which_the_strata_do_not_pool_to_the_total_fail() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/contradicting-example.json");
@@ -49,6 +49,7 @@ fn example_results_in_which_the_strata_do_not_pool_to_the_total_fail() {
     assert!(all(4).contains("`nodules above 10 mm` and `nodules confirmed by pathology` both have 620 members"));
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn strata_that_pool_within_their_rounding_pass() {
     // 7 of 8 and 9 of 12: 16 of 20.
@@ -78,6 +79,7 @@ fn a_figure_whose_parts_have_no_size_still_lies_among_them() {
     assert_eq!(broken(&wholes("0.97")), ["figure-outside-its-parts"]);
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn a_share_is_a_whole_number_of_cases() {
     assert_eq!(broken(&[sensitivity("all", "0.33", 3)]), [""; 0]);
@@ -91,6 +93,7 @@ fn a_share_is_a_whole_number_of_cases() {
     assert_eq!(broken(&[Statement { kind: Kind::Rate, ..sensitivity("scans", "1.50", 4) }]), [""; 0]);
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn an_interval_holds_its_point_and_stays_where_shares_are() {
     let with = |low: &str, high: &str| Statement {
@@ -105,6 +108,7 @@ fn an_interval_holds_its_point_and_stays_where_shares_are() {
     assert_eq!(broken(&[with("0.800", "0.92")]), [""; 0]);
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn one_name_is_one_population_with_one_figure() {
     let elsewhere = |statement: Statement| Statement { table: "abstract".into(), ..statement };
@@ -117,6 +121,7 @@ fn one_name_is_one_population_with_one_figure() {
     assert_eq!(broken(&[here, found("21")]), ["part-above-its-whole"]);
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn counts_add_up() {
     let count = |population: &str, value: &str| said("false positives", Kind::Count, population, value);
@@ -129,6 +134,7 @@ fn counts_add_up() {
     assert_eq!(broken(&wholes("11")), ["parts-do-not-add-up"]);
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn a_curve_does_not_fall() {
     let at = |x: f64, value: &str| Statement { x: Some(x), ..said("sensitivity", Kind::Other, "all", value) };
@@ -136,6 +142,7 @@ fn a_curve_does_not_fall() {
     assert_eq!(broken(&[at(1.0, "0.8"), at(0.5, "0.9")]), ["curve-falls"]);
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn a_verdict_follows_from_the_bound_that_it_names() {
     let judged = |low: &str, met: bool| Statement {
@@ -151,6 +158,7 @@ fn a_verdict_follows_from_the_bound_that_it_names() {
     assert_eq!(broken(&[none]), ["verdict-against-its-figure"]);
 }
 
+#[verifies("SW-1106")]
 #[test]
 fn four_figures_of_one_table_come_from_whole_numbers() {
     // 164 of 178 malignant ones are called so, 405 of 458 benign ones are not.

@@ -32,7 +32,8 @@ where
     }
     if let (Some(rate), Some(sensitivity)) = (detection.fp_per_scan.value, detection.sensitivity.value) {
         let at = (rate.log2().clamp(ENDS[0], ENDS[1]), sensitivity);
-        let outside = if (0.125..=8.0).contains(&rate) { "" } else { sheet.word(", outside of the axis", "，超出坐标轴") };
+        let outside =
+            if (0.125..=8.0).contains(&rate) { "" } else { sheet.word(", outside of the axis", "，超出坐标轴") };
         let text = say!(
             sheet.language,
             "operating point: {sensitivity:.3} at {rate:.2} per scan{outside}",
@@ -100,11 +101,8 @@ where
             chart.draw_series([PathElement::new([(x(low), found), (x(high), found)], colour.stroke_width(2))])?;
         }
         let name = if reader.name == SYSTEM { sheet.word("system", "系统").to_owned() } else { reader.name.clone() };
-        let text = say!(
-            sheet.language,
-            "{name}: {found:.3} at {rate:.2} per scan",
-            "{name}：{found:.3}，每例 {rate:.2} 个"
-        );
+        let text =
+            say!(sheet.language, "{name}: {found:.3} at {rate:.2} per scan", "{name}：{found:.3}，每例 {rate:.2} 个");
         chart
             .draw_series([Circle::new((x(rate), found), 7, colour.filled())])?
             .label(sheet.label(text))

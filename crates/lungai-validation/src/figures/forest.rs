@@ -97,5 +97,9 @@ where
 
 /// At most so many letters.
 fn short(name: &str, most: usize) -> String {
-    if name.chars().count() <= most { name.to_owned() } else { name.chars().take(most - 2).chain("..".chars()).collect() }
+    if name.chars().count() <= most {
+        name.to_owned()
+    } else {
+        name.chars().take(most - 2).chain("..".chars()).collect()
+    }
 }

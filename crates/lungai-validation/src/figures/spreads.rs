@@ -76,7 +76,10 @@ where
         let half = 0.24;
         chart.draw_series([PathElement::new([(x, s.p5), (x, s.p95)], GREY.stroke_width(2))])?;
         for end in [s.p5, s.p95] {
-            chart.draw_series([PathElement::new([(x - half / 2.0, end), (x + half / 2.0, end)], GREY.stroke_width(2))])?;
+            chart.draw_series([PathElement::new(
+                [(x - half / 2.0, end), (x + half / 2.0, end)],
+                GREY.stroke_width(2),
+            )])?;
         }
         let corners = [(x - half, s.p25), (x + half, s.p75)];
         chart.draw_series([Rectangle::new(corners, WHITE.filled())])?;

@@ -24,11 +24,7 @@ pub fn page(document: &Document) -> String {
                 if std::mem::replace(&mut open, true) {
                     out += "</section>\n";
                 }
-                let _ = writeln!(
-                    out,
-                    "<section aria-labelledby=\"{name}\">\n<h2 id=\"{name}\">{}</h2>",
-                    escaped(text)
-                );
+                let _ = writeln!(out, "<section aria-labelledby=\"{name}\">\n<h2 id=\"{name}\">{}</h2>", escaped(text));
             }
             Block::Text(text) => _ = writeln!(out, "<p>{}</p>", escaped(text)),
             Block::Banner(text, tone) => {
@@ -56,7 +52,9 @@ fn contents(document: &Document) -> String {
 fn figure(picture: &Picture) -> String {
     let svg = &picture.svg[picture.svg.find("<svg").unwrap_or(0)..];
     let caption = escaped(&picture.caption);
-    format!("<figure><div role=\"img\" aria-label=\"{caption}\">{svg}</div><figcaption>{caption}</figcaption></figure>\n")
+    format!(
+        "<figure><div role=\"img\" aria-label=\"{caption}\">{svg}</div><figcaption>{caption}</figcaption></figure>\n"
+    )
 }
 
 fn gallery(patches: &[Patch]) -> String {
@@ -73,7 +71,8 @@ fn gallery(patches: &[Patch]) -> String {
 }
 
 fn table_of(table: &Table) -> String {
-    let mut out = format!("<div class=\"wide\" tabindex=\"0\"><table>\n<caption>{}</caption>\n", escaped(&table.caption));
+    let mut out =
+        format!("<div class=\"wide\" tabindex=\"0\"><table>\n<caption>{}</caption>\n", escaped(&table.caption));
     if table.head.iter().any(|head| !head.is_empty()) {
         out += "<thead><tr>";
         for head in &table.head {

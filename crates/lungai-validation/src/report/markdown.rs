@@ -13,9 +13,9 @@ pub fn text(document: &Document) -> String {
             Block::Banner(text, _) => writeln!(out, "\n> **{text}**"),
             Block::Picture(p) => writeln!(out, "\n![{0}]({1}.svg)\n\n*{0}*", p.caption, p.name),
             Block::Table(table) => write!(out, "\n{}", table_of(table)),
-            Block::Gallery(patches) => patches
-                .iter()
-                .try_for_each(|patch| writeln!(out, "\n![{0}]({1})\n\n*{0}*", patch.caption, patch.file)),
+            Block::Gallery(patches) => {
+                patches.iter().try_for_each(|patch| writeln!(out, "\n![{0}]({1})\n\n*{0}*", patch.caption, patch.file))
+            }
         };
     }
     out

@@ -3,8 +3,8 @@
 mod centres;
 mod detection;
 mod failures;
-mod lineage;
 mod limitations;
+mod lineage;
 mod lungs;
 mod malignancy;
 mod measurements;
@@ -89,13 +89,8 @@ impl Context<'_> {
 /// The whole report.
 pub fn document(context: &Context<'_>, notice: String) -> Document {
     let facts = context.facts;
-    let title = say!(
-        context.language,
-        "Validation report: {} on {}",
-        "验证报告：{}，数据集 {}",
-        facts.model,
-        facts.data_set
-    );
+    let title =
+        say!(context.language, "Validation report: {} on {}", "验证报告：{}，数据集 {}", facts.model, facts.data_set);
     let mut blocks = Vec::new();
     for section in [
         verdict::blocks,

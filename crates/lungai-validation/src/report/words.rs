@@ -18,7 +18,9 @@ pub fn metric(metric: Metric, language: Language) -> &'static str {
         Metric::CalibrationError => ("calibration error (ECE)", "校准误差（ECE）"),
         Metric::Segment => ("lung segmentation, 95th percentile, s", "肺分割时间第 95 百分位数（秒）"),
         Metric::Detect => ("detection, 95th percentile, s", "检测时间第 95 百分位数（秒）"),
-        Metric::Classify => ("malignancy of one mark, 95th percentile, s", "单个标记良恶性评估时间第 95 百分位数（秒）"),
+        Metric::Classify => {
+            ("malignancy of one mark, 95th percentile, s", "单个标记良恶性评估时间第 95 百分位数（秒）")
+        }
         Metric::Total => ("whole scan, 95th percentile, s", "全流程时间第 95 百分位数（秒）"),
     };
     pick(language, en, zh)

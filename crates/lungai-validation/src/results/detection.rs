@@ -156,11 +156,8 @@ impl Evaluation<'_> {
             for (place, lesion) in lesions.iter_mut().enumerate() {
                 lesion.excluded |= !in_part(record, place);
             }
-            let marks: Vec<Mark> = record
-                .marks
-                .iter()
-                .map(|m| Mark { position: WorldPoint(m.position_lps_mm), score: m.score })
-                .collect();
+            let marks: Vec<Mark> =
+                record.marks.iter().map(|m| Mark { position: WorldPoint(m.position_lps_mm), score: m.score }).collect();
             let matched = match_scan(&marks, &lesions, &rule)?;
             scans.push((marks, matched));
         }

@@ -1,5 +1,6 @@
 //! Verdicts: each criterion on its bound, then its family.
 
+use super::scans::classify_seconds;
 use super::{Evaluation, Figure, Scored};
 use crate::decision::{Decision, decide};
 use crate::failure::Failure;

@@ -158,7 +158,8 @@ impl Evaluation<'_> {
     /// The FROC curve of each group of a stratum of nodules that holds any.
     pub(super) fn curves_of(&self, stratum: &Stratum) -> Result<Vec<PartCurve>, Failure> {
         let group_of = |r: &ScanRecord, place: usize| stratum.group_of(stratum.of.of_nodule(r, &r.nodules[place]));
-        let scored = self.scored.iter().map(|n| stratum.group_of(stratum.of.of_nodule(&self.records[n.scan], n.nodule)));
+        let scored =
+            self.scored.iter().map(|n| stratum.group_of(stratum.of.of_nodule(&self.records[n.scan], n.nodule)));
         let mut curves = Vec::new();
         for name in stratum.names(scored) {
             curves.extend(self.part_curve(name.clone(), &|r, place| group_of(r, place) == name)?);
@@ -179,7 +180,8 @@ impl Evaluation<'_> {
 }
 
 pub fn heterogeneity(centres: &[Group], level: f64) -> Option<Heterogeneity> {
-    let with_nodules: Vec<_> = centres.iter().filter_map(|c| Some((&c.name, logit(c.found, c.nodules).ok()?))).collect();
+    let with_nodules: Vec<_> =
+        centres.iter().filter_map(|c| Some((&c.name, logit(c.found, c.nodules).ok()?))).collect();
     let estimates: Vec<_> = with_nodules.iter().map(|(_, estimate)| *estimate).collect();
     let effects = random_effects(&estimates, level).ok()?;
     let others = leave_one_out(&estimates, TauSquared::DerSimonianLaird, level).unwrap_or_default();
@@ -193,6 +195,8 @@ pub fn heterogeneity(centres: &[Group], level: f64) -> Option<Heterogeneity> {
         tau2: effects.tau2,
         i2: effects.i2,
         prediction: effects.prediction.map(|interval| interval.map(from_logit)),
-        without: without.map(|((name, _), e)| ((*name).clone(), from_logit(e.mean), e.interval.map(from_logit))).collect(),
+        without: without
+            .map(|((name, _), e)| ((*name).clone(), from_logit(e.mean), e.interval.map(from_logit)))
+            .collect(),
     })
 }

@@ -189,7 +189,8 @@ fn pair(a: &Seen, b: &Seen, eval: &Evaluation<'_>) -> Pair {
         both += shared as usize;
         of_scan.push([2 * shared, 2 * shared + alone]);
     }
-    let as_numbers = |found: &[Vec<bool>]| -> Vec<f64> { found.iter().flatten().map(|f| f64::from(u8::from(*f))).collect() };
+    let as_numbers =
+        |found: &[Vec<bool>]| -> Vec<f64> { found.iter().flatten().map(|f| f64::from(u8::from(*f))).collect() };
     let kappa = |a: &[f64], b: &[f64], weights| match cohen(a, b, weights, eval.level()) {
         // Beyond 1 and -1 there is no agreement; the normal approximation does not know.
         Ok(k) => Figure { value: Some(k.value), ci: Some(within(k.interval, [-1.0, 1.0], k.value)), n: k.subjects },

@@ -224,8 +224,11 @@ fn a_further_centre_may_lie_further_off_than_the_mean() {
     let nodules = |found: usize| -> Vec<TestNodule> {
         (0..10).map(|i| (8.0, i % 2 == 0, (i < found).then_some((0.9, 0.5)))).collect()
     };
-    let records: Vec<ScanRecord> =
-        [(a, 9), (b, 6), (c, 3)].iter().enumerate().map(|(i, (centre, found))| scan(i, centre, &nodules(*found), &[])).collect();
+    let records: Vec<ScanRecord> = [(a, 9), (b, 6), (c, 3)]
+        .iter()
+        .enumerate()
+        .map(|(i, (centre, found))| scan(i, centre, &nodules(*found), &[]))
+        .collect();
     let h = evaluate(&protocol(), &records, &[], 0.5).unwrap().heterogeneity.unwrap();
     let [low, high] = h.prediction.unwrap();
     assert!(low < h.ci[0] && h.ci[1] < high, "{h:?}");

@@ -52,7 +52,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         let mut table = Table::new("leave-one-out", caption, &head);
         for (name, value, ci) in &h.without {
             let figure = Figure { value: Some(*value), ci: Some(*ci), n: 0 };
-            let said = claim("leave-one-out", "mean sensitivity over centres", Kind::Other, &format!("centres but {name}"));
+            let said =
+                claim("leave-one-out", "mean sensitivity over centres", Kind::Other, &format!("centres but {name}"));
             table.row(vec![Cell::text(name), Cell::figure(c.language, &figure, 3, Some(said))]);
         }
         blocks.push(Block::Table(table));
@@ -75,9 +76,11 @@ fn table(c: &Context<'_>) -> Table {
     ];
     let mut table = Table::new(name, caption, &head);
     for g in &c.results.centres {
-        let (nodules, scans) = (format!("scored nodules, centre {}", g.name), format!("analysed scans, centre {}", g.name));
+        let (nodules, scans) =
+            (format!("scored nodules, centre {}", g.name), format!("analysed scans, centre {}", g.name));
         let n = g.scans.unwrap_or_default();
-        let sensitivity = claim(name, "sensitivity", Kind::Proportion, &nodules).part_of(whole::NODULES).n(g.nodules).count(g.found);
+        let sensitivity =
+            claim(name, "sensitivity", Kind::Proportion, &nodules).part_of(whole::NODULES).n(g.nodules).count(g.found);
         let rate = claim(name, "false positives per scan", Kind::Rate, &scans).part_of(whole::SCANS).n(n);
         let cpm = claim(name, "CPM", Kind::Other, &scans);
         let size = claim(name, "scans", Kind::Size, &scans).part_of(whole::SCANS);
@@ -93,7 +96,11 @@ fn table(c: &Context<'_>) -> Table {
                 Some(dice) => Cell::number(c.language, Some(dice), 4, None),
                 None => Cell::toned(c.word("no reference", "无参考"), Tone::Quiet),
             },
-            if g.descriptive { Cell::toned(c.word("descriptive", "仅作描述"), Tone::Quiet) } else { Cell::text("") },
+            if g.descriptive {
+                Cell::toned(c.word("descriptive", "仅作描述"), Tone::Quiet)
+            } else {
+                Cell::text("")
+            },
         ]);
     }
     table

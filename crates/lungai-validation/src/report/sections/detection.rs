@@ -17,7 +17,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         c.facts.operating_point,
         d.operating_threshold
     );
-    let head = [c.word("figure", "指标"), &c.with_interval("value", "结果"), c.word("count", "计数"), c.word("of", "总数")];
+    let head =
+        [c.word("figure", "指标"), &c.with_interval("value", "结果"), c.word("count", "计数"), c.word("of", "总数")];
     let mut table = Table::new(name, caption, &head);
     let sensitivity = claim(name, "sensitivity", Kind::Proportion, whole::NODULES).n(counts.nodules).count(d.found);
     table.row(vec![
@@ -26,7 +27,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         Cell::count(d.found, None),
         Cell::text(say!(c.language, "{} nodules", "{} 个结节", counts.nodules)),
     ]);
-    let rate = claim(name, "false positives per scan", Kind::Rate, whole::SCANS).n(counts.scans).count(d.false_positives);
+    let rate =
+        claim(name, "false positives per scan", Kind::Rate, whole::SCANS).n(counts.scans).count(d.false_positives);
     table.row(vec![
         Cell::text(c.word("false positives per scan", "每例扫描假阳性数")),
         Cell::figure(c.language, &d.fp_per_scan, 3, Some(rate)),
@@ -38,11 +40,26 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         let said = claim(name, what, Kind::Other, whole::SCANS);
         table.row(vec![Cell::text(words), Cell::figure(c.language, figure, 3, Some(said)), none(), none()]);
     };
-    other(c.word("CPM: mean sensitivity at 1/8 to 8 false positives per scan", "CPM：每例 1/8 至 8 个假阳性处灵敏度的均值"), &d.curve.cpm, "CPM");
+    other(
+        c.word(
+            "CPM: mean sensitivity at 1/8 to 8 false positives per scan",
+            "CPM：每例 1/8 至 8 个假阳性处灵敏度的均值",
+        ),
+        &d.curve.cpm,
+        "CPM",
+    );
     if let Some(baseline) = &c.results.baseline {
-        other(c.word("CPM of the threshold-and-blob baseline", "阈值与斑点基线的 CPM"), &baseline.cpm, "CPM of the baseline");
+        other(
+            c.word("CPM of the threshold-and-blob baseline", "阈值与斑点基线的 CPM"),
+            &baseline.cpm,
+            "CPM of the baseline",
+        );
         let above = &c.results.cpm_over_baseline;
-        other(c.word("CPM above the baseline, same patients", "CPM 高于基线的差（相同患者）"), above, "CPM above the baseline");
+        other(
+            c.word("CPM above the baseline, same patients", "CPM 高于基线的差（相同患者）"),
+            above,
+            "CPM above the baseline",
+        );
     }
     let second = say!(
         c.language,

@@ -30,9 +30,7 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
             c.without_png
         )));
     }
-    blocks.extend([
-        c.heading("limitations", "Limitations", "局限性"),
-    ]);
+    blocks.extend([c.heading("limitations", "Limitations", "局限性")]);
     blocks.extend(limits(c).into_iter().map(Block::Text));
     blocks.push(c.heading("checklist", "What reporting guidelines ask for", "报告规范要求"));
     blocks.push(c.text(
@@ -92,10 +90,7 @@ fn limits(c: &Context<'_>) -> Vec<String> {
             results.centres.len()
         ),
     );
-    limit(
-        results.readers.is_none(),
-        c.word("There are no readers to compare with.", "无阅片者可供比较。").to_owned(),
-    );
+    limit(results.readers.is_none(), c.word("There are no readers to compare with.", "无阅片者可供比较。").to_owned());
     limit(
         true,
         c.word(
@@ -111,16 +106,37 @@ fn checklist(c: &Context<'_>) -> Table {
     let none = "";
     let readers = if c.results.readers.is_some() { c.word("Reader agreement", "阅片者一致性") } else { none };
     let rows = [
-        (c.word("objective and intended use", "目的与预期用途"), c.word("Population and reference standard", "研究人群与参考标准")),
-        (c.word("eligibility and flow of participants", "纳入排除标准与流程"), c.word("Population and reference standard", "研究人群与参考标准")),
-        (c.word("reference standard and its quality", "参考标准及其质量"), c.word("Population and reference standard", "研究人群与参考标准")),
+        (
+            c.word("objective and intended use", "目的与预期用途"),
+            c.word("Population and reference standard", "研究人群与参考标准"),
+        ),
+        (
+            c.word("eligibility and flow of participants", "纳入排除标准与流程"),
+            c.word("Population and reference standard", "研究人群与参考标准"),
+        ),
+        (
+            c.word("reference standard and its quality", "参考标准及其质量"),
+            c.word("Population and reference standard", "研究人群与参考标准"),
+        ),
         (c.word("agreement of annotators", "标注者一致性"), readers),
-        (c.word("partition of data, no patient in two parts", "数据划分，患者不跨集"), c.word("Lineage: the manifest refuses a patient in two splits", "溯源：清单拒绝跨集患者")),
+        (
+            c.word("partition of data, no patient in two parts", "数据划分，患者不跨集"),
+            c.word("Lineage: the manifest refuses a patient in two splits", "溯源：清单拒绝跨集患者"),
+        ),
         (c.word("model and version", "模型与版本"), c.word("Lineage; the model card", "溯源；模型卡")),
-        (c.word("primary endpoint and its statistics, set before", "事先设定的主要终点与统计方法"), c.word("Verdict; Lineage (standing of the protocol)", "结论；溯源（方案状态）")),
+        (
+            c.word("primary endpoint and its statistics, set before", "事先设定的主要终点与统计方法"),
+            c.word("Verdict; Lineage (standing of the protocol)", "结论；溯源（方案状态）"),
+        ),
         (c.word("performance with intervals", "含区间的性能"), c.word("Detection; Malignancy", "检测性能；良恶性")),
-        (c.word("robustness: centres and sub-groups", "稳健性：中心与亚组"), c.word("Centres; Strata", "各中心；分层分析")),
-        (c.word("calibration", "校准"), if c.results.malignancy.reliability.is_empty() { none } else { c.word("Calibration", "校准") }),
+        (
+            c.word("robustness: centres and sub-groups", "稳健性：中心与亚组"),
+            c.word("Centres; Strata", "各中心；分层分析"),
+        ),
+        (
+            c.word("calibration", "校准"),
+            if c.results.malignancy.reliability.is_empty() { none } else { c.word("Calibration", "校准") },
+        ),
         (c.word("analysis of failures", "失败分析"), c.word("What went wrong", "失败案例")),
         (c.word("limitations", "局限性"), c.word("Limitations", "局限性")),
         (c.word("sample size", "样本量依据"), none),

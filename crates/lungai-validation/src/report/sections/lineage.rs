@@ -8,11 +8,15 @@ use crate::report::language::say;
 pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     let f = c.facts;
     let synthetic = |yes: bool| if yes { c.word(", SYNTHETIC", "，合成数据（SYNTHETIC）") } else { "" };
-    let trained = if f.model_synthetic { c.word(", trained on SYNTHETIC data", "，用合成数据（SYNTHETIC）训练") } else { "" };
+    let trained = if f.model_synthetic {
+        c.word(", trained on SYNTHETIC data", "，用合成数据（SYNTHETIC）训练")
+    } else {
+        ""
+    };
     let standing = match &f.standing {
-        Standing::Exploratory => c
-            .word("EXPLORATORY: the protocol was not locked before the run", "探索性：方案在运行前未锁定")
-            .to_owned(),
+        Standing::Exploratory => {
+            c.word("EXPLORATORY: the protocol was not locked before the run", "探索性：方案在运行前未锁定").to_owned()
+        }
         Standing::Locked { ledger, opened } => say!(
             c.language,
             "locked before the run; {ledger}, line {}, {}",
@@ -57,7 +61,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         ),
     ];
     let head = [c.word("what", "项目"), c.word("value", "值")];
-    let mut table = Table::new("lineage", c.word("Data, split, model, protocol and code", "数据、划分、模型、方案与代码"), &head);
+    let mut table =
+        Table::new("lineage", c.word("Data, split, model, protocol and code", "数据、划分、模型、方案与代码"), &head);
     for (name, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
         table.row(vec![Cell::text(name), Cell::text(value)]);
     }

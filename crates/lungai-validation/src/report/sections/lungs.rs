@@ -24,11 +24,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     let head = [c.word("figure", "指标"), &c.with_interval("mean", "均值"), c.word("scans", "扫描")];
     let mut table = Table::new(name, caption, &head);
     let tolerance = c.protocol.surface_tolerance_mm;
-    let surface = say!(
-        c.language,
-        "surface Dice of the worse lung ({tolerance} mm)",
-        "较差侧肺的表面 Dice（{tolerance} mm）"
-    );
+    let surface =
+        say!(c.language, "surface Dice of the worse lung ({tolerance} mm)", "较差侧肺的表面 Dice（{tolerance} mm）");
     let rows: [(&str, &str, &Figure, usize); 4] = [
         (c.word("Dice, right lung", "右肺 Dice"), "mean Dice, right lung", &l.dice_right, 4),
         (c.word("Dice, left lung", "左肺 Dice"), "mean Dice, left lung", &l.dice_left, 4),

@@ -66,14 +66,39 @@ fn decisions(c: &Context<'_>) -> Option<Table> {
         "Called malignant from a probability of {LIKELY} on, all nodules with a diagnosis; missed ones are not called malignant",
         "概率不低于 {LIKELY} 判为恶性，全部有诊断结节；漏检者视为未判恶性"
     );
-    let head = [c.word("figure", "指标"), &c.with_interval("value", "结果"), c.word("count", "计数"), c.word("of", "总数")];
+    let head =
+        [c.word("figure", "指标"), &c.with_interval("value", "结果"), c.word("count", "计数"), c.word("of", "总数")];
     let mut table = Table::new(name, caption, &head);
     let all = whole::DIAGNOSED;
     for (words, english, figure, [count, n], population) in [
-        (c.word("sensitivity", "灵敏度"), "sensitivity for malignancy", confusion.sensitivity, confusion.of_malignant, "malignant"),
-        (c.word("specificity", "特异度"), "specificity for malignancy", confusion.specificity, confusion.of_benign, "benign"),
-        (c.word("positive predictive value", "阳性预测值"), "PPV", confusion.ppv, confusion.of_called, "called malignant"),
-        (c.word("negative predictive value", "阴性预测值"), "NPV", confusion.npv, confusion.of_not_called, "not called malignant"),
+        (
+            c.word("sensitivity", "灵敏度"),
+            "sensitivity for malignancy",
+            confusion.sensitivity,
+            confusion.of_malignant,
+            "malignant",
+        ),
+        (
+            c.word("specificity", "特异度"),
+            "specificity for malignancy",
+            confusion.specificity,
+            confusion.of_benign,
+            "benign",
+        ),
+        (
+            c.word("positive predictive value", "阳性预测值"),
+            "PPV",
+            confusion.ppv,
+            confusion.of_called,
+            "called malignant",
+        ),
+        (
+            c.word("negative predictive value", "阴性预测值"),
+            "NPV",
+            confusion.npv,
+            confusion.of_not_called,
+            "not called malignant",
+        ),
         (c.word("accuracy", "准确率"), "accuracy", confusion.accuracy, confusion.of_all, ""),
     ] {
         let population = if population.is_empty() { all.to_owned() } else { format!("{population} {all}") };
@@ -140,10 +165,7 @@ pub fn calibration(c: &Context<'_>) -> Vec<Block> {
             "校准斜率 {slope:.2}（理想为 1，小于 1 表示概率过于极端），总体校准 {intercept:.2}（理想为 0，大于 0 表示概率偏低）。"
         );
     }
-    text += c.word(
-        " The error is biased upwards where bins hold few nodules.",
-        "区间内结节较少时该误差偏高。",
-    );
+    text += c.word(" The error is biased upwards where bins hold few nodules.", "区间内结节较少时该误差偏高。");
     blocks.push(Block::Text(text));
     blocks
 }

@@ -29,7 +29,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     )));
     if !c.collected.rejected.is_empty() {
         let caption = c.word("Scans that the quality gate refused", "质量检查拒绝的扫描");
-        let head = [c.word("scan", "扫描"), c.word("centre", "中心"), c.word("nodules", "结节"), c.word("rules", "规则")];
+        let head =
+            [c.word("scan", "扫描"), c.word("centre", "中心"), c.word("nodules", "结节"), c.word("rules", "规则")];
         let mut table = Table::new("refused", caption, &head);
         for refused in &c.collected.rejected {
             table.row(vec![
@@ -63,7 +64,8 @@ fn flow(c: &Context<'_>) -> Table {
         let size = |of: &str, when: &str| claim("flow", "size", Kind::Size, &format!("{of} {when}"));
         // What is left after one step is what the next one parts.
         let left = |of: &str, whole: &str| {
-            let said = if i == last { claim("flow", "size", Kind::Size, whole) } else { size(of, &format!("after step {i}")) };
+            let said =
+                if i == last { claim("flow", "size", Kind::Size, whole) } else { size(of, &format!("after step {i}")) };
             if i > 0 { said.part_of(&format!("{of} after step {}", i - 1)) } else { said }
         };
         let out = |of: &str| {
@@ -130,9 +132,10 @@ fn standard(c: &Context<'_>) -> String {
         MalignancyBasis::PathologyOrFollowUp => {
             c.word(" Malignancy: pathology, or two years without growth.", "良恶性：病理，或随访两年无增长。")
         }
-        MalignancyBasis::Readers => {
-            c.word(" Malignancy: ratings of readers, an opinion and no diagnosis.", "良恶性：阅片者评分，属意见而非诊断。")
-        }
+        MalignancyBasis::Readers => c.word(
+            " Malignancy: ratings of readers, an opinion and no diagnosis.",
+            "良恶性：阅片者评分，属意见而非诊断。",
+        ),
         MalignancyBasis::Construction => {
             c.word(" Malignancy: drawn by the phantom's rule, no pathology.", "良恶性：由模体规则抽取，非病理。")
         }

@@ -11,15 +11,9 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     let standard = &c.protocol.reference_standard;
     let Some(study) = c.results.readers.as_ref() else {
         blocks.push(if standard.readings.is_empty() {
-            c.text(
-                "Not available: the protocol names no tables of readers' marks.",
-                "不可得：方案未提供阅片者标注表。",
-            )
+            c.text("Not available: the protocol names no tables of readers' marks.", "不可得：方案未提供阅片者标注表。")
         } else {
-            c.text(
-                "Not available: no reader looked at every analysed scan.",
-                "不可得：无阅片者阅读全部纳入扫描。",
-            )
+            c.text("Not available: no reader looked at every analysed scan.", "不可得：无阅片者阅读全部纳入扫描。")
         });
         return blocks;
     };
@@ -75,7 +69,9 @@ fn against_standard(c: &Context<'_>, study: &Agreement) -> Table {
     let (nodules, scans) = (c.results.counts.nodules, c.results.counts.scans);
     for reader in &study.readers {
         // The system's figures are those of its operating point.
-        let of = |figure: &str| if reader.name == SYSTEM { figure.to_owned() } else { format!("{figure} of {}", reader.name) };
+        let of = |figure: &str| {
+            if reader.name == SYSTEM { figure.to_owned() } else { format!("{figure} of {}", reader.name) }
+        };
         let found = claim(name, &of("sensitivity"), Kind::Proportion, whole::NODULES).n(nodules).count(reader.found);
         let rate = claim(name, &of("false positives per scan"), Kind::Rate, whole::SCANS);
         let rate = rate.n(scans).count(reader.false_positives);
@@ -116,9 +112,10 @@ fn pairs(c: &Context<'_>, study: &Agreement, with_system: bool) -> Table {
     let mut table = Table::new(name, caption, &head);
     for pair in study.pairs.iter().filter(|pair| (pair.b == SYSTEM) == with_system) {
         let population = format!("findings of {} and {}", pair.a, pair.b);
-        let agreed = claim(name, "positive agreement", Kind::Proportion, &format!("marks of {} and {}", pair.a, pair.b))
-            .n(2 * pair.both + pair.only_a + pair.only_b)
-            .count(2 * pair.both);
+        let agreed =
+            claim(name, "positive agreement", Kind::Proportion, &format!("marks of {} and {}", pair.a, pair.b))
+                .n(2 * pair.both + pair.only_a + pair.only_b)
+                .count(2 * pair.both);
         let other = |figure: &str| claim(name, figure, Kind::Other, &population);
         table.row(vec![
             Cell::text(format!("{} - {}", name_of(c, &pair.a), name_of(c, &pair.b))),

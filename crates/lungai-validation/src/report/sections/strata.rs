@@ -59,8 +59,10 @@ fn table(c: &Context<'_>, stratum: &StratumResult) -> Table {
             Property::Centre => format!("scored nodules, centre {}", g.name),
             of => format!("scored nodules, {}: {}", of.name(), g.name),
         };
-        let mut said =
-            claim(name, "sensitivity", Kind::Proportion, &population).part_of(whole::NODULES).n(g.nodules).count(g.found);
+        let mut said = claim(name, "sensitivity", Kind::Proportion, &population)
+            .part_of(whole::NODULES)
+            .n(g.nodules)
+            .count(g.found);
         for whole in endpoints_above(c, stratum, g) {
             said = said.part_of(&whole);
         }
@@ -69,7 +71,11 @@ fn table(c: &Context<'_>, stratum: &StratumResult) -> Table {
             Cell::count(g.nodules, None),
             Cell::count(g.found, None),
             Cell::figure(c.language, &g.sensitivity, 3, Some(said)),
-            if g.descriptive { Cell::toned(c.word("descriptive", "仅作描述"), Tone::Quiet) } else { Cell::text("") },
+            if g.descriptive {
+                Cell::toned(c.word("descriptive", "仅作描述"), Tone::Quiet)
+            } else {
+                Cell::text("")
+            },
         ]);
     }
     table

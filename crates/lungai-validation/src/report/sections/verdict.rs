@@ -31,13 +31,17 @@ fn banner(c: &Context<'_>, role: Role) -> Block {
     let shown = all.iter().filter(|criterion| criterion.decision.shown).count();
     let (n, language) = (all.len(), c.language);
     let text = match (role, shown == n) {
-        (Role::Primary, true) => say!(language, "Primary endpoints: MET ({shown} of {n} shown)", "主要终点：达到（{n} 项中 {shown} 项成立）"),
+        (Role::Primary, true) => {
+            say!(language, "Primary endpoints: MET ({shown} of {n} shown)", "主要终点：达到（{n} 项中 {shown} 项成立）")
+        }
         (Role::Primary, false) => say!(
             language,
             "Primary endpoints: NOT MET ({shown} of {n} shown)",
             "主要终点：未达到（{n} 项中 {shown} 项成立）"
         ),
-        (Role::Secondary, _) => say!(language, "Secondary endpoints: {shown} of {n} shown", "次要终点：{n} 项中 {shown} 项成立"),
+        (Role::Secondary, _) => {
+            say!(language, "Secondary endpoints: {shown} of {n} shown", "次要终点：{n} 项中 {shown} 项成立")
+        }
     };
     let tone = match (role, shown == n) {
         (_, true) => Tone::Good,
@@ -49,7 +53,9 @@ fn banner(c: &Context<'_>, role: Role) -> Block {
 
 fn table(c: &Context<'_>, role: Role) -> Table {
     let (name, caption) = match role {
-        Role::Primary => ("endpoints-primary", c.word("Primary endpoints, in the order of the hierarchy", "主要终点（按层级顺序）")),
+        Role::Primary => {
+            ("endpoints-primary", c.word("Primary endpoints, in the order of the hierarchy", "主要终点（按层级顺序）"))
+        }
         Role::Secondary => ("endpoints-secondary", c.word("Secondary endpoints", "次要终点")),
     };
     let head = [
@@ -128,10 +134,9 @@ fn rule(c: &Context<'_>, role: Role) -> String {
         Role::Secondary => &endpoints.secondary,
     };
     let how = match family.multiplicity {
-        Multiplicity::AllMustHold => c.word(
-            "all must hold together, so that each has the whole alpha",
-            "须全部成立，故每项使用完整的 alpha",
-        ),
+        Multiplicity::AllMustHold => {
+            c.word("all must hold together, so that each has the whole alpha", "须全部成立，故每项使用完整的 alpha")
+        }
         Multiplicity::FixedSequence => c.word(
             "tested in this order; after the first that fails none is tested",
             "按此顺序检验；首个不成立者之后不再检验",
@@ -142,18 +147,15 @@ fn rule(c: &Context<'_>, role: Role) -> String {
             "每项使用完整的 alpha，未作多重性校正：仅作描述",
         ),
     };
-    let (alpha, level) = (family.alpha, 100.0 * (1.0 - 2.0 * family.alpha));
+    // Without the digits that only binary arithmetic puts there.
+    let (alpha, level) = (family.alpha, (1e6 * (1.0 - 2.0 * family.alpha)).round() / 1e4);
     let mut text = say!(
         c.language,
-        "One-sided alpha {alpha}: intervals in this table are two-sided at {level:.4} %; {how}.",
-        "单侧 alpha {alpha}：本表区间为双侧 {level:.4} % 区间；{how}。"
+        "One-sided alpha {alpha}: intervals in this table are two-sided at {level} %; {how}.",
+        "单侧 alpha {alpha}：本表区间为双侧 {level} % 区间；{how}。"
     );
-    text = text.replace(".0000 %", " %").replace("000 %", " %");
     if role == Role::Secondary && endpoints.secondary_after_primary {
-        text += c.word(
-            " They are tested only after every primary endpoint was shown.",
-            "仅在全部主要终点成立后检验。",
-        );
+        text += c.word(" They are tested only after every primary endpoint was shown.", "仅在全部主要终点成立后检验。");
     }
     text
 }
