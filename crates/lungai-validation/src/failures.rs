@@ -35,8 +35,8 @@ pub struct Wrong {
     pub centre: String,
     /// Patient LPS mm.
     pub position_lps_mm: [f64; 3],
-    /// Of the reference nodule, or as the system measured it.
-    pub diameter_mm: f64,
+    /// Of the reference nodule, or as the system measured it, where it did.
+    pub diameter_mm: Option<f64>,
     /// Which of the two.
     #[serde(flatten)]
     pub what: What,
@@ -80,7 +80,7 @@ pub fn worst(protocol: &Protocol, records: &[ScanRecord], threshold: f64) -> Res
             if best_score.is_none_or(|score| score < threshold) {
                 let nodule = &record.nodules[*place];
                 let what = What::Missed { kind: nodule.kind.clone(), best_score };
-                missed.push(wrong(nodule.position_lps_mm, nodule.diameter_mm, what));
+                missed.push(wrong(nodule.position_lps_mm, Some(nodule.diameter_mm), what));
             }
         }
         for (mark, outcome) in record.marks.iter().zip(&matched.outcomes) {
@@ -90,7 +90,7 @@ pub fn worst(protocol: &Protocol, records: &[ScanRecord], threshold: f64) -> Res
             }
         }
     }
-    missed.sort_by(|a, b| b.diameter_mm.total_cmp(&a.diameter_mm));
+    missed.sort_by(|a, b| b.diameter_mm.unwrap_or(0.0).total_cmp(&a.diameter_mm.unwrap_or(0.0)));
     false_positives.sort_by(|a, b| b.0.total_cmp(&a.0));
     missed.truncate(OF_EACH);
     missed.extend(false_positives.into_iter().take(OF_EACH).map(|(_, wrong)| wrong));
@@ -127,9 +127,9 @@ pub fn picture(volume: &Volume, wrong: &Wrong, synthetic: bool) -> Vec<u8> {
     encoded(&pixels)
 }
 
-/// A ring 2 mm outside of the nodule, so that it hides nothing.
+/// A ring 2 mm outside of the nodule, so that it hides nothing; 5 mm wide where its size is not known.
 fn ring(pixels: &mut [u8], left: usize, wrong: &Wrong) {
-    let radius = (wrong.diameter_mm / 2.0 + 2.0) * SCALE as f64;
+    let radius = (wrong.diameter_mm.unwrap_or(1.0) / 2.0 + 2.0) * SCALE as f64;
     let (colour, broken) = match wrong.what {
         What::Missed { .. } => ([255, 176, 0], false),
         What::FalsePositive { .. } => ([86, 200, 255], true),
@@ -214,15 +214,15 @@ mod tests {
     fn the_largest_missed_nodules_come_first_then_the_surest_false_positives() {
         let wrong = worst(&protocol(), &records(), 0.5).unwrap();
         // Missed: 8 mm without a mark, 4 mm with one of 0.3; marks on nothing at 0.5: 0.7 and 0.55.
-        let seen: Vec<(f64, &What)> = wrong.iter().map(|w| (w.diameter_mm, &w.what)).collect();
+        let seen: Vec<(Option<f64>, &What)> = wrong.iter().map(|w| (w.diameter_mm, &w.what)).collect();
         let missed = |best_score| What::Missed { kind: Some("solid".into()), best_score };
         assert_eq!(
             seen,
             [
-                (8.0, &missed(None)),
-                (4.0, &missed(Some(0.3))),
-                (5.0, &What::FalsePositive { score: 0.7 }),
-                (5.0, &What::FalsePositive { score: 0.55 }),
+                (Some(8.0), &missed(None)),
+                (Some(4.0), &missed(Some(0.3))),
+                (Some(5.0), &What::FalsePositive { score: 0.7 }),
+                (Some(5.0), &What::FalsePositive { score: 0.55 }),
             ]
         );
     }
@@ -251,7 +251,7 @@ mod tests {
     fn a_nodule_lies_in_the_middle_of_three_slices_with_a_ring_round_it() {
         let (volume, position_lps_mm) = ball();
         let what = What::Missed { kind: None, best_score: None };
-        let wrong = Wrong { case: "c".into(), centre: "x".into(), position_lps_mm, diameter_mm: 8.0, what };
+        let wrong = Wrong { case: "c".into(), centre: "x".into(), position_lps_mm, diameter_mm: Some(8.0), what };
         let pixels = decoded(&picture(&volume, &wrong, false));
         assert_eq!(pixels.len(), 3 * WIDTH * EDGE);
         for panel in 0..3 {
@@ -273,8 +273,13 @@ mod tests {
         let (volume, [x, y, z]) = ball();
         let what = What::FalsePositive { score: 0.9 };
         // 10 mm to the patient's right of the ball: the ball is right of the middle.
-        let wrong =
-            Wrong { case: "c".into(), centre: "x".into(), position_lps_mm: [x - 10.0, y, z], diameter_mm: 4.0, what };
+        let wrong = Wrong {
+            case: "c".into(),
+            centre: "x".into(),
+            position_lps_mm: [x - 10.0, y, z],
+            diameter_mm: Some(4.0),
+            what,
+        };
         let pixels = decoded(&picture(&volume, &wrong, false));
         let grey = |right_mm: f64| {
             let column = (EDGE as f64 / 2.0 + right_mm * SCALE as f64) as usize;

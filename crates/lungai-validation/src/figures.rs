@@ -7,9 +7,11 @@ mod forest;
 mod groups;
 mod spreads;
 
+use crate::protocol::Property;
 use crate::record::{FlowStep, ScanRecord};
 use crate::report::document::Picture;
 use crate::report::language::{Language, say};
+use crate::report::words;
 use crate::results::Results;
 use lungai_figures::{Drawn, FONT, Figure, GREY, Plane, SIZE, legend_in, save_in_any_script};
 use plotters::coord::Shift;
@@ -42,7 +44,7 @@ enum Chart<'a> {
     FrocOfParts(&'a str, &'a [crate::results::PartCurve]),
     Roc,
     Forest,
-    Groups(&'a crate::results::Stratum),
+    Groups(&'a crate::results::StratumResult),
     Calibration,
     Diameters,
     Readers,
@@ -113,14 +115,17 @@ fn charts<'a>(shown: &Shown<'a>, language: Language) -> Vec<(String, Chart<'a>, 
         );
         chart("centres", Chart::Forest, forest::size(r.centres.len()), caption);
     }
-    for stratum in r.strata.iter().filter(|s| !s.groups.is_empty()) {
+    // One group is the whole, and centres have the forest plot.
+    let parted =
+        |s: &&crate::results::StratumResult| s.is_known() && s.filled().count() > 1 && s.of != Property::Centre;
+    for stratum in r.strata.iter().filter(parted) {
         let by = words::property(stratum.of, language);
         let caption = say!(
             language,
             "Sensitivity at the operating point by {by}, with {percent} % intervals; grey: too few nodules to judge.",
             "按{by}分组的工作点灵敏度及 {percent} % 置信区间；灰色：结节过少，仅作描述。"
         );
-        chart(stratum.file_name(), Chart::Groups(stratum), SIZE, caption);
+        chart(stratum.file_name(), Chart::Groups(stratum), GROUPS_SIZE, caption);
     }
     if !r.malignancy.curve.is_empty() {
         let caption = say!(
@@ -212,6 +217,8 @@ struct Axes<'a> {
     label_size: i32,
 }
 
+/// Intervals side by side need less height than curves: two such figures fit on a page.
+const GROUPS_SIZE: (u32, u32) = (960, 430);
 /// Height of the title and the line under it.
 const TITLE: i32 = 62;
 

@@ -2,6 +2,7 @@
 
 use super::{Axes, Sheet, fraction};
 use crate::report::language::say;
+use crate::report::words;
 use crate::results::readers::SYSTEM;
 use crate::results::{AtRate, Curve, Figure, PartCurve};
 use lungai_figures::{BLUE, Drawn, GREEN, GREY, ORANGE, PALETTE, Plane};
@@ -19,9 +20,8 @@ where
     let area = sheet.titled(area, sheet.word("FROC", "FROC 曲线"))?;
     let mut chart = plane(sheet, &area)?;
     let baseline = sheet.word("threshold and blobs", "阈值与斑点基线");
-    for (curve, name, colour) in
-        [(&sheet.results().baseline, baseline, GREY), (&detection.curve, sheet.word("model", "模型"), BLUE)]
-    {
+    let baseline = sheet.results().baseline.as_ref().map(|curve| (curve, baseline, GREY));
+    for (curve, name, colour) in baseline.into_iter().chain([(&detection.curve, sheet.word("model", "模型"), BLUE)]) {
         if colour == BLUE {
             // One band only: two on top of each other hide both.
             let edges = curve.band.iter().map(|p| (p.rate.log2(), p.ci));

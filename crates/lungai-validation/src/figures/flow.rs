@@ -38,8 +38,10 @@ where
     let last = steps.len().saturating_sub(1);
     for (i, step) in steps.iter().enumerate() {
         let top = 4 + i as i32 * STEP;
-        let title = if i == 0 || i == last {
+        let title = if i == 0 {
             words::flow_step(&step.id, language)
+        } else if i == last {
+            sheet.word("analysed", "纳入分析").to_owned()
         } else {
             sheet.word("stay in", "保留").to_owned()
         };
@@ -71,11 +73,12 @@ where
 
 fn tally(of: &Tally, language: Language) -> String {
     let Tally { scans, patients, nodules } = of;
-    say!(
-        language,
-        "{scans} scans, {patients} patients, {nodules} nodules",
-        "{scans} 例扫描，{patients} 名患者，{nodules} 个结节"
-    )
+    let text = say!(language, "{scans} scans, {patients} patients", "{scans} 例扫描，{patients} 名患者");
+    // Where a scan has no reference, nobody knows.
+    match nodules {
+        Some(nodules) => text + &say!(language, ", {nodules} nodules", "，{nodules} 个结节"),
+        None => text,
+    }
 }
 
 fn boxed<B: DrawingBackend>(

@@ -14,7 +14,7 @@ const FIGURES: i32 = 712;
 
 /// As high as there are centres.
 pub fn size(centres: usize) -> (u32, u32) {
-    (WIDTH, (super::TITLE + ROW * (centres as i32 + 4) + 100) as u32)
+    (WIDTH, (super::TITLE + ROW * (centres as i32 + 3) + 90) as u32)
 }
 
 pub fn paint<B: DrawingBackend>(sheet: &Sheet<'_>, area: &DrawingArea<B, Shift>) -> Drawn

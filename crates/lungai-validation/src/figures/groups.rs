@@ -2,20 +2,20 @@
 
 use super::Sheet;
 use crate::report::language::say;
-use crate::results::Stratum;
+use crate::report::words;
+use crate::results::{Group, StratumResult};
 use lungai_figures::{BLUE, Drawn, GREY};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-pub fn paint<B: DrawingBackend>(sheet: &Sheet<'_>, area: &DrawingArea<B, Shift>, stratum: &Stratum) -> Drawn
+pub fn paint<B: DrawingBackend>(sheet: &Sheet<'_>, area: &DrawingArea<B, Shift>, stratum: &StratumResult) -> Drawn
 where
     B::ErrorType: 'static,
 {
     let by = words::property(stratum.of, sheet.language);
     let area = sheet.titled(area, &say!(sheet.language, "Sensitivity by {by}", "按{by}分组的灵敏度"))?;
-    let groups = &stratum.groups;
-    let name =
-        |g: &crate::results::Group| format!("{} ({}/{})", words::group(&g.name, sheet.language), g.found, g.nodules);
+    let groups: Vec<&Group> = stratum.filled().collect();
+    let name = |g: &&Group| format!("{} ({}/{})", words::group(&g.name, sheet.language), g.found, g.nodules);
     let names: Vec<String> = groups.iter().map(name).collect();
     let y = sheet.word("Sensitivity at the operating point", "工作点灵敏度");
     let mut chart = sheet.by_name(&area, [&by, y], &names, 0.0..1.02, 1)?;

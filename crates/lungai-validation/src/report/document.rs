@@ -110,6 +110,17 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Without columns, but the first, in which no row has anything to say.
+    pub fn without_empty_columns(mut self) -> Self {
+        for column in (1..self.head.len()).rev() {
+            if self.rows.iter().all(|row| row[column].text.is_empty()) {
+                self.head.remove(column);
+                self.rows.iter_mut().for_each(|row| _ = row.remove(column));
+            }
+        }
+        self
+    }
+
     /// What it claims.
     pub fn claims(&self) -> impl Iterator<Item = &Statement> {
         self.rows.iter().flatten().flat_map(|cell| &cell.claims)

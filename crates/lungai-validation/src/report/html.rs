@@ -92,7 +92,11 @@ fn table_of(table: &Table) -> String {
 }
 
 fn cell_of(cell: &Cell, first: bool) -> String {
-    let class = if cell.tone == Tone::Plain { String::new() } else { format!(" class=\"{}\"", class(cell.tone)) };
+    let class = match (cell.tone, cell.figure) {
+        (Tone::Plain, Some(_)) => " class=\"figure\"".to_owned(),
+        (Tone::Plain, None) => String::new(),
+        (tone, _) => format!(" class=\"{}\"", class(tone)),
+    };
     let text = escaped(&cell.text);
     if first { format!("<th scope=\"row\"{class}>{text}</th>") } else { format!("<td{class}>{text}</td>") }
 }
@@ -135,7 +139,7 @@ table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-num
 caption{text-align:left;font-weight:600;padding:.2rem 0 .4rem}\
 th,td{padding:.32rem .8rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #ddd;overflow-wrap:break-word}\
 thead th{border-bottom:2px solid #444}tbody th{font-weight:500}\
-td.good,th.good{color:#0a5a31;font-weight:600}td.bad,th.bad{color:#96121b;font-weight:700}td.quiet,th.quiet{color:#4a4a4a}\
+td.figure{white-space:nowrap}td.good,th.good{color:#0a5a31;font-weight:600}td.bad,th.bad{color:#96121b;font-weight:700}td.quiet,th.quiet{color:#4a4a4a}\
 figure{margin:1.2rem 0}figure svg{display:block;width:100%;max-width:52rem;height:auto}\
 figcaption{color:#333;font-size:.88rem;max-width:48rem}\
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(19rem,1fr));gap:1rem}\

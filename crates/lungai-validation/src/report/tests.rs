@@ -31,7 +31,7 @@ fn facts(synthetic: bool) -> Facts {
 
 /// The four scans of the results' tests, of six with eight nodules in the test split.
 fn collected(records: Vec<ScanRecord>) -> Collected {
-    let tally = |scans, nodules| Tally { scans, patients: scans, nodules };
+    let tally = |scans, nodules| Tally { scans, patients: scans, nodules: Some(nodules) };
     let step = |id: &str, out, left| FlowStep { id: id.into(), reason: format!("because of {id}"), out, left };
     Collected {
         flow: vec![

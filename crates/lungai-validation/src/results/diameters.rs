@@ -34,7 +34,7 @@ impl Evaluation<'_> {
     /// None with fewer than three found nodules that were measured.
     pub(super) fn diameters(&self) -> Option<Diameters> {
         let pairs: Vec<[f64; 2]> =
-            self.scored.iter().filter_map(|n| Some([n.diameter_mm, n.mark?.diameter_mm])).collect();
+            self.scored.iter().filter_map(|n| Some([n.diameter_mm, n.mark?.diameter_mm?])).collect();
         let (reference, measured): (Vec<f64>, Vec<f64>) = pairs.iter().map(|[a, b]| (*a, *b)).unzip();
         let b = bland_altman(&measured, &reference, AGREEMENT, self.level()).ok()?;
         Some(Diameters {

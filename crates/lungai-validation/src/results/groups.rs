@@ -72,6 +72,16 @@ pub struct Heterogeneity {
 }
 
 impl StratumResult {
+    /// Groups that hold nodules.
+    pub fn filled(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(|g| g.nodules > 0)
+    }
+
+    /// Whether its property is known of any nodule.
+    pub fn is_known(&self) -> bool {
+        self.filled().any(|g| g.name != "unknown")
+    }
+
     /// Of its table and figure, without ending.
     pub fn file_name(&self) -> &'static str {
         match self.of {

@@ -2,7 +2,7 @@
 
 use super::malignancy::LIKELY;
 use super::{Evaluation, Figure, rule};
-use crate::record::{Reading, ScanRecord};
+use crate::record::{Reading, ScanRecord, SystemMark};
 use lungai_ct::WorldPoint;
 use lungai_datasets::readers::{self as joining, join};
 use lungai_metrics::agreement::{Scale, Weights, cohen, fleiss, krippendorff};
@@ -136,7 +136,9 @@ impl Seen {
     fn system(eval: &Evaluation<'_>) -> Self {
         let operated = |r: &ScanRecord| -> Vec<joining::Reading> {
             let marks = r.marks.iter().filter(|m| m.score >= eval.threshold);
-            marks.map(|m| mark(m.position_lps_mm, m.diameter_mm, rating_of(m.malignancy))).collect()
+            // As large as a finding of unknown size, where the system measures none.
+            let size = |m: &SystemMark| m.diameter_mm.unwrap_or(eval.protocol.matching.unknown_diameter_mm);
+            marks.map(|m| mark(m.position_lps_mm, size(m), rating_of(m.malignancy))).collect()
         };
         let mut found = vec![Vec::new(); eval.records.len()];
         eval.scored.iter().for_each(|nodule| found[nodule.scan].push(nodule.mark.is_some()));

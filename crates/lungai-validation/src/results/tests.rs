@@ -4,7 +4,7 @@ use crate::record::{Covariates, ReaderMark, Reading, Seconds, Side};
 use lungai_trace::verifies;
 
 pub fn protocol() -> Protocol {
-    let text = include_str!("../../../validation/phantom-small.yaml");
+    let text = include_str!("../../../../validation/phantom-small.yaml");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("protocol.yaml");
     std::fs::write(&path, text).unwrap();
@@ -206,7 +206,7 @@ fn measured_diameters_are_compared_with_the_reference() {
     let mut records = records();
     // Found ones of 10, 5, 12 and 7 mm, measured 1 mm too large, 1 mm too small, 1 too large, 1 too small.
     for (record, by) in records.iter_mut().zip([[1.0, -1.0], [0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]) {
-        record.marks.iter_mut().zip(by).for_each(|(mark, by)| mark.diameter_mm += by);
+        record.marks.iter_mut().zip(by).for_each(|(mark, by)| mark.diameter_mm = mark.diameter_mm.map(|mm| mm + by));
     }
     let d = evaluate(&protocol(), &records, &[], 0.5).unwrap().diameters.unwrap();
     assert_eq!(d.pairs, [[10.0, 11.0], [5.0, 4.0], [12.0, 13.0], [7.0, 6.0]]);

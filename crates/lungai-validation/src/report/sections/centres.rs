@@ -94,7 +94,7 @@ fn table(c: &Context<'_>) -> Table {
             g.cpm.map_or_else(undefined, |f| Cell::figure(c.language, &f, 3, Some(cpm))),
             match g.dice {
                 Some(dice) => Cell::number(c.language, Some(dice), 4, None),
-                None => Cell::toned(c.word("no reference", "无参考"), Tone::Quiet),
+                None => Cell::text(""),
             },
             if g.descriptive {
                 Cell::toned(c.word("descriptive", "仅作描述"), Tone::Quiet)
@@ -103,5 +103,5 @@ fn table(c: &Context<'_>) -> Table {
             },
         ]);
     }
-    table
+    table.without_empty_columns()
 }

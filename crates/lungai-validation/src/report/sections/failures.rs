@@ -60,7 +60,7 @@ fn table(c: &Context<'_>) -> Table {
             Cell::text(what),
             Cell::text(&wrong.case),
             Cell::text(&wrong.centre),
-            Cell::number(c.language, Some(wrong.diameter_mm), 1, None),
+            wrong.diameter_mm.map_or(Cell::text(""), |d| Cell::number(c.language, Some(d), 1, None)),
             Cell::text(kind.map_or(String::new(), |kind| words::group(kind, c.language))),
             score.map_or(Cell::text(c.word("no mark", "无标记")), |s| Cell::number(c.language, Some(s), 3, None)),
             Cell::text(format!("{x:.1}, {y:.1}, {z:.1}")),
@@ -70,7 +70,8 @@ fn table(c: &Context<'_>) -> Table {
 }
 
 fn caption(c: &Context<'_>, wrong: &Wrong) -> String {
-    let Wrong { case, diameter_mm, .. } = wrong;
+    let case = &wrong.case;
+    let size = wrong.diameter_mm.map_or(String::new(), |d| format!("{d:.1} mm"));
     let mark = if c.facts.synthetic { c.word(" SYNTHETIC.", " 合成数据（SYNTHETIC）。") } else { "" };
     match &wrong.what {
         What::Missed { kind, best_score } => {
@@ -81,14 +82,18 @@ fn caption(c: &Context<'_>, wrong: &Wrong) -> String {
             };
             say!(
                 c.language,
-                "Missed: {kind} nodule of {diameter_mm:.1} mm in {case}, {best}.{mark}",
-                "漏检：{case}，{diameter_mm:.1} mm {kind}结节，{best}。{mark}"
+                "Missed: {kind} nodule of {size} in {case}, {best}.{mark}",
+                "漏检：{case}，{size} {kind}结节，{best}。{mark}"
             )
         }
-        What::FalsePositive { score } => say!(
-            c.language,
-            "False positive: score {score:.3}, measured {diameter_mm:.1} mm, in {case}.{mark}",
-            "假阳性：{case}，分数 {score:.3}，测得 {diameter_mm:.1} mm。{mark}"
-        ),
+        What::FalsePositive { score } => {
+            let measured =
+                if size.is_empty() { size } else { say!(c.language, ", measured {size}", "，测得 {size}") };
+            say!(
+                c.language,
+                "False positive: score {score:.3}{measured}, in {case}.{mark}",
+                "假阳性：{case}，分数 {score:.3}{measured}。{mark}"
+            )
+        }
     }
 }

@@ -158,8 +158,7 @@ fn checklist(c: &Context<'_>) -> Table {
 /// Sex and age are in the strata where they are known.
 fn demographics<'t>(c: &'t Context<'_>) -> &'t str {
     use crate::protocol::Property::{Age, Sex};
-    let known = |s: &&crate::results::StratumResult| s.groups.iter().any(|g| g.name != "unknown");
-    match c.results.strata.iter().filter(|s| matches!(s.of, Sex | Age)).any(|s| known(&s)) {
+    match c.results.strata.iter().filter(|s| matches!(s.of, Sex | Age)).any(|s| s.is_known()) {
         true => c.word("Strata", "分层分析"),
         false => "",
     }

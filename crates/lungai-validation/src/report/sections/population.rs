@@ -3,14 +3,14 @@
 use super::{Context, whole};
 use crate::coherence::Kind;
 use crate::protocol::{Basis, Consensus, MalignancyBasis};
-use crate::report::document::{Block, Cell, Table, claim};
+use crate::report::document::{Block, Cell, Table, Tone, claim};
 use crate::report::language::say;
 use crate::report::words;
 
 pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     let mut blocks = vec![
         c.heading("population", "Population and reference standard", "研究人群与参考标准"),
-        Block::Text(say!(c.language, "Purpose: {}", "目的：{}", c.protocol.purpose)),
+        Block::Text(say!(c.language, "Purpose: {}", "目的：{}", c.facts.purpose)),
         Block::Text(say!(c.language, "Intended population: {}", "预期人群：{}", c.protocol.intended_population)),
     ];
     blocks.extend(c.picture("flow"));
@@ -71,14 +71,18 @@ fn flow(c: &Context<'_>) -> Table {
         let out = |of: &str| {
             (i > 0).then(|| size(of, &format!("out at step {i}")).part_of(&format!("{of} after step {}", i - 1)))
         };
+        let nodules = |n: Option<usize>, said| match n {
+            Some(n) => Cell::count(n, said),
+            None => Cell::toned(c.word("unknown", "未知"), Tone::Quiet),
+        };
         table.row(vec![
             Cell::text(words::flow_step(&step.id, c.language)),
             Cell::text(words::flow_reason(step, c.language)),
             Cell::count(step.out.scans, out("scans")),
-            Cell::count(step.out.nodules, out("nodules")),
+            nodules(step.out.nodules, out("nodules")),
             Cell::count(step.left.scans, Some(left("scans", whole::SCANS))),
             Cell::count(step.left.patients, None),
-            Cell::count(step.left.nodules, Some(left("nodules", whole::NODULES))),
+            nodules(step.left.nodules, Some(left("nodules", whole::NODULES))),
         ]);
     }
     table

@@ -45,8 +45,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     }
     blocks.push(c.text(
         "Positive agreement is 2 both / (2 both + only one + only other): places that nobody marked have no number, so that a kappa \
-         over all places is not defined. Kappa of found and missed is over scored nodules alone.",
-        "阳性一致率 = 2×两者均标 /（2×两者均标 + 仅甲 + 仅乙）：无人标注之处无法计数，故对所有位置的 kappa 无定义。检出与漏检的 kappa 仅基于计分结节。",
+         over all places is not defined. Marks on findings that are not scored count here, too. Kappa of found and missed is over scored nodules alone.",
+        "阳性一致率 = 2×两者均标 /（2×两者均标 + 仅甲 + 仅乙）：无人标注之处无法计数，故对所有位置的 kappa 无定义。不计分所见上的标记在此也计入。检出与漏检的 kappa 仅基于计分结节。",
     ));
     blocks
 }

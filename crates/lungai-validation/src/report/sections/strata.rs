@@ -19,9 +19,9 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
             c.protocol.descriptive_below
         )),
     ];
-    for stratum in &c.results.strata {
-        let known = stratum.groups.iter().any(|g| g.name != "unknown");
-        if known {
+    // Centres have a section of their own.
+    for stratum in c.results.strata.iter().filter(|s| s.of != Property::Centre) {
+        if stratum.is_known() {
             blocks.extend(c.picture(stratum.file_name()));
             blocks.push(Block::Table(table(c, stratum)));
         } else {
@@ -54,11 +54,7 @@ fn table(c: &Context<'_>, stratum: &StratumResult) -> Table {
     ];
     let mut table = Table::new(name, caption, &head);
     for g in &stratum.groups {
-        // A centre is the same population wherever it stands.
-        let population = match stratum.of {
-            Property::Centre => format!("scored nodules, centre {}", g.name),
-            of => format!("scored nodules, {}: {}", of.name(), g.name),
-        };
+        let population = format!("scored nodules, {}: {}", stratum.of.name(), g.name);
         let mut said = claim(name, "sensitivity", Kind::Proportion, &population)
             .part_of(whole::NODULES)
             .n(g.nodules)
@@ -78,7 +74,7 @@ fn table(c: &Context<'_>, stratum: &StratumResult) -> Table {
             },
         ]);
     }
-    table
+    table.without_empty_columns()
 }
 
 /// Populations of endpoints that size groups make up: nodules of 6 mm and more are those of 6 to 10 and of 10 and more.
