@@ -145,7 +145,7 @@ figcaption{color:#333;font-size:.88rem;max-width:48rem}\
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(19rem,1fr));gap:1rem}\
 .gallery figure{margin:0}.gallery img{width:100%;height:auto;display:block;background:#000}\
 @media print{body{font-size:10pt}.notice{display:none}main{max-width:none;padding:0}nav{display:none}\
-h2{margin-top:1.2rem;break-after:avoid}figure,.banner,tr{break-inside:avoid}figure svg{max-width:15cm}\
+h2{margin-top:1.2rem;break-after:avoid}figure,.banner,tr,.wide{break-inside:avoid}figure svg{max-width:15cm}\
 .wide{overflow:visible}table{font-size:8.5pt}th,td{padding-right:.5rem}a{color:inherit;text-decoration:none}\
 .gallery{grid-template-columns:1fr 1fr}caption{break-after:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}";
 
