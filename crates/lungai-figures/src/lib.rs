@@ -4,14 +4,14 @@
 
 use plotters::coord::{Shift, types::RangedCoordf64};
 use plotters::prelude::*;
-use plotters::style::register_font;
 use std::path::Path;
-use std::sync::Once;
+
+mod fonts;
+
+pub use fonts::FONT;
 
 /// Width and height in pixels.
 pub const SIZE: (u32, u32) = (960, 640);
-/// The only font. It is part of the program, so that a figure looks alike on every machine.
-pub const FONT: &str = "sans-serif";
 /// Colours that stay apart for colour-blind readers (Okabe and Ito 2008): the first choice,
 pub const BLUE: RGBColor = RGBColor(0, 114, 178);
 /// the second,
@@ -41,21 +41,73 @@ pub trait Figure {
         B::ErrorType: 'static;
 }
 
+/// A figure on paper.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawing {
+    /// As it stands in `name.svg`.
+    pub svg: String,
+    /// Whether `name.png` is there: not where no font of this machine has all of its letters. The SVG's reader has one.
+    pub png: bool,
+}
+
 /// Writes `folder/name.svg` and `folder/name.png`; gives the SVG.
 ///
 /// # Errors
 /// A folder that cannot be written to, or what the drawing backend says.
 pub fn save(figure: &impl Figure, folder: &Path, name: &str) -> Result<String, Box<dyn std::error::Error>> {
-    static FONT_IS_THERE: Once = Once::new();
-    FONT_IS_THERE.call_once(|| {
-        let bytes = include_bytes!("../fonts/DejaVuSans-latin.ttf");
-        assert!(register_font(FONT, FontStyle::Normal, bytes).is_ok(), "the shipped font is a font");
-    });
+    fonts::register();
     let png = folder.join(format!("{name}.png"));
     sheet(figure, &BitMapBackend::new(&png, SIZE).into_drawing_area())?;
-    let mut svg = String::new();
-    sheet(figure, &SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())?;
+    let svg = svg(figure, SIZE)?;
     std::fs::write(folder.join(format!("{name}.svg")), &svg)?;
+    Ok(svg)
+}
+
+/// As [`save`], for labels in any language: `figure` draws with the font family that it is given, the shipped one where it
+/// has all letters, else one of the machine. The size is that of the sheet in pixels.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_in_any_script<F: Figure>(
+    figure: impl Fn(&'static str) -> F,
+    size: (u32, u32),
+    folder: &Path,
+    name: &str,
+) -> Result<Drawing, Box<dyn std::error::Error>> {
+    fonts::register();
+    let first = svg(&figure(FONT), size)?;
+    let letters = first.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">");
+    let family = fonts::family_for(&letters);
+    let drawn = match family {
+        Some(FONT) | None => first,
+        Some(other) => svg(&figure(other), size)?,
+    };
+    let svg = fonts::for_browsers(&drawn, family == Some(FONT));
+    let png = folder.join(format!("{name}.png"));
+    match family {
+        Some(family) => sheet(&figure(family), &BitMapBackend::new(&png, size).into_drawing_area())?,
+        // What an earlier run left is another figure.
+        None => _ = std::fs::remove_file(&png),
+    }
+    std::fs::write(folder.join(format!("{name}.svg")), &svg)?;
+    Ok(Drawing { svg, png: family.is_some() })
+}
+
+/// Draws on pixels, rows from the top, three bytes each.
+///
+/// # Errors
+/// What the drawing backend says.
+pub fn onto(figure: &impl Figure, pixels: &mut [u8], size: (u32, u32)) -> Drawn {
+    fonts::register();
+    let area = BitMapBackend::with_buffer(pixels, size).into_drawing_area();
+    figure.paint(&area)?;
+    area.present()?;
+    Ok(())
+}
+
+fn svg(figure: &impl Figure, size: (u32, u32)) -> Result<String, Box<dyn std::error::Error>> {
+    let mut svg = String::new();
+    sheet(figure, &SVGBackend::with_string(&mut svg, size).into_drawing_area())?;
     Ok(svg)
 }
 
@@ -130,6 +182,21 @@ pub fn legend<'a, B: DrawingBackend + 'a>(chart: &mut Plane<'a, B>, position: Se
 where
     B::ErrorType: 'static,
 {
+    legend_in(chart, position, FONT)
+}
+
+/// [`legend`] in a font family of choice.
+///
+/// # Errors
+/// What the drawing backend says.
+pub fn legend_in<'a, B: DrawingBackend + 'a>(
+    chart: &mut Plane<'a, B>,
+    position: SeriesLabelPosition,
+    font: &str,
+) -> Drawn
+where
+    B::ErrorType: 'static,
+{
     chart
         .configure_series_labels()
         .position(position)
@@ -137,7 +204,7 @@ where
         .legend_area_size(34)
         .background_style(WHITE.mix(0.9))
         .border_style(GREY.mix(0.4))
-        .label_font((FONT, 17))
+        .label_font((font, 17))
         .draw()?;
     Ok(())
 }
@@ -158,6 +225,42 @@ mod tests {
             chart.draw_series(line)?.label("rising").legend(|at| Circle::new(at, 3, BLUE.filled()));
             legend(&mut chart, SeriesLabelPosition::LowerRight)
         }
+    }
+
+    /// A word in the middle.
+    struct Word(&'static str, &'static str);
+
+    impl Figure for Word {
+        fn paint<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
+        where
+            B::ErrorType: 'static,
+        {
+            area.draw(&Text::new(self.0, (100, 100), (self.1, 20).into_font()))?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_word_without_a_font_is_left_to_the_reader_of_the_svg() {
+        let folder = tempfile::tempdir().unwrap();
+        let png = folder.path().join("word.png");
+        let save = |word| save_in_any_script(|font| Word(word, font), (300, 200), folder.path(), "word").unwrap();
+        let latin = save("nodule & co");
+        assert!(latin.png && png.exists() && latin.svg.contains("font-family=\"sans-serif\""));
+        // A private-use code point that no font has: no PNG with a box in it, nor the one of before.
+        let none = save("\u{f8d0}");
+        assert!(!none.png && !png.exists() && none.svg.contains('\u{f8d0}'));
+        // On a machine with a Chinese font there is a PNG, on others there is not; the SVG is there always.
+        let chinese = save("肺结节");
+        assert_eq!(chinese.png, png.exists());
+        assert!(chinese.svg.contains("肺结节") && chinese.svg.contains("Noto Sans CJK SC"));
+    }
+
+    #[test]
+    fn a_mark_is_drawn_on_pixels_that_are_there() {
+        let mut pixels = vec![7u8; 3 * 40 * 30];
+        onto(&Word("x", FONT), &mut pixels, (40, 30)).unwrap(); // outside: nothing changes
+        assert!(pixels.iter().all(|p| *p == 7));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod overlap;
 pub mod proportion;
 pub mod reader_study;
 pub mod roc;
+pub mod roc_band;
 pub mod sample_size;
 
 pub use distributions::{

@@ -4,7 +4,7 @@ use crate::failure::{Failure, io};
 use crate::protocol::Protocol;
 use crate::reference::Collected;
 use crate::staging::Staging;
-use crate::{figures, report, results, tables};
+use crate::{report, results, tables};
 use lungai_datasets::{Manifest, sha256};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -47,18 +47,13 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
 
     let staging = Staging::new(out)?;
     let folder = &staging.folder;
-    let origin = figures::Origin {
-        model: facts.model.clone(),
-        data_set: facts.data_set.clone(),
-        synthetic: facts.synthetic,
-        percent: facts.percent,
-    };
-    let pictures = figures::draw(&results, &collected.records, &origin, folder)
-        .map_err(|error| Failure::new("figures", error.to_string()))?;
     tables::write(protocol, &collected.records, *threshold, folder)?;
-    let (markdown, html) = report::render(facts, &results, collected, &pictures);
-    put(&folder.join("report.md"), &markdown)?;
-    put(&folder.join("report.html"), &html)?;
+    let image = |case: &str| {
+        let case = manifest.all_cases().iter().find(|known| known.id == case)?;
+        case.load_scan().ok().map(|scan| scan.volume)
+    };
+    let about = report::Subject { facts, protocol, collected, results: &results, image: &image };
+    let checked = report::write(&about, folder)?;
     put(&folder.join("protocol.yaml"), protocol_text)?;
 
     let met = results.met();
@@ -83,7 +78,7 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
         "confidence_level": protocol.confidence_level,
     });
     extend(&mut json, &results);
-    extend(&mut json, &json!({ "flow": collected.flow }));
+    extend(&mut json, &json!({ "flow": collected.flow, "coherence": checked }));
     // The file holds the scans as well.
     let mut whole = json.clone();
     extend(&mut whole, &json!({ "scans": collected.records, "rejected": collected.rejected }));
@@ -145,7 +140,8 @@ fn summary(facts: &report::Facts, results: &results::Results, out: &Path) -> Str
     text + &format!("\nwritten to {}: report.html, results.json\n", out.display())
 }
 
-fn extend(json: &mut Value, more: &impl serde::Serialize) {
+/// Adds the fields of one object to another.
+pub fn extend(json: &mut Value, more: &impl serde::Serialize) {
     if let (Some(json), Ok(Value::Object(more))) = (json.as_object_mut(), serde_json::to_value(more)) {
         json.extend(more);
     }

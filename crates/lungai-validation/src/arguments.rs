@@ -54,6 +54,27 @@ pub enum Command {
     Analyse(Analyse),
     /// Compare two results by the same protocol on the same data.
     Compare(Compare),
+    /// Whether figures of printed tables, anyone's, can all be true at once.
+    Coherence(Coherence),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Strata must pool to their total, shares be whole numbers of cases, intervals hold their point, curves rise, a population
+have one size wherever it is named, verdicts follow from their bound, and sensitivity, specificity, PPV, NPV and accuracy
+come from one table of whole numbers. A printed figure stands for all values that round to it.
+
+JSON: {\"statements\": [{\"table\": \"Table 2\", \"figure\": \"sensitivity\", \"kind\": \"proportion\",
+  \"population\": \"nodules of 3 to 6 mm\", \"value\": \"88.7 %\", \"n\": 1245, \"part_of\": [\"all nodules\"]}, ...]}
+CSV: one figure a line with the columns table, figure, kind, population and any of
+  value, n, count, ci_low, ci_high, part_of, among, x, limit, op, on, met
+kind: size (value is the number of members), count (adds up), proportion (count of n), rate (events of n), mean, other.
+part_of: all parts of a table with the same whole make it up. among: a part, with others not printed. Several: a; b.
+x: place on a curve that cannot fall. A report's own statements.json is such a file.
+Exit code 3: figures contradict each other. Questions alone are no contradiction.")]
+pub struct Coherence {
+    /// The figures (.json or .csv).
+    pub statements: PathBuf,
 }
 
 /// A protocol with its data set.

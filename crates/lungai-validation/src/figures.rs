@@ -1,29 +1,36 @@
-//! The figures, as SVG and PNG from the same drawing.
+//! The figures, in each language as SVG and, where a font has the letters, as PNG from the same drawing.
 
-use crate::record::ScanRecord;
-use crate::results::{Curve, Group, Results};
-use lungai_figures::{BLUE, Drawn, FONT, Figure, GREY, ORANGE, Plane, legend, save};
+mod agreement;
+mod curves;
+mod flow;
+mod forest;
+mod groups;
+mod spreads;
+
+use crate::protocol::Property;
+use crate::record::{FlowStep, ScanRecord};
+use crate::report::document::Picture;
+use crate::report::language::{Language, say};
+use crate::report::words;
+use crate::results::Results;
+use lungai_figures::{Drawn, FONT, Figure, GREY, Plane, SIZE, legend_in, save_in_any_script};
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use std::ops::Range;
 use std::path::Path;
 
-/// A finished figure.
-pub struct Picture {
-    /// File name without extension.
-    pub name: &'static str,
-    /// What it shows.
-    pub caption: String,
-    /// The drawing; the PNG lies beside it.
-    pub svg: String,
-}
-
-/// What every figure says of where it comes from.
-#[derive(Debug, Clone)]
-pub struct Origin {
+/// What the figures are of.
+pub struct Shown<'a> {
+    /// Figures.
+    pub results: &'a Results,
+    /// Scans.
+    pub records: &'a [ScanRecord],
+    /// From the test split to the analysed scans.
+    pub flow: &'a [FlowStep],
     /// Model name and version.
-    pub model: String,
+    pub model: &'a str,
     /// Data set.
-    pub data_set: String,
+    pub data_set: &'a str,
     /// Whether the images were computed.
     pub synthetic: bool,
     /// Confidence in percent.
@@ -31,320 +38,331 @@ pub struct Origin {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Chart {
+enum Chart<'a> {
+    Flow,
     Froc,
+    FrocOfParts(&'a str, &'a [crate::results::PartCurve]),
     Roc,
+    Forest,
+    Groups(&'a crate::results::StratumResult),
+    Calibration,
+    Diameters,
+    Readers,
     Dice,
-    Sizes,
-    Centres,
+    Distance,
+    Seconds,
 }
 
+/// One chart in one language and font.
 struct Sheet<'a> {
-    results: &'a Results,
-    records: &'a [ScanRecord],
-    origin: &'a Origin,
+    shown: &'a Shown<'a>,
+    language: Language,
+    font: &'static str,
+    chart: Chart<'a>,
 }
 
-/// One chart of the sheet.
-struct OnSheet<'a>(&'a Sheet<'a>, Chart);
-
-/// Draws all figures that the results carry into `folder`.
+/// Draws all figures that the results carry into `folder`. English ones have plain names.
 ///
 /// # Errors
 /// What the drawing backend says.
-pub fn draw(
-    results: &Results,
-    records: &[ScanRecord],
-    origin: &Origin,
-    folder: &Path,
-) -> Result<Vec<Picture>, Box<dyn std::error::Error>> {
-    let sheet = Sheet { results, records, origin };
-    let percent = origin.percent;
-    let mut charts = vec![(
-        Chart::Froc,
-        "froc",
-        format!("Sensitivity against false positives per scan, with the {percent} % band over patients."),
-    )];
-    if !results.malignancy.curve.is_empty() {
-        charts.push((Chart::Roc, "roc", "ROC of malignancy over nodules with a diagnosis.".into()));
-    }
-    if records.iter().any(|r| r.lungs.is_some()) {
-        charts.push((Chart::Dice, "dice", "Dice of each lung of each scan, by centre.".into()));
-    }
-    let at_the_point = |by: &str| format!("Sensitivity at the operating point by {by}, with {percent} % intervals.");
-    charts.push((Chart::Sizes, "sizes", at_the_point("diameter")));
-    charts.push((Chart::Centres, "centres", at_the_point("centre")));
-
+pub fn draw(shown: &Shown<'_>, language: Language, folder: &Path) -> Result<Vec<Picture>, Box<dyn std::error::Error>> {
     let mut pictures = Vec::new();
-    for (chart, name, caption) in charts {
-        let svg = save(&OnSheet(&sheet, chart), folder, name)?;
-        let caption = if origin.synthetic { format!("{caption} SYNTHETIC data.") } else { caption };
-        pictures.push(Picture { name, caption, svg });
+    for (name, chart, size, caption) in charts(shown, language) {
+        let name = format!("{name}{}", language.suffix());
+        let drawing = save_in_any_script(|font| Sheet { shown, language, font, chart }, size, folder, &name)?;
+        let mark = if shown.synthetic { language.of(" SYNTHETIC data.", "合成数据（SYNTHETIC）。") } else { "" };
+        pictures.push(Picture { name, caption: caption + mark, svg: drawing.svg, png: drawing.png });
     }
     Ok(pictures)
 }
 
-impl Figure for OnSheet<'_> {
+/// Name, chart, size and caption of all that there is something to show of.
+fn charts<'a>(shown: &Shown<'a>, language: Language) -> Vec<(String, Chart<'a>, (u32, u32), String)> {
+    let (r, percent) = (shown.results, shown.percent);
+    let mut charts = Vec::new();
+    let mut chart = |name: &str, chart, size, caption| charts.push((name.to_owned(), chart, size, caption));
+    if !shown.flow.is_empty() {
+        let caption =
+            say!(language, "Flow of scans from the test split to the analysis.", "从测试集到分析的扫描流程图。");
+        chart("flow", Chart::Flow, flow::size(shown.flow), caption);
+    }
+    let caption = say!(
+        language,
+        "Sensitivity against false positives per scan, with the {percent} % band over patients.",
+        "灵敏度与每例扫描假阳性数的关系，阴影为按患者重抽样的 {percent} % 置信带。"
+    );
+    chart("froc", Chart::Froc, SIZE, caption);
+    for (name, by, parts) in [
+        ("froc-size", language.of("diameter", "直径"), &r.froc_by_size),
+        ("froc-kind", language.of("type", "类型"), &r.froc_by_kind),
+    ] {
+        if !parts.is_empty() {
+            let caption = say!(
+                language,
+                "Sensitivity for nodules by {by} against false positives per scan (all scans). Curves of too few nodules to \
+                 judge are broken.",
+                "按{by}分组的灵敏度与每例扫描假阳性数（全部扫描）的关系。结节过少、仅作描述的曲线为虚线。"
+            );
+            chart(name, Chart::FrocOfParts(by, parts), SIZE, caption);
+        }
+    }
+    if r.centres.len() > 1 {
+        let caption = say!(
+            language,
+            "Sensitivity at the operating point at each centre, with {percent} % intervals; the diamond is the mean over \
+             centres (random effects), the line below it the prediction interval for a further centre.",
+            "各中心在工作点的灵敏度及 {percent} % 置信区间；菱形为各中心的随机效应均值，其下的线为对新中心的预测区间。"
+        );
+        chart("centres", Chart::Forest, forest::size(r.centres.len()), caption);
+    }
+    // One group is the whole, and centres have the forest plot.
+    let parted =
+        |s: &&crate::results::StratumResult| s.is_known() && s.filled().count() > 1 && s.of != Property::Centre;
+    for stratum in r.strata.iter().filter(parted) {
+        let by = words::property(stratum.of, language);
+        let caption = say!(
+            language,
+            "Sensitivity at the operating point by {by}, with {percent} % intervals; grey: too few nodules to judge.",
+            "按{by}分组的工作点灵敏度及 {percent} % 置信区间；灰色：结节过少，仅作描述。"
+        );
+        chart(stratum.file_name(), Chart::Groups(stratum), GROUPS_SIZE, caption);
+    }
+    if !r.malignancy.curve.is_empty() {
+        let caption = say!(
+            language,
+            "ROC of malignancy over nodules with a diagnosis, with the {percent} % band over patients.",
+            "有诊断结节的良恶性 ROC 曲线，阴影为按患者重抽样的 {percent} % 置信带。"
+        );
+        chart("roc", Chart::Roc, SIZE, caption);
+    }
+    if !r.malignancy.reliability.is_empty() {
+        let caption = say!(
+            language,
+            "Share of malignant nodules against the stated probability, found nodules, with {percent} % intervals (Wilson); \
+             bars: number of nodules.",
+            "检出结节的恶性比例与所给概率的关系及 {percent} % 置信区间（Wilson）；柱：结节数。"
+        );
+        chart("calibration", Chart::Calibration, SIZE, caption);
+    }
+    if r.diameters.is_some() {
+        let caption = say!(
+            language,
+            "Difference of measured and reference diameter against their mean (Bland and Altman); shaded: {percent} % \
+             intervals of bias and limits of agreement.",
+            "测量直径与参考直径之差相对其均值（Bland-Altman）；阴影：偏倚和一致性界限的 {percent} % 置信区间。"
+        );
+        chart("diameters", Chart::Diameters, SIZE, caption);
+    }
+    if r.readers.is_some() {
+        let caption = say!(
+            language,
+            "Readers and the system against the same reference standard, with {percent} % intervals.",
+            "阅片者与系统对照同一参考标准的结果及 {percent} % 置信区间。"
+        );
+        chart("readers", Chart::Readers, SIZE, caption);
+    }
+    if shown.records.iter().any(|r| r.lungs.is_some()) {
+        let caption = language.of("Dice of each lung of each scan, by centre.", "各中心每例扫描左右肺的 Dice。");
+        chart("dice", Chart::Dice, SIZE, caption.to_owned());
+        let caption = language.of(
+            "95th percentile of the surface distance (HD95) of each lung of each scan, by centre.",
+            "各中心每例扫描左右肺表面距离的第 95 百分位数（HD95）。",
+        );
+        chart("hd95", Chart::Distance, SIZE, caption.to_owned());
+    }
+    if !r.times.is_empty() {
+        let caption = language.of(
+            "Processing time of each stage: box 25th to 75th percentile with the median, line 5th to 95th, points the extremes.",
+            "各阶段处理时间：箱为第 25 至 75 百分位数及中位数，线为第 5 至 95 百分位数，点为极值。",
+        );
+        chart("time", Chart::Seconds, SIZE, caption.to_owned());
+    }
+    charts
+}
+
+impl Figure for Sheet<'_> {
     fn paint<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static,
     {
-        let Self(sheet, chart) = self;
-        let results = sheet.results;
-        match chart {
-            Chart::Froc => sheet.froc(area),
-            Chart::Roc => sheet.roc(area),
-            Chart::Dice => sheet.dice(area),
-            Chart::Sizes => {
-                sheet.groups(area, "Sensitivity by size", "Diameter of the reference nodule", &results.sizes)
-            }
-            Chart::Centres => sheet.groups(area, "Sensitivity by centre", "Centre", &results.centres),
+        match self.chart {
+            Chart::Flow => flow::paint(self, area),
+            Chart::Froc => curves::froc(self, area),
+            Chart::FrocOfParts(by, parts) => curves::froc_of_parts(self, area, by, parts),
+            Chart::Roc => curves::roc(self, area),
+            Chart::Forest => forest::paint(self, area),
+            Chart::Groups(stratum) => groups::paint(self, area, stratum),
+            Chart::Calibration => agreement::calibration(self, area),
+            Chart::Diameters => agreement::diameters(self, area),
+            Chart::Readers => curves::readers(self, area),
+            Chart::Dice => spreads::dice(self, area),
+            Chart::Distance => spreads::distance(self, area),
+            Chart::Seconds => spreads::seconds(self, area),
         }
     }
 }
 
+/// Two axes.
+struct Axes<'a> {
+    x: &'a str,
+    y: &'a str,
+    x_range: Range<f64>,
+    y_range: Range<f64>,
+    x_labels: usize,
+    y_labels: usize,
+    x_format: &'a dyn Fn(&f64) -> String,
+    y_format: &'a dyn Fn(&f64) -> String,
+    /// Whether there is a line at each label of x.
+    x_lines: bool,
+    label_size: i32,
+}
+
+/// Intervals side by side need less height than curves: two such figures fit on a page.
+const GROUPS_SIZE: (u32, u32) = (960, 430);
+/// Height of the title and the line under it.
+const TITLE: i32 = 62;
+
 impl Sheet<'_> {
-    fn title(&self, of: &str) -> String {
-        let Origin { model, data_set, synthetic, .. } = self.origin;
-        format!("{of}: {model} on {data_set}{}", if *synthetic { " (SYNTHETIC)" } else { "" })
+    fn results(&self) -> &Results {
+        self.shown.results
     }
 
-    fn froc<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
-    where
-        B::ErrorType: 'static,
-    {
-        let detection = &self.results.detection;
-        let mut chart = ChartBuilder::on(area)
-            .caption(self.title("FROC"), (FONT, 22))
-            .margin(16)
-            .x_label_area_size(52)
-            .y_label_area_size(66)
-            .build_cartesian_2d(-3.0..3.0f64, 0.0..1.02f64)?;
-        chart
-            .configure_mesh()
-            .x_desc("False positives per scan")
-            .y_desc("Sensitivity")
-            .x_labels(7)
-            .y_labels(11)
-            .x_label_formatter(&|x| fraction(x.exp2()))
-            .y_label_formatter(&|y| format!("{y:.1}"))
-            .label_style((FONT, 17))
-            .axis_desc_style((FONT, 19))
-            .light_line_style(WHITE)
-            .draw()?;
-        let percent = self.origin.percent;
-        let baseline = self.results.baseline.as_ref().map(|curve| (curve, "threshold and blobs", GREY));
-        for (curve, name, colour) in baseline.into_iter().chain([(&detection.curve, "model", BLUE)]) {
-            if colour == BLUE {
-                // One band only: two on top of each other hide both.
-                let edge = |side: usize| curve.band.iter().map(move |p| (p.rate.log2(), p.ci[side]));
-                let outline: Vec<(f64, f64)> = edge(1).chain(edge(0).collect::<Vec<_>>().into_iter().rev()).collect();
-                chart.draw_series([Polygon::new(outline, colour.mix(0.15))])?;
-            }
-            chart
-                .draw_series(LineSeries::new(within_axis(curve), colour.stroke_width(3)))?
-                .label(format!("{name}: CPM {}", with_interval(curve, percent)))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
-        }
-        if let (Some(rate), Some(sensitivity)) = (detection.fp_per_scan.value, detection.sensitivity.value) {
-            let at = (rate.log2().clamp(-3.0, 3.0), sensitivity);
-            let outside = if (0.125..=8.0).contains(&rate) { "" } else { ", outside of the axis" };
-            chart
-                .draw_series([Circle::new(at, 7, ORANGE.filled())])?
-                .label(format!("operating point: {sensitivity:.3} at {rate:.2} per scan{outside}"))
-                .legend(|(x, y)| Circle::new((x + 13, y), 6, ORANGE.filled()));
-        }
-        legend(&mut chart, SeriesLabelPosition::LowerRight)
+    /// One of two texts.
+    fn word<'t>(&self, en: &'t str, zh: &'t str) -> &'t str {
+        self.language.of(en, zh)
     }
 
-    fn roc<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
-    where
-        B::ErrorType: 'static,
-    {
-        let m = &self.results.malignancy;
-        let mut chart = ChartBuilder::on(area)
-            .caption(self.title("Malignancy ROC"), (FONT, 22))
-            .margin(16)
-            .x_label_area_size(52)
-            .y_label_area_size(66)
-            .build_cartesian_2d(0.0..1.0f64, 0.0..1.02f64)?;
-        chart
-            .configure_mesh()
-            .x_desc("1 - specificity")
-            .y_desc("Sensitivity")
-            .x_labels(11)
-            .y_labels(11)
-            .x_label_formatter(&|x| format!("{x:.1}"))
-            .y_label_formatter(&|y| format!("{y:.1}"))
-            .label_style((FONT, 17))
-            .axis_desc_style((FONT, 19))
-            .light_line_style(WHITE)
-            .draw()?;
-        chart.draw_series([PathElement::new([(0.0, 0.0), (1.0, 1.0)], GREY.mix(0.5))])?;
-        for (points, figure, name, colour) in [
-            (&m.curve_found, m.auc_found, "found nodules", GREY),
-            (&m.curve, m.auc, "all nodules, missed ones score 0", BLUE),
-        ] {
-            let (Some(value), Some([low, high])) = (figure.value, figure.ci) else { continue };
-            let line = std::iter::once((0.0, 0.0)).chain(points.iter().map(|p| (p[1], p[2])));
-            chart
-                .draw_series(LineSeries::new(line, colour.stroke_width(3)))?
-                .label(format!(
-                    "{name} (n = {}): AUC {value:.3} ({} % {low:.3} to {high:.3})",
-                    figure.n, self.origin.percent
-                ))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
-        }
-        legend(&mut chart, SeriesLabelPosition::LowerRight)
-    }
-
-    fn dice<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
-    where
-        B::ErrorType: 'static,
-    {
-        let centres: Vec<&str> = self.results.centres.iter().map(|c| c.name.as_str()).collect();
-        let values = self.records.iter().filter_map(|r| r.lungs).flatten().map(|side| side.dice);
-        let lowest = values.fold(1.0, f64::min);
-        let floor = ((lowest * 20.0).floor() / 20.0 - 0.01).max(0.0);
-        let mut chart = self.by_name(area, "Lung Dice", "Centre", "Dice", &centres, floor..1.0)?;
-        for (side, name, colour) in [(0usize, "right lung", BLUE), (1, "left lung", ORANGE)] {
-            let shift = if side == 0 { -0.12 } else { 0.12 };
-            let points = self.records.iter().filter_map(|r| {
-                let place = centres.iter().position(|c| *c == r.centre)?;
-                Some((place as f64 + shift, r.lungs?[side].dice))
-            });
-            chart
-                .draw_series(points.map(|at| Circle::new(at, 6, colour.mix(0.6).filled())))?
-                .label(name)
-                .legend(move |(x, y)| Circle::new((x + 13, y), 6, colour.filled()));
-        }
-        legend(&mut chart, SeriesLabelPosition::LowerRight)
-    }
-
-    fn groups<B: DrawingBackend>(
+    /// Writes the title and where the figure comes from; gives what is left of the sheet.
+    fn titled<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
         title: &str,
-        axis: &str,
-        groups: &[Group],
-    ) -> Drawn
+    ) -> Result<DrawingArea<B, Shift>, Box<dyn std::error::Error>>
     where
         B::ErrorType: 'static,
     {
-        let names: Vec<String> = groups.iter().map(|g| format!("{} ({}/{})", g.name, g.found, g.nodules)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut chart = self.by_name(area, title, axis, "Sensitivity at the operating point", &names, 0.0..1.02)?;
-        for (i, group) in groups.iter().enumerate() {
-            let (Some(value), Some([low, high])) = (group.sensitivity.value, group.sensitivity.ci) else { continue };
-            let x = i as f64;
-            let colour = if group.descriptive { GREY } else { BLUE };
-            let bar = [(x, low), (x, high)];
-            let caps = [low, high].map(|y| PathElement::new([(x - 0.04, y), (x + 0.04, y)], colour.stroke_width(3)));
-            chart.draw_series([PathElement::new(bar, colour.stroke_width(3))])?;
-            chart.draw_series(caps)?;
-            chart.draw_series([Circle::new((x, value), 7, colour.filled())])?;
+        let Shown { model, data_set, synthetic, .. } = self.shown;
+        let mark = if *synthetic { self.word(" (SYNTHETIC)", "（合成数据 SYNTHETIC）") } else { "" };
+        let origin = say!(self.language, "{model} on {data_set}{mark}", "{model}，数据集 {data_set}{mark}");
+        area.draw(&Text::new(title.to_owned(), (20, 10), self.letters(24)))?;
+        let small = self.letters(16).color(&GREY);
+        area.draw(&Text::new(origin, (20, 40), small))?;
+        Ok(area.margin(TITLE, 0, 0, 0))
+    }
+
+    fn letters(&self, size: i32) -> TextStyle<'static> {
+        (self.font, size).into_font().color(&BLACK)
+    }
+
+    fn plane<'b, B: DrawingBackend>(
+        &self,
+        area: &'b DrawingArea<B, Shift>,
+        axes: &Axes<'_>,
+    ) -> Result<Plane<'b, B>, Box<dyn std::error::Error>>
+    where
+        B::ErrorType: 'static,
+    {
+        let mut chart = ChartBuilder::on(area)
+            .margin(14)
+            .margin_right(26)
+            .x_label_area_size(54)
+            .y_label_area_size(76)
+            .build_cartesian_2d(axes.x_range.clone(), axes.y_range.clone())?;
+        let mut mesh = chart.configure_mesh();
+        if !axes.x_lines {
+            mesh.disable_x_mesh();
         }
-        for (colour, name) in [(BLUE, "judged"), (GREY, "too few nodules: descriptive")] {
-            if groups.iter().any(|g| g.descriptive == (colour == GREY)) {
-                chart
-                    .draw_series(std::iter::empty::<Circle<(f64, f64), i32>>())?
-                    .label(name)
-                    .legend(move |(x, y)| Circle::new((x + 13, y), 6, colour.filled()));
-            }
-        }
-        legend(&mut chart, SeriesLabelPosition::LowerRight)
+        mesh.x_desc(axes.x)
+            .y_desc(axes.y)
+            .x_labels(axes.x_labels)
+            .y_labels(axes.y_labels)
+            .x_label_formatter(&axes.x_format)
+            .y_label_formatter(&axes.y_format)
+            .label_style((self.font, axes.label_size))
+            .axis_desc_style((self.font, 19))
+            .light_line_style(WHITE)
+            .draw()?;
+        Ok(chart)
     }
 
     /// A chart with names along x, at 0, 1, 2, ...
     fn by_name<'b, B: DrawingBackend>(
         &self,
         area: &'b DrawingArea<B, Shift>,
-        title: &str,
-        x: &str,
-        y: &str,
-        names: &[&str],
-        range: std::ops::Range<f64>,
+        [x, y]: [&str; 2],
+        names: &[String],
+        y_range: Range<f64>,
+        digits: usize,
     ) -> Result<Plane<'b, B>, Box<dyn std::error::Error>>
     where
         B::ErrorType: 'static,
     {
-        let mut chart = ChartBuilder::on(area)
-            .caption(self.title(title), (FONT, 22))
-            .margin(16)
-            .x_label_area_size(52)
-            .y_label_area_size(74)
-            .build_cartesian_2d(-0.5..names.len() as f64 - 0.5, range)?;
         let name = |x: &f64| {
             let near = x.round();
             let place = (near >= 0.0 && (x - near).abs() < 1e-6).then_some(near as usize);
-            place.and_then(|i| names.get(i)).map_or(String::new(), |name| (*name).to_owned())
+            place.and_then(|i| names.get(i)).cloned().unwrap_or_default()
         };
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .x_desc(x)
-            .y_desc(y)
-            .x_labels(2 * names.len() + 1)
-            .y_labels(11)
-            .x_label_formatter(&name)
-            .y_label_formatter(&|y| format!("{y:.2}"))
-            .label_style((FONT, if names.len() > 5 { 12 } else { 16 }))
-            .axis_desc_style((FONT, 19))
-            .light_line_style(WHITE)
-            .draw()?;
-        Ok(chart)
+        // Names share the width; a letter takes about half of its height.
+        let longest = names.iter().map(|name| columns(name)).max().unwrap_or(1);
+        let room = 820 / names.len().max(1);
+        self.plane(
+            area,
+            &Axes {
+                x,
+                y,
+                x_range: -0.5..names.len() as f64 - 0.5,
+                y_range,
+                x_labels: 2 * names.len() + 1,
+                y_labels: 11,
+                x_format: &name,
+                y_format: &|y| format!("{y:.digits$}"),
+                x_lines: false,
+                label_size: ((room as f64 / (0.56 * longest as f64)) as i32).clamp(9, 17),
+            },
+        )
+    }
+
+    fn legend<'b, B: DrawingBackend + 'b>(&self, chart: &mut Plane<'b, B>, position: SeriesLabelPosition) -> Drawn
+    where
+        B::ErrorType: 'static,
+    {
+        legend_in(chart, position, self.font)
+    }
+
+    /// A label, with room where the font at hand knows nothing of the width of its letters: the reader of the SVG brings
+    /// one that does. The spaces at the end are not seen.
+    fn label(&self, text: String) -> String {
+        let wide = text.chars().filter(|c| !c.is_ascii()).count();
+        if self.font == FONT { text + &" ".repeat(wide * 3 / 2) } else { text }
     }
 }
 
-fn with_interval(curve: &Curve, percent: f64) -> String {
-    match (curve.cpm.value, curve.cpm.ci) {
-        (Some(value), Some([low, high])) => format!("{value:.3} ({percent} % {low:.3} to {high:.3})"),
-        _ => "not defined".into(),
-    }
+/// Width of a text in letters; Chinese ones are twice as wide.
+fn columns(text: &str) -> usize {
+    text.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum()
 }
 
-/// The curve from 1/8 to 8 false positives per scan, with the logarithm of the rate.
-fn within_axis(curve: &Curve) -> Vec<(f64, f64)> {
-    let ends = [curve.band.first(), curve.band.last()].map(|p| p.map(|p| (p.rate.log2(), p.sensitivity)));
-    let between = curve.points.iter().map(|p| (p[1].log2(), p[2])).filter(|(rate, _)| *rate > -3.0 && *rate < 3.0);
-    ends[0].into_iter().chain(between).chain(ends[1]).collect()
+/// Breaks a text into lines of at most so many columns, between words or after a Chinese letter.
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for c in text.chars() {
+        match words.last_mut() {
+            Some(word) if c.is_ascii() && c != ' ' && word.is_ascii() && !word.ends_with(' ') => word.push(c),
+            Some(word) if c == ' ' || "，。；：）、".contains(c) => word.push(c),
+            _ => words.push(c.to_string()),
+        }
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if columns(line) + columns(word.trim_end()) <= most => *line += &word,
+            _ => lines.push(word),
+        }
+    }
+    lines.into_iter().map(|line| line.trim().to_owned()).collect()
 }
 
 /// 0.125 as `1/8`.
 fn fraction(rate: f64) -> String {
     if rate < 0.99 { format!("1/{:.0}", 1.0 / rate) } else { format!("{rate:.0}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::results::{evaluate, tests};
-
-    #[test]
-    fn every_figure_is_labelled_and_says_where_it_comes_from() {
-        let (records, folder) = (tests::records(), tempfile::tempdir().unwrap());
-        let results = evaluate(&tests::protocol(), &records, &[], 0.5).unwrap();
-        let mut origin = Origin { model: "demo 1".into(), data_set: "phantom".into(), synthetic: true, percent: 95.0 };
-        let pictures = draw(&results, &records, &origin, folder.path()).unwrap();
-        assert_eq!(pictures.iter().map(|p| p.name).collect::<Vec<_>>(), ["froc", "roc", "dice", "sizes", "centres"]);
-        for picture in &pictures {
-            let all = ["demo 1 on phantom (SYNTHETIC)"];
-            let words: &[&str] = match picture.name {
-                "froc" => &["False positives per scan", "Sensitivity", "1/8", "model: CPM", "operating point: 0.667"],
-                "roc" => &["1 - specificity", "all nodules", "AUC 0.722"],
-                "dice" => &["Dice", "coast-hospital", "left lung"],
-                "sizes" => &["10 to &lt; 20 mm (2/2)", "descriptive"],
-                _ => &["hill-screening (2/2)", "Centre"],
-            };
-            for word in all.iter().chain(words) {
-                assert!(picture.svg.contains(word), "{word} in {}", picture.name);
-            }
-            assert!(picture.caption.contains("SYNTHETIC"));
-            let png = std::fs::read(folder.path().join(format!("{}.png", picture.name))).unwrap();
-            assert!(png.starts_with(b"\x89PNG"));
-        }
-        origin.synthetic = false;
-        let real = draw(&results, &records, &origin, folder.path()).unwrap();
-        assert!(real.iter().all(|p| !p.svg.contains("SYNTHETIC") && !p.caption.contains("SYNTHETIC")));
-    }
 }

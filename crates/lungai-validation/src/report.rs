@@ -1,10 +1,31 @@
-//! The report: one text as Markdown and as a page that needs no network.
+//! The report: one content in two languages, as a page that needs no network, as Markdown and as tables.
+//!
+//! Nothing is written whose tables contradict each other ([`crate::coherence`]).
 
-use crate::figures::Picture;
+pub mod document;
+mod html;
+pub mod language;
+mod markdown;
+mod sections;
+pub mod words;
+mod workbook;
+
+use crate::coherence::{self, Checked};
+use crate::failure::{Failure, io};
+use crate::failures::{self, Wrong};
+use crate::figures::{self, Shown};
 use crate::lock::Standing;
+use crate::protocol::Protocol;
 use crate::reference::Collected;
-use crate::results::{Figure, Group, Results};
-use std::fmt::Write;
+use crate::results::Results;
+use document::{Block, Document};
+use language::Language;
+use lungai_ct::Volume;
+use lungai_trace::implements;
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What the report says about the run itself.
 pub struct Facts {
@@ -48,14 +69,21 @@ pub struct Facts {
     pub percent: f64,
 }
 
-enum Block<'a> {
-    Heading(String),
-    Text(String),
-    Table(Vec<&'static str>, Vec<Vec<String>>),
-    Figure(&'a Picture),
+/// What a report is of.
+pub struct Subject<'a> {
+    /// Of the run.
+    pub facts: &'a Facts,
+    /// The rules.
+    pub protocol: &'a Protocol,
+    /// The scans.
+    pub collected: &'a Collected,
+    /// The figures.
+    pub results: &'a Results,
+    /// Opens the image of a case, for the slices of what went wrong; none where it is not at hand.
+    pub image: &'a dyn Fn(&str) -> Option<Volume>,
 }
 
-/// The first line of everything that is written.
+/// The line on every page, in English: what programs read, too.
 pub fn notice(synthetic: bool) -> &'static str {
     if synthetic {
         "Not cleared for clinical use. SYNTHETIC data: nothing here is a clinical result."
@@ -64,274 +92,134 @@ pub fn notice(synthetic: bool) -> &'static str {
     }
 }
 
-/// Markdown and HTML.
-pub fn render(facts: &Facts, results: &Results, collected: &Collected, pictures: &[Picture]) -> (String, String) {
-    let blocks = blocks(facts, results, collected, pictures);
-    let title = format!("Validation report: {} on {}", facts.model, facts.data_set);
-    (markdown(facts, &title, &blocks), html(facts, &title, &blocks))
+fn notice_in(language: Language, synthetic: bool) -> String {
+    match (language, synthetic) {
+        (Language::En, _) => notice(synthetic).to_owned(),
+        (Language::Zh, true) => "未获批准用于临床。合成数据（SYNTHETIC）：本文任何内容均非临床结果。".to_owned(),
+        (Language::Zh, false) => "未获批准用于临床。".to_owned(),
+    }
 }
 
-fn blocks<'a>(facts: &Facts, r: &Results, collected: &Collected, pictures: &'a [Picture]) -> Vec<Block<'a>> {
-    let mut blocks = Vec::new();
-    let figure = |name: &str| pictures.iter().find(|p| p.name == name).map(Block::Figure);
-    let failed = r.criteria.iter().filter(|c| !c.decision.shown).count();
-    let verdict = if failed == 0 {
-        format!("All {} acceptance criteria are met.", r.criteria.len())
-    } else {
-        format!("{failed} of {} acceptance criteria are NOT met.", r.criteria.len())
+/// Writes figures, `report.html`, `report.md`, `report.xlsx` and `tables/` (English; Chinese ones end in `.zh` before the
+/// ending and lie in `tables/zh/`), `failures/` with slices, and `statements.json` with what all tables claim.
+///
+/// # Errors
+/// `incoherent-report` where figures cannot all be true: then no text or table is written. A file that cannot be written.
+#[implements("SW-1106")]
+pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<Checked, Failure> {
+    let Subject { facts, protocol, collected, results, image } = subject;
+    let wrong = failures::worst(protocol, &collected.records, results.detection.operating_threshold)?;
+    let pictures = slices(&wrong, facts.synthetic, *image);
+    let wrong: Vec<(Wrong, Option<(String, Vec<u8>)>)> = wrong.into_iter().zip(pictures).collect();
+    let shown = Shown {
+        results,
+        records: &collected.records,
+        flow: &collected.flow,
+        model: &facts.model,
+        data_set: &facts.data_set,
+        synthetic: facts.synthetic,
+        percent: facts.percent,
     };
-    blocks.push(Block::Heading("Verdict".into()));
-    blocks.push(Block::Text(verdict));
-    let rows = r.criteria.iter().map(|c| {
-        let part =
-            if c.diameter_at_least_mm > 0.0 { format!(" (>= {} mm)", c.diameter_at_least_mm) } else { String::new() };
-        vec![
-            c.id.clone(),
-            format!("{}{part}", c.metric.name()),
-            shown(&Figure { value: c.value, ci: c.ci, n: c.n }, 3),
-            c.n.to_string(),
-            format!("{} {} {}", c.on.words(), c.op.sign(), c.limit),
-            match (c.decision.shown, c.decision.tested) {
-                (true, _) => "met",
-                (false, true) => "NOT met",
-                (false, false) => "not tested",
-            }
-            .to_owned(),
-        ]
-    });
-    let interval = "figure (interval)";
-    blocks.push(Block::Table(vec!["criterion", "figure of", interval, "n", "must hold", "verdict"], rows.collect()));
-
-    blocks.push(Block::Heading("What was run".into()));
-    blocks.push(Block::Text(facts.purpose.clone()));
-    let rows = [
-        ("protocol", facts.protocol.clone()),
-        ("protocol SHA-256", facts.protocol_sha256.clone()),
-        ("standing", facts.standing.words()),
-        ("model", format!("{}{}", facts.model, if facts.model_synthetic { ", trained on SYNTHETIC data" } else { "" })),
-        ("model SHA-256", facts.model_sha256.clone()),
-        ("data set", format!("{}{}", facts.data_set, if facts.synthetic { ", SYNTHETIC" } else { "" })),
-        ("manifest SHA-256", facts.manifest_sha256.clone()),
-        ("data fingerprint", facts.data_fingerprint.clone()),
-        ("predictions SHA-256", facts.predictions_sha256.clone()),
-        ("program SHA-256", facts.program_sha256.clone()),
-        ("device", facts.device.clone()),
-        ("operating point", format!("{} (score {:.4})", facts.operating_point, r.detection.operating_threshold)),
-        ("confidence", format!("{} %", facts.percent)),
-    ];
-    let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
-    blocks.push(Block::Table(vec!["", ""], rows));
-    let c = &r.counts;
-    blocks.push(Block::Text(format!(
-        "{} scans of {} patients with {} scored nodules; {} further reference findings are not scored. The quality gate \
-         warned of {} scans and refused {} (with {} scored nodules, which are in no figure below). Not looked at: {} test \
-         scans of other centres, {} without reference nodules.",
-        c.scans,
-        c.patients,
-        c.nodules,
-        c.excluded_findings,
-        c.warned_scans,
-        c.rejected_scans,
-        c.nodules_in_rejected_scans,
-        c.scans_of_other_centres,
-        c.scans_without_reference
-    )));
-    if !collected.rejected.is_empty() {
-        let rows = collected.rejected.iter();
-        let rows = rows.map(|r| vec![r.case.clone(), r.centre.clone(), r.nodules.to_string(), r.reason.clone()]);
-        blocks.push(Block::Table(vec!["refused scan", "centre", "nodules", "rules"], rows.collect()));
-    }
-
-    let d = &r.detection;
-    blocks.push(Block::Heading("Detection".into()));
-    blocks.push(Block::Text(format!(
-        "At the operating point the model finds {} of {} nodules ({}) with {} false positives ({} per scan). CPM {}; \
-         threshold-and-blob baseline {}; difference {}. By the second localisation rule (fixed distance) CPM {}.",
-        d.found,
-        c.nodules,
-        shown(&d.sensitivity, 3),
-        d.false_positives,
-        shown(&d.fp_per_scan, 2),
-        shown(&d.curve.cpm, 3),
-        r.baseline.as_ref().map_or("not run".into(), |baseline| shown(&baseline.cpm, 3)),
-        shown(&r.cpm_over_baseline, 3),
-        shown(&r.cpm_second_rule, 3)
-    )));
-    blocks.extend(figure("froc"));
-    let rows = d.curve.at.iter().enumerate().map(|(at, model)| {
-        let cell = |p: &crate::results::AtRate| format!("{:.3} ({:.3} to {:.3})", p.sensitivity, p.ci[0], p.ci[1]);
-        let threshold = model.threshold.map_or("none".into(), |t| format!("{t:.4}"));
-        let baseline = r.baseline.as_ref().map_or("not run".into(), |baseline| cell(&baseline.at[at]));
-        vec![model.rate.to_string(), cell(model), threshold, baseline]
-    });
-    blocks.push(Block::Table(vec!["FP per scan", "sensitivity", "lowest score", "baseline"], rows.collect()));
-    blocks.push(Block::Heading("By size and kind".into()));
-    blocks.extend(figure("sizes"));
-    blocks.push(group_table("diameter", &r.sizes));
-    blocks.push(group_table("kind", &r.kinds));
-
-    blocks.push(Block::Heading("By centre".into()));
-    blocks.extend(figure("centres"));
-    let rows = r.centres.iter().map(|g| {
-        vec![
-            g.name.clone(),
-            g.scans.unwrap_or_default().to_string(),
-            format!("{} of {}", g.found, g.nodules),
-            shown(&g.sensitivity, 3),
-            g.fp_per_scan.map_or(String::new(), |f| shown(&f, 2)),
-            g.cpm.map_or("not defined".into(), |f| shown(&f, 3)),
-            g.dice.map_or("no reference".into(), |d| format!("{d:.4}")),
-        ]
-    });
-    let header = vec!["centre", "scans", "found", "sensitivity", "FP per scan", "CPM", "lung Dice"];
-    blocks.push(Block::Table(header, rows.collect()));
-    blocks.push(Block::Text(match &r.heterogeneity {
-        Some(h) => format!(
-            "Random effects over {} centres (logit of sensitivity): {:.3} ({:.3} to {:.3}); Q = {:.2}, p = {:.3}, tau2 = {:.3}, \
-             I2 = {:.0} %. With few centres tau2 is itself uncertain.",
-            h.centres,
-            h.sensitivity,
-            h.ci[0],
-            h.ci[1],
-            h.q,
-            h.p,
-            h.tau2,
-            100.0 * h.i2
-        ),
-        None => "Fewer than two centres with nodules: heterogeneity is not defined.".into(),
-    }));
-
-    blocks.push(Block::Heading("Lungs".into()));
-    blocks.extend(figure("dice"));
-    let l = &r.lungs;
-    let rows = [
-        ("Dice, right lung", shown(&l.dice_right, 4), l.dice_right.n),
-        ("Dice, left lung", shown(&l.dice_left, 4), l.dice_left.n),
-        ("HD95 of the worse lung, mm", shown(&l.hd95_mm, 2), l.hd95_mm.n),
-        ("surface Dice of the worse lung", shown(&l.surface_dice, 4), l.surface_dice.n),
-    ];
-    let rows = rows.into_iter().map(|(name, value, n)| vec![name.to_owned(), value, n.to_string()]).collect();
-    blocks.push(Block::Table(vec!["mean over scans", interval, "scans"], rows));
-
-    let m = &r.malignancy;
-    blocks.push(Block::Heading("Malignancy".into()));
-    blocks.push(Block::Text(format!(
-        "{} nodules with a diagnosis, {} malignant, {} found at the operating point. AUC over all of them, where a missed \
-         nodule scores 0: {}; over found ones only: {}. Calibration error of found ones {}, Brier score {}.",
-        m.nodules,
-        m.malignant,
-        m.found,
-        shown(&m.auc, 3),
-        shown(&m.auc_found, 3),
-        shown(&m.calibration_error, 3),
-        m.brier.map_or("not defined".into(), |b| format!("{b:.3}"))
-    )));
-    blocks.extend(figure("roc"));
-
-    blocks.push(Block::Heading("Time".into()));
-    let s = &r.seconds;
-    let rows = [
-        ("lung segmentation", s.segment),
-        ("detection", s.detect),
-        ("malignancy, each mark", s.classify),
-        ("whole scan", s.total),
-    ];
-    let rows = rows.into_iter().map(|(name, f)| vec![name.to_owned(), shown(&f, 2)]).collect();
-    blocks.push(Block::Table(vec!["95th percentile over scans", "seconds"], rows));
-    blocks.push(Block::Text(format!(
-        "Measured on: {}. All marks down to the lowest score are classified.",
-        facts.device
-    )));
-
-    blocks.push(Block::Heading("How the intervals are made".into()));
-    blocks.push(Block::Text(
-        "Curves, Dice and times: percentiles over resampled patients with all their scans. Sensitivity, false positives and \
-         AUC: the wider of that and the exact (Clopper-Pearson, Garwood) or DeLong interval, since resampling cannot \
-         imagine a miss that did not happen. Criteria are decided on the bound that the protocol names. marks.csv, \
-         annotations.csv, annotations_excluded.csv and seriesuids.csv hold what is needed to score the detector again with \
-         another program (lines of marks.csv with system = model)."
-            .into(),
-    ));
-    blocks
-}
-
-fn group_table(by: &'static str, groups: &[Group]) -> Block<'static> {
-    let rows = groups.iter().map(|g| {
-        let note = if g.descriptive { "descriptive" } else { "" };
-        vec![g.name.clone(), format!("{} of {}", g.found, g.nodules), shown(&g.sensitivity, 3), note.to_owned()]
-    });
-    Block::Table(vec![by, "found", "sensitivity", ""], rows.collect())
-}
-
-fn shown(figure: &Figure, digits: usize) -> String {
-    match (figure.value, figure.ci) {
-        (Some(v), Some([low, high])) => format!("{v:.digits$} ({low:.digits$} to {high:.digits$})"),
-        (Some(v), None) => format!("{v:.digits$}"),
-        _ => "not defined".into(),
-    }
-}
-
-fn markdown(facts: &Facts, title: &str, blocks: &[Block<'_>]) -> String {
-    let mut out = format!("**{}**\n\n# {title}\n", notice(facts.synthetic));
-    for block in blocks {
-        let _ = match block {
-            Block::Heading(text) => writeln!(out, "\n## {text}"),
-            Block::Text(text) => writeln!(out, "\n{text}"),
-            Block::Figure(p) => writeln!(out, "\n![{}]({}.svg)\n\n*{}*", p.caption, p.name, p.caption),
-            Block::Table(header, rows) => {
-                let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-                out += "\n";
-                out += &line(header.iter().map(|h| (*h).to_owned()).collect());
-                out += &line(header.iter().map(|_| "---".to_owned()).collect());
-                rows.iter().for_each(|row| out += &line(row.iter().map(|cell| cell.replace('|', "\\|")).collect()));
-                Ok(())
-            }
+    let mut documents = Vec::new();
+    for language in Language::ALL {
+        let drawn =
+            figures::draw(&shown, language, folder).map_err(|error| Failure::new("figures", error.to_string()))?;
+        let without_png = drawn.iter().filter(|picture| !picture.png).count();
+        let context = sections::Context {
+            facts,
+            protocol,
+            results,
+            collected,
+            wrong: &wrong,
+            language,
+            pictures: RefCell::new(drawn),
+            without_png,
         };
+        documents.push(sections::document(&context, notice_in(language, facts.synthetic)));
     }
-    out
-}
-
-fn html(facts: &Facts, title: &str, blocks: &[Block<'_>]) -> String {
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <p class=\"notice\">{1}</p>\n<h1>{0}</h1>\n",
-        escaped(title),
-        notice(facts.synthetic)
-    );
-    for block in blocks {
-        let _ = match block {
-            Block::Heading(text) => writeln!(out, "<h2>{}</h2>", escaped(text)),
-            Block::Text(text) => writeln!(out, "<p>{}</p>", escaped(text)),
-            Block::Figure(p) => {
-                let svg = &p.svg[p.svg.find("<svg").unwrap_or(0)..];
-                let caption = escaped(&p.caption);
-                writeln!(
-                    out,
-                    "<figure role=\"img\" aria-label=\"{caption}\">{svg}<figcaption>{caption}</figcaption></figure>"
-                )
-            }
-            Block::Table(header, rows) => {
-                let cells = |row: &[String], tag: &str| {
-                    let cells: String = row.iter().map(|c| format!("<{tag}>{}</{tag}>", escaped(c))).collect();
-                    format!("<tr>{cells}</tr>\n")
-                };
-                let header: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();
-                let rows: String = rows.iter().map(|row| cells(row, "td")).collect();
-                let head = if header.iter().all(String::is_empty) { String::new() } else { cells(&header, "th") };
-                writeln!(out, "<div class=\"wide\"><table>\n{head}{rows}</table></div>")
-            }
-        };
+    let checked = coherent(&documents)?;
+    for document in &mut documents {
+        document.blocks.push(checked_block(document.language, &checked));
+        put(document, facts.synthetic, folder)?;
     }
-    out + "</body>\n</html>\n"
+    for (file, png) in wrong.iter().filter_map(|(_, picture)| picture.as_ref()) {
+        let path = folder.join(file);
+        make(&folder.join("failures"))?;
+        std::fs::write(&path, png).map_err(io(&path))?;
+    }
+    let statements = json!({ "notice": notice(facts.synthetic), "statements": documents[0].claims() });
+    let path = folder.join("statements.json");
+    let text = serde_json::to_string_pretty(&statements).expect("plain data") + "\n";
+    std::fs::write(&path, text).map_err(io(&path))?;
+    Ok(checked)
 }
 
-const STYLE: &str = "body{font:16px/1.5 sans-serif;color:#1a1a1a;max-width:62rem;margin:0 auto;padding:1rem}\
-.notice{background:#fff3cd;border:1px solid #b58900;padding:.6rem 1rem;font-weight:bold}\
-table{border-collapse:collapse;margin:.6rem 0}th,td{border:1px solid #bbb;padding:.25rem .6rem;text-align:left;\
-font-variant-numeric:tabular-nums;overflow-wrap:anywhere}th{background:#f0f0f0}.wide{overflow-x:auto}\
-figure{margin:1rem 0}svg{max-width:100%;height:auto}figcaption{color:#444;font-size:.9rem}";
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// Both languages claim the same, and nothing that cannot be.
+fn coherent(documents: &[Document]) -> Result<Checked, Failure> {
+    let mut first = None;
+    for document in documents {
+        let checked = coherence::check(&document.claims());
+        let wrong: Vec<&str> = checked.contradictions().map(|f| f.message.as_str()).collect();
+        if !wrong.is_empty() {
+            let more = if wrong.len() > 3 { format!(" and {} more", wrong.len() - 3) } else { String::new() };
+            let message = format!("the tables contradict each other: {}{more}", wrong[..wrong.len().min(3)].join("; "));
+            return Err(Failure::new("incoherent-report", message));
+        }
+        first.get_or_insert(checked);
+    }
+    Ok(first.unwrap_or_default())
 }
+
+fn checked_block(language: Language, checked: &Checked) -> Block {
+    let (statements, tables, relations) = (checked.statements, checked.tables, checked.relations());
+    Block::Text(language::say!(
+        language,
+        "Arithmetic of this report: {statements} printed figures of {tables} tables were checked against each other in \
+         {relations} relations (parts and wholes, counts and shares, intervals and points, curves, verdicts); none contradicts \
+         another. `statements.json` holds them for a check by others.",
+        "本报告的算术一致性：{tables} 个表中的 {statements} 个数字按 {relations} 项关系（部分与整体、计数与比例、区间与点估计、曲线、结论）\
+         相互核对，无矛盾。`statements.json` 含全部数字，供他人复核。"
+    ))
+}
+
+/// Slices of each, in their order. A case is opened once.
+fn slices(wrong: &[Wrong], synthetic: bool, image: &dyn Fn(&str) -> Option<Volume>) -> Vec<Option<(String, Vec<u8>)>> {
+    let mut of_case: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, one) in wrong.iter().enumerate() {
+        of_case.entry(&one.case).or_default().push(i);
+    }
+    let mut pictures = vec![None; wrong.len()];
+    for (case, places) in of_case {
+        let Some(volume) = image(case) else { continue };
+        for i in places {
+            let file = format!("failures/{:02}.png", i + 1);
+            pictures[i] = Some((file, failures::picture(&volume, &wrong[i], synthetic)));
+        }
+    }
+    pictures
+}
+
+/// Page, text and tables of one language.
+fn put(document: &Document, synthetic: bool, folder: &Path) -> Result<(), Failure> {
+    let suffix = document.language.suffix();
+    let write = |name: String, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(io(&path))
+    };
+    write(format!("report{suffix}.html"), html::page(document).as_bytes())?;
+    write(format!("report{suffix}.md"), markdown::text(document).as_bytes())?;
+    write(format!("report{suffix}.xlsx"), &workbook::xlsx(document)?)?;
+    let tables = document.language.of("tables", "tables/zh");
+    make(&folder.join(tables))?;
+    for table in document.tables() {
+        write(format!("{tables}/{}.csv", table.name), &workbook::csv(document, table, synthetic)?)?;
+    }
+    Ok(())
+}
+
+fn make(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(io(folder))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! The report as Markdown, with its figures as files beside it.
+
+use super::document::{Block, Document, Table};
+use std::fmt::Write;
+
+/// The text.
+pub fn text(document: &Document) -> String {
+    let mut out = format!("**{}**\n\n# {}\n", document.notice, document.title);
+    for block in &document.blocks {
+        let _ = match block {
+            Block::Heading { text, .. } => writeln!(out, "\n## {text}"),
+            Block::Text(text) => writeln!(out, "\n{text}"),
+            Block::Banner(text, _) => writeln!(out, "\n> **{text}**"),
+            Block::Picture(p) => writeln!(out, "\n![{0}]({1}.svg)\n\n*{0}*", p.caption, p.name),
+            Block::Table(table) => write!(out, "\n{}", table_of(table)),
+            Block::Gallery(patches) => {
+                patches.iter().try_for_each(|patch| writeln!(out, "\n![{0}]({1})\n\n*{0}*", patch.caption, patch.file))
+            }
+        };
+    }
+    out
+}
+
+fn table_of(table: &Table) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let plain = |text: &str| text.replace('|', "\\|");
+    let mut out = format!("*{}*\n\n", table.caption);
+    out += &line(table.head.iter().map(|head| plain(head)).collect());
+    out += &line(table.head.iter().map(|_| "---".to_owned()).collect());
+    for row in &table.rows {
+        out += &line(row.iter().map(|cell| plain(&cell.text)).collect());
+    }
+    out
+}
