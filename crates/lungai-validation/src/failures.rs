@@ -60,6 +60,15 @@ pub enum What {
     },
 }
 
+/// Slices through the place of a failure.
+#[derive(Debug, Clone)]
+pub struct Slices {
+    /// File name in the report's folder.
+    pub file: String,
+    /// The file itself.
+    pub png: Vec<u8>,
+}
+
 /// The largest missed nodules, then the false positives of highest score.
 ///
 /// # Errors

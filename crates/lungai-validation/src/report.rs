@@ -12,7 +12,7 @@ mod workbook;
 
 use crate::coherence::{self, Checked};
 use crate::failure::{Failure, io};
-use crate::failures::{self, Wrong};
+use crate::failures::{self, Slices, Wrong};
 use crate::figures::{self, Shown};
 use crate::lock::Standing;
 use crate::protocol::Protocol;
@@ -110,7 +110,7 @@ pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<Checked, Failure> {
     let Subject { facts, protocol, collected, results, image } = subject;
     let wrong = failures::worst(protocol, &collected.records, results.detection.operating_threshold)?;
     let pictures = slices(&wrong, facts.synthetic, *image);
-    let wrong: Vec<(Wrong, Option<(String, Vec<u8>)>)> = wrong.into_iter().zip(pictures).collect();
+    let wrong: Vec<(Wrong, Option<Slices>)> = wrong.into_iter().zip(pictures).collect();
     let shown = Shown {
         results,
         records: &collected.records,
@@ -142,7 +142,7 @@ pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<Checked, Failure> {
         document.blocks.push(checked_block(document.language, &checked));
         put(document, facts.synthetic, folder)?;
     }
-    for (file, png) in wrong.iter().filter_map(|(_, picture)| picture.as_ref()) {
+    for Slices { file, png } in wrong.iter().filter_map(|(_, picture)| picture.as_ref()) {
         let path = folder.join(file);
         make(&folder.join("failures"))?;
         std::fs::write(&path, png).map_err(io(&path))?;
@@ -183,7 +183,7 @@ fn checked_block(language: Language, checked: &Checked) -> Block {
 }
 
 /// Slices of each, in their order. A case is opened once.
-fn slices(wrong: &[Wrong], synthetic: bool, image: &dyn Fn(&str) -> Option<Volume>) -> Vec<Option<(String, Vec<u8>)>> {
+fn slices(wrong: &[Wrong], synthetic: bool, image: &dyn Fn(&str) -> Option<Volume>) -> Vec<Option<Slices>> {
     let mut of_case: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, one) in wrong.iter().enumerate() {
         of_case.entry(&one.case).or_default().push(i);
@@ -193,7 +193,7 @@ fn slices(wrong: &[Wrong], synthetic: bool, image: &dyn Fn(&str) -> Option<Volum
         let Some(volume) = image(case) else { continue };
         for i in places {
             let file = format!("failures/{:02}.png", i + 1);
-            pictures[i] = Some((file, failures::picture(&volume, &wrong[i], synthetic)));
+            pictures[i] = Some(Slices { file, png: failures::picture(&volume, &wrong[i], synthetic) });
         }
     }
     pictures

@@ -18,7 +18,7 @@ where
     let name = |g: &&Group| format!("{} ({}/{})", words::group(&g.name, sheet.language), g.found, g.nodules);
     let names: Vec<String> = groups.iter().map(name).collect();
     let y = sheet.word("Sensitivity at the operating point", "工作点灵敏度");
-    let mut chart = sheet.by_name(&area, [&by, y], &names, 0.0..1.02, 1)?;
+    let mut chart = sheet.by_name(&area, [by, y], &names, 0.0..1.02, 1)?;
     for (i, group) in groups.iter().enumerate() {
         let (Some(value), Some([low, high])) = (group.sensitivity.value, group.sensitivity.ci) else { continue };
         let x = i as f64;

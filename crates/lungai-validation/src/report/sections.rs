@@ -17,7 +17,7 @@ mod verdict;
 use super::Facts;
 use super::document::{Block, Document, Patch, Picture};
 use super::language::{Language, say};
-use crate::failures::Wrong;
+use crate::failures::{Slices, Wrong};
 use crate::protocol::Protocol;
 use crate::reference::Collected;
 use crate::results::Results;
@@ -34,7 +34,7 @@ pub struct Context<'a> {
     /// The scans.
     pub collected: &'a Collected,
     /// What went wrong most, each with its slices where the images were at hand.
-    pub wrong: &'a [(Wrong, Option<(String, Vec<u8>)>)],
+    pub wrong: &'a [(Wrong, Option<Slices>)],
     /// The language.
     pub language: Language,
     /// Drawings that no section has taken yet.
@@ -119,7 +119,7 @@ fn patches(context: &Context<'_>, pick: impl Fn(&Wrong) -> bool, caption: impl F
     let shown = context.wrong.iter().filter(|(wrong, _)| pick(wrong));
     shown
         .filter_map(|(wrong, picture)| {
-            let (file, png) = picture.clone()?;
+            let Slices { file, png } = picture.clone()?;
             Some(Patch { file, png, caption: caption(wrong) })
         })
         .collect()

@@ -58,16 +58,18 @@ impl Evaluation<'_> {
 
     /// Of each stage, in the order of processing, and of all; empty where nothing was measured.
     pub(super) fn times(&self) -> Vec<(&'static str, Spread)> {
-        let stages: [(&str, fn(&Seconds) -> f64); 6] = [
-            ("load", |s| s.load),
-            ("preprocess", |s| s.preprocess),
-            ("segment", |s| s.segment),
-            ("detect", |s| s.detect),
-            ("classify", |s| s.classify),
-            ("total", |s| s.total),
+        let spread = |name, of: fn(&Seconds) -> f64| {
+            Some((name, Spread::of(self.records.iter().filter_map(|r| Some(of(&r.seconds?))))?))
+        };
+        let stages = [
+            spread("load", |s| s.load),
+            spread("preprocess", |s| s.preprocess),
+            spread("segment", |s| s.segment),
+            spread("detect", |s| s.detect),
+            spread("classify", |s| s.classify),
+            spread("total", |s| s.total),
         ];
-        let spread = |of: fn(&Seconds) -> f64| Spread::of(self.records.iter().filter_map(|r| Some(of(&r.seconds?))));
-        stages.into_iter().filter_map(|(name, of)| Some((name, spread(of)?))).collect()
+        stages.into_iter().flatten().collect()
     }
 
     /// Dice of the right and left lung, HD95 of the right and left lung.
