@@ -276,7 +276,7 @@ fn section(text: &mut String, words: &Words, manifest: &Manifest, facts: &Facts)
             let _ = write!(text, "{} {}", words.half, changes.join(", "));
         }
     }
-    text.push_str("\n");
+    text.push('\n');
     cheaper(text, words, facts.optimisation.as_ref());
     let [title, body] = words.limits;
     let _ = writeln!(text, "\n### {title}\n\n{body}");
