@@ -227,10 +227,10 @@ fn row(network: &str, run: &Path, ended: bool, seconds: f64) -> anyhow::Result<V
     let times: Vec<f64> = of("step").filter_map(|event| event["time_ms"].as_f64()).collect();
     let mut gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) / 1000.0).collect();
     gaps.sort_by(f64::total_cmp);
-    let last = of("evaluation").last();
+    let last = of("evaluation").next_back();
     Ok(json!({
         "network": network, "ended": ended, "seconds": seconds,
-        "steps": of("step").last().map_or(0, |event| event["step"].as_u64().unwrap_or(0)),
+        "steps": of("step").next_back().map_or(0, |event| event["step"].as_u64().unwrap_or(0)),
         "median_step_s": gaps.get(gaps.len() / 2),
         "losses_finite": of("step").all(|event| event["loss"].is_number()),
         "share_waited_for_batches": last.map(|event| event["waited"].clone()),
