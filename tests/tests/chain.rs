@@ -10,7 +10,7 @@ use std::{
 };
 
 /// One frozen model with its runs and data, made once for all tests of this program.
-struct Chain {
+pub struct Chain {
     folder: tempfile::TempDir,
 }
 
@@ -33,7 +33,7 @@ const NETWORKS: [(&str, &[&str]); 3] = [
 ];
 
 impl Chain {
-    fn get() -> &'static Self {
+    pub fn get() -> &'static Self {
         static CHAIN: OnceLock<Chain> = OnceLock::new();
         CHAIN.get_or_init(Self::make)
     }
@@ -63,7 +63,7 @@ impl Chain {
         chain
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 

@@ -4,3 +4,4 @@
 
 mod chain;
 mod programs;
+mod validation;

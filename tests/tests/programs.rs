@@ -12,7 +12,7 @@ pub fn root() -> PathBuf {
 }
 
 /// A program, built by `cargo build --workspace --bins` (which `cargo xtask test` does first).
-fn path_of(program: &str) -> PathBuf {
+pub fn path_of(program: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.parent().unwrap().parent().unwrap().join(program);
     assert!(path.exists(), "{program} is not built: run `cargo build --workspace --bins`");

@@ -189,6 +189,8 @@ impl Demo {
         heading("d", "validation on centres not seen in training");
         let protocol = root().join(format!("validation/{}.yaml", self.recipe()));
         let (model, out, manifest) = (self.model(), self.at("validation"), self.data_folder().join("manifest.yaml"));
+        let readings = self.data_folder().join("readings");
+        json("lungai", &["dataset", "readers"], &[&manifest, Path::new("--out"), &readings])?;
         let words =
             [&protocol, Path::new("--models"), &model, Path::new("--manifest"), &manifest, Path::new("--out"), &out];
         let results = json("lungai-validation", &[], &words)?;

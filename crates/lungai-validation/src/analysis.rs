@@ -3,10 +3,11 @@
 use crate::failure::{Failure, io};
 use crate::protocol::Protocol;
 use crate::reference::Collected;
+use crate::staging::Staging;
 use crate::{report, results, tables};
 use lungai_datasets::{Manifest, sha256};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What an analysis is of.
 pub struct Subject<'a> {
@@ -82,7 +83,7 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
     let mut whole = json.clone();
     extend(&mut whole, &json!({ "scans": collected.records, "rejected": collected.rejected }));
     put(&folder.join(RESULTS), &(serde_json::to_string_pretty(&whole).expect("plain data") + "\n"))?;
-    staging.publish()?;
+    staging.publish(RESULTS)?;
 
     if met {
         json["ok"] = json!(true);
@@ -97,52 +98,6 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
 
 /// The file that makes a folder one of results.
 pub const RESULTS: &str = "results.json";
-
-/// A folder inside of the one for results, in which everything is written before anything of it counts.
-struct Staging {
-    folder: PathBuf,
-    out: PathBuf,
-}
-
-impl Staging {
-    fn new(out: &Path) -> Result<Self, Failure> {
-        let folder = out.join(".unfinished");
-        // What an analysis left that was ended by force.
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
-        }
-        std::fs::create_dir_all(&folder).map_err(io(&folder))?;
-        Ok(Self { folder, out: out.to_owned() })
-    }
-
-    /// Moves every file to its place, `results.json` last; an earlier one goes first, so that it never speaks of other files.
-    fn publish(self) -> Result<(), Failure> {
-        let last = self.out.join(RESULTS);
-        if last.exists() {
-            std::fs::remove_file(&last).map_err(io(&last))?;
-        }
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).map_err(io(&self.folder))? {
-            names.push(entry.map_err(io(&self.folder))?.file_name());
-        }
-        names.sort_by_key(|name| (name == RESULTS, name.clone()));
-        for name in names {
-            let to = self.out.join(&name);
-            if to.is_dir() {
-                std::fs::remove_dir_all(&to).map_err(io(&to))?;
-            }
-            std::fs::rename(self.folder.join(&name), &to).map_err(io(&to))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // After a failure; nobody can be told more.
-        _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
 
 fn summary(facts: &report::Facts, results: &results::Results, out: &Path) -> String {
     let mut text = format!(

@@ -52,6 +52,8 @@ pub enum Command {
     Merge(Merge),
     /// Judge predictions: our own, or a table of marks of any system.
     Analyse(Analyse),
+    /// Compare two results by the same protocol on the same data.
+    Compare(Compare),
     /// Whether figures of printed tables, anyone's, can all be true at once.
     Coherence(Coherence),
 }
@@ -126,6 +128,7 @@ Commands, each with its own --help:
   predict PROTOCOL      run the model over the test cases, or a part of them (--shard I/N); nothing is judged
   merge FOLDER          bind all parts of the predictions to a whole
   analyse PROTOCOL      judge predictions: our own, or a table of marks of any system
+  compare A B           two results by the same protocol on the same data: paired tests, and what changed
 A run by a locked protocol makes a proof, and every opening of its test set is written to a ledger beside it; without a lock
 a run is exploratory and says so everywhere.
 Exit code 3: a primary endpoint is not shown. 4: model, test set, protocol, ledger or predictions are not what was frozen.
@@ -216,4 +219,15 @@ pub struct Analyse {
     pub without_images: bool,
     #[command(flatten)]
     pub purpose: Purpose,
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Folder of results.
+    pub a: PathBuf,
+    /// Another one, by the same protocol on the same data.
+    pub b: PathBuf,
+    /// Folder for the comparison; made if it does not exist.
+    #[arg(long)]
+    pub out: PathBuf,
 }

@@ -64,6 +64,9 @@ pub fn read(path: &Path, reference: &Reference<'_>, manifest: &Manifest, images:
         marks.entry(case).or_default().push((row, mark));
     }
     units(marks.values().flatten())?;
+    if images {
+        eprintln!("opening {} scans for their grids", reference.cases.len());
+    }
     let cases = reference
         .cases
         .par_iter()

@@ -838,8 +838,12 @@ mod tests {
         check(&|s| s.nodules.consensus = Consensus::None, "nodules.consensus: several readers need a rule");
         check(&|s| s.nodules.consensus = Consensus::Arbitration, "nodules.arbitration: say who decides");
         check(&|s| s.nodules.readers = 0, "nodules.readers: above 0 if and only if the basis is readers");
-        check(&|s| s.reader_agreement = true, "readings: reader_agreement needs two tables, not 0");
-        check(&|s| s.ai_reader_agreement = true, "readings: ai_reader_agreement needs a table");
+        check(&|s| s.readings.truncate(1), "readings: reader_agreement needs two tables, not 1");
+        let ai_alone = |s: &mut ReferenceStandard| {
+            s.reader_agreement = false;
+            s.readings.clear();
+        };
+        check(&ai_alone, "readings: ai_reader_agreement needs a table");
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl<'a> Reference<'a> {
         }
         let case = manifest.all_cases().iter().find(|case| case.id == id);
         Err(match case {
-            None => format!("study `{id:.80}` is none of the data set's"),
+            // A name that the data set does not know may be a patient's: the line says enough.
+            None => "its study is none of the data set's".into(),
             Some(case) if case.split != Split::Test => format!("study `{id}` is in the split `{}`", case.split.name()),
             Some(case) if case.nodules.is_none() => format!("study `{id}` has no reference"),
             Some(case) => format!("study `{id}` is of centre `{}`, which is none of the protocol's", case.centre),
@@ -313,4 +314,184 @@ fn reading(path: &Path, ids: &BTreeSet<&str>) -> Result<(String, BTreeMap<String
         marks.entry(case.to_owned()).or_default().push(ReaderMark { position_lps_mm, diameter_mm, malignancy });
     }
     Ok((reader, marks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predictions::tests::prediction;
+    use crate::protocol::{Condition, Property};
+    use lungai_ct::{ReferenceNodule, WorldPoint};
+    use lungai_datasets::{nodules_csv, sha256};
+    use lungai_trace::verifies;
+
+    /// Case, centre, and diameter and diagnosis of its nodules; none: nobody marked them.
+    type TestCase = (&'static str, &'static str, Option<&'static [(f64, bool)]>);
+
+    const CASES: [TestCase; 5] = [
+        ("a-1", "a", Some(&[(8.0, true), (5.0, false)])),
+        ("a-2", "a", Some(&[])),
+        ("a-3", "a", None),
+        ("b-1", "b", Some(&[(7.0, false), (2.0, true)])),
+        ("c-1", "c", Some(&[(9.0, true)])),
+    ];
+
+    /// A data set without images: none is opened here.
+    fn data_set(folder: &Path, cases: &[TestCase]) -> Manifest {
+        let mut text =
+            "name: d\nversion: \"1\"\nsynthetic: true\nlicence: CC0-1.0\ncentres: [a, b, c]\ncases:\n".to_owned();
+        for (id, centre, nodules) in cases {
+            let series = sha256(id.as_bytes());
+            text += &format!("- id: {id}\n  patient: p-{id}\n  centre: {centre}\n  split: test\n");
+            text += &format!("  series: {{ path: {id}, sha256: {series} }}\n");
+            if let Some(nodules) = nodules {
+                let nodule = |(i, (mm, malignant)): (usize, &(f64, bool))| ReferenceNodule {
+                    id: format!("n{i}"),
+                    malignant: Some(*malignant),
+                    ..ReferenceNodule::at(WorldPoint([10.0 * i as f64, 0.0, 0.0]), *mm)
+                };
+                let table = nodules_csv(&nodules.iter().enumerate().map(nodule).collect::<Vec<_>>());
+                std::fs::write(folder.join(format!("{id}.csv")), &table).unwrap();
+                text += &format!("  nodules: {{ path: {id}.csv, sha256: {} }}\n", sha256(&table));
+            }
+        }
+        std::fs::write(folder.join("manifest.yaml"), text).unwrap();
+        Manifest::load(folder).unwrap()
+    }
+
+    fn protocol() -> Protocol {
+        let mut protocol = crate::results::tests::protocol();
+        protocol.centres = vec!["a".into(), "b".into()];
+        protocol.reference_standard.readings = vec![];
+        protocol
+    }
+
+    fn of(case: &str, thickness_mm: Option<f64>) -> Prediction {
+        let mut prediction = prediction(case);
+        prediction.acquisition.slice_thickness_mm = thickness_mm;
+        prediction
+    }
+
+    #[verifies("FR-004", "SW-1102")]
+    #[test]
+    fn the_flow_tells_where_every_scan_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let (manifest, protocol) = (data_set(folder.path(), &CASES), protocol());
+        let reference = Reference::load(&protocol, &manifest, folder.path()).unwrap();
+        let refused = Prediction { quality: "reject".into(), ..of("b-1", None) };
+        // 5 mm thick: the protocol leaves a-2 out; of b-1 it is unknown, so it stays until the quality gate refuses it.
+        let joined = reference.join(vec![of("a-1", Some(1.0)), of("a-2", Some(5.0)), refused]).unwrap();
+        let flow: Vec<_> = joined
+            .flow
+            .iter()
+            .map(|s| (s.id.as_str(), s.out.scans, s.left.scans, s.left.patients, s.left.nodules))
+            .collect();
+        assert_eq!(
+            flow,
+            [
+                ("test-split", 0, 5, 5, None),
+                ("other-centre", 1, 4, 4, None),
+                ("no-reference", 1, 3, 3, Some(3)), // 8, 5 and 7 mm; 2 mm is not scored
+                ("slice-thickness", 1, 2, 2, Some(3)),
+                ("quality-gate", 1, 1, 1, Some(2)),
+            ]
+        );
+        assert_eq!((joined.records.len(), joined.rejected.len(), joined.rejected[0].nodules), (1, 1, 1));
+    }
+
+    fn check_refused(cases: &[TestCase], change: impl FnOnce(&mut Protocol, &Path), rule: &str, message: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut protocol = protocol();
+        change(&mut protocol, folder.path());
+        let manifest = data_set(folder.path(), cases);
+        let joined = Reference::load(&protocol, &manifest, folder.path())
+            .and_then(|reference| reference.join(vec![of("a-1", None), of("a-2", None), of("b-1", None)]));
+        let failure = joined.unwrap_err();
+        assert_eq!((failure.rule.as_str(), failure.message.as_str()), (rule, message));
+    }
+
+    #[verifies("FR-004", "SW-1102")]
+    #[test]
+    fn what_cannot_be_judged_is_named() {
+        const BENIGN: &[(f64, bool)] = &[(8.0, false)];
+        let one_class = [("a-1", "a", Some(BENIGN)), ("b-1", "b", Some(BENIGN))];
+        check_refused(
+            &one_class,
+            |_, _| (),
+            "one-class",
+            "criterion FR-005.1 is an AUC, but 0 scored nodules are malignant and 2 benign",
+        );
+        let empty = [("a-1", "a", Some(&[] as &[(f64, bool)])), ("b-1", "b", Some(&[] as &[(f64, bool)]))];
+        check_refused(&empty, |_, _| (), "no-positives", "2 test scans hold no scored nodule: there is no sensitivity");
+        check_refused(
+            &CASES,
+            |p, _| p.centres.push("d".into()),
+            "no-test-cases",
+            "centre `d` has no test case in the manifest",
+        );
+        let only_b = Condition { of: Property::Centre, at_least: None, below: None, one_of: vec!["b".into()] };
+        check_refused(
+            &CASES,
+            |p, _| p.eligibility[0].keep = only_b,
+            "empty-centre",
+            "no scan of centre `a` is eligible",
+        );
+        let more = [CASES[0], CASES[3], ("b-2", "b", Some(BENIGN))];
+        check_refused(&more, |_, _| (), "missing-predictions", "1 of 3 cases have none, first `b-2`");
+    }
+
+    #[test]
+    fn tables_beside_the_manifest_are_read_or_named_with_their_line() {
+        let with = |file: &'static str, text: &'static str| {
+            move |p: &mut Protocol, folder: &Path| {
+                std::fs::write(folder.join(file), text).unwrap();
+                match file {
+                    "people.csv" => p.covariates = Some(file.into()),
+                    _ => p.reference_standard.readings = vec![file.into()],
+                }
+            }
+        };
+        let people = |text| with("people.csv", text);
+        check_refused(
+            &CASES,
+            people("case,sex,age_years\na-1,male,61\nz-9,male,62\n"),
+            "unknown-study",
+            "people.csv, line 3: its study is no test case of the data set",
+        );
+        check_refused(
+            &CASES,
+            people("case,sex,age_years\na-1,m,61\n"),
+            "bad-value",
+            "people.csv, line 2: sex `m` is none of female, male, other",
+        );
+        check_refused(
+            &CASES,
+            people("case,sex,age_years\na-1,male,610\n"),
+            "bad-value",
+            "people.csv, line 2: age_years 610 is not within 0..=120",
+        );
+        check_refused(
+            &CASES,
+            with("r1.csv", "case,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,malignancy\na-1,0,0,0,6,9\n"),
+            "bad-value",
+            "r1.csv, line 2: malignancy `9` is no rating from 1 to 5",
+        );
+
+        let folder = tempfile::tempdir().unwrap();
+        let (manifest, mut protocol) = (data_set(folder.path(), &CASES), protocol());
+        people("case,sex,age_years\na-1,female,61\nb-1,,\n")(&mut protocol, folder.path());
+        with("r1.csv", "case,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,malignancy\na-1,1,2,3,6,4\na-1,4,5,6,7,\n")(
+            &mut protocol,
+            folder.path(),
+        );
+        let reference = Reference::load(&protocol, &manifest, folder.path()).unwrap();
+        let joined = reference.join(vec![of("a-1", None), of("a-2", None), of("b-1", None)]).unwrap();
+        let [first, second, _] = &joined.records[..] else { panic!("three scans") };
+        assert_eq!((first.covariates.sex.as_deref(), first.covariates.age_years), (Some("female"), Some(61.0)));
+        assert_eq!((second.covariates.sex.as_deref(), second.covariates.age_years), (None, None));
+        let ratings: Vec<_> = first.readings[0].marks.iter().map(|mark| mark.malignancy).collect();
+        assert_eq!((first.readings[0].reader.as_str(), ratings), ("r1", vec![Some(4), None]));
+        // Who looked and marked nothing is not one who did not look.
+        assert_eq!((second.readings.len(), second.readings[0].marks.len()), (1, 0));
+    }
 }

@@ -1,0 +1,736 @@
+//! Two systems on the same scans by the same protocol: what differs, whether chance explains it, and which nodules changed.
+//!
+//! Reads two folders of results and nothing else. Everything is paired: nodules by nodule, scans by scan, patients drawn
+//! together. Differences are the first less the second.
+
+mod written;
+
+pub use written::write;
+
+use crate::failure::{Failure, io};
+use crate::lock::canonical;
+use crate::protocol::{Between, Protocol};
+use crate::record::{Nodule, ScanRecord};
+use crate::results::outcomes;
+use lungai_ct::WorldPoint;
+use lungai_datasets::read_yaml;
+use lungai_metrics::bootstrap::{Draws, cpm_difference, cpm_permutation, paired_permutation, percentile_interval};
+use lungai_metrics::froc::{Froc, Interpolation};
+use lungai_metrics::matching::{Mark, MarkOutcome, ScanMatch};
+use lungai_metrics::{Interval, roc};
+use lungai_trace::implements;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Arrangements of a permutation test, where there are more than so many.
+const PERMUTATIONS: usize = 9_999;
+
+/// Results that were read again.
+pub struct Read {
+    protocol: Protocol,
+    canonical_sha256: String,
+    data_fingerprint: String,
+    synthetic: bool,
+    /// Name and version.
+    pub system: String,
+    /// SHA-256 of its predictions.
+    predictions_sha256: String,
+    threshold: f64,
+    records: Vec<ScanRecord>,
+}
+
+/// Everything that differs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// First of everything that is written.
+    pub notice: String,
+    /// Whether the images were computed.
+    pub synthetic: bool,
+    /// Name and version of the protocol.
+    pub protocol: String,
+    /// SHA-256 of what it says.
+    pub protocol_sha256: String,
+    /// Fingerprint of the data set.
+    pub data_fingerprint: String,
+    /// The first system.
+    pub a: System,
+    /// The second.
+    pub b: System,
+    /// Scans of both.
+    pub scans: usize,
+    /// Their patients.
+    pub patients: usize,
+    /// Scored nodules.
+    pub nodules: usize,
+    /// Confidence level of intervals.
+    pub confidence_level: f64,
+    /// One test for each figure.
+    pub tests: Vec<Test>,
+    /// Sensitivity at the operating points, for each stratum and group.
+    pub strata: Vec<StratumDelta>,
+    /// What became of each nodule.
+    pub found: Found,
+    /// Every scored nodule, those that changed first.
+    pub changes: Vec<NoduleChange>,
+    /// Every scan.
+    pub cases: Vec<CaseChange>,
+    /// FROC curves: score, false positives per scan, sensitivity.
+    pub curves: [Vec<[f64; 3]>; 2],
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Serialize)]
+pub struct System {
+    /// Name and version.
+    pub name: String,
+    /// SHA-256 of its predictions.
+    pub predictions_sha256: String,
+    /// Score at which it is operated.
+    pub operating_threshold: f64,
+}
+
+/// A figure of both, and whether chance explains the difference.
+#[derive(Debug, Clone, Serialize)]
+pub struct Test {
+    /// Which.
+    pub figure: &'static str,
+    /// Of the first.
+    pub a: Option<f64>,
+    /// Of the second.
+    pub b: Option<f64>,
+    /// First less second.
+    pub difference: Option<f64>,
+    /// Its interval.
+    pub ci: Option<Interval>,
+    /// Two-sided.
+    pub p: Option<f64>,
+    /// How interval and p were made, or why there is none.
+    pub how: String,
+    /// Sample size in the figure's own unit.
+    pub n: usize,
+}
+
+/// Nodules by who found them at the operating points.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Found by both.
+    pub both: usize,
+    /// By the first alone.
+    pub only_a: usize,
+    /// By the second alone.
+    pub only_b: usize,
+    /// By none.
+    pub neither: usize,
+}
+
+/// The same for a part of the nodules.
+#[derive(Debug, Clone, Serialize)]
+pub struct StratumDelta {
+    /// The property.
+    pub of: String,
+    /// The group.
+    pub group: String,
+    /// Scored nodules.
+    pub nodules: usize,
+    /// Who found them.
+    #[serde(flatten)]
+    pub found: Found,
+    /// Sensitivity of the first less that of the second.
+    pub difference: Option<f64>,
+    /// Its interval.
+    pub ci: Option<Interval>,
+    /// McNemar's, not adjusted for the number of groups.
+    pub p: Option<f64>,
+    /// Too few nodules to judge.
+    pub descriptive: bool,
+}
+
+/// One scored nodule.
+#[derive(Debug, Clone, Serialize)]
+pub struct NoduleChange {
+    /// Its scan.
+    pub case: String,
+    /// Its name in there.
+    pub nodule: String,
+    /// Diameter in mm.
+    pub diameter_mm: f64,
+    /// Attenuation class, where known.
+    pub kind: Option<String>,
+    /// Lobe, where known.
+    pub lobe: Option<String>,
+    /// `both`, `only-a`, `only-b`, `neither`, at the operating points.
+    pub found: &'static str,
+    /// Highest score of the first on it; absent without a mark.
+    pub score_a: Option<f64>,
+    /// Of the second.
+    pub score_b: Option<f64>,
+    /// First less second, a nodule without a mark scoring 0.
+    pub change: f64,
+}
+
+/// One scan.
+#[derive(Debug, Clone, Serialize)]
+pub struct CaseChange {
+    /// Its name.
+    pub case: String,
+    /// Its centre.
+    pub centre: String,
+    /// Scored nodules.
+    pub nodules: usize,
+    /// Found by the first at its operating point.
+    pub found_a: usize,
+    /// By the second.
+    pub found_b: usize,
+    /// False positives of the first at its operating point.
+    pub false_positives_a: usize,
+    /// Of the second.
+    pub false_positives_b: usize,
+    /// Mean Dice of both lungs of the first less that of the second.
+    pub dice_change: Option<f64>,
+}
+
+/// Reads a folder of results.
+///
+/// # Errors
+/// `not-results` where it holds none, `tampered-results` (exit code 4) where its protocol is not the one that it names.
+pub fn read(folder: &Path) -> Result<Read, Failure> {
+    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+    let path = folder.join(crate::analysis::RESULTS);
+    if !path.exists() {
+        return Err(Failure::new("not-results", format!("{name}: no results.json; did the analysis end?")));
+    }
+    let bytes = std::fs::read(&path).map_err(io(&path))?;
+    let odd = |what: String| Failure::new("not-results", format!("{name}: results.json: {what}"));
+    /// The part of `results.json` that is read here.
+    #[derive(Deserialize)]
+    struct Parts {
+        synthetic: bool,
+        protocol: Value,
+        data_set: Value,
+        model: Value,
+        predictions_sha256: String,
+        detection: Value,
+        scans: Vec<ScanRecord>,
+    }
+    let parts: Parts = serde_json::from_slice(&bytes).map_err(|error| odd(error.to_string()))?;
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let protocol: Protocol = read_yaml(&folder.join("protocol.yaml"))?;
+    let canonical_sha256 = canonical(&protocol);
+    if canonical_sha256 != text(&parts.protocol, "canonical_sha256") {
+        let message = format!("{name}: protocol.yaml is not the protocol that results.json names");
+        return Err(Failure::integrity("tampered-results", message));
+    }
+    Ok(Read {
+        canonical_sha256,
+        data_fingerprint: text(&parts.data_set, "fingerprint"),
+        synthetic: parts.synthetic,
+        system: [text(&parts.model, "name"), text(&parts.model, "version")]
+            .into_iter()
+            .filter(|word| word != crate::study::NO_VERSION)
+            .collect::<Vec<_>>()
+            .join(" "),
+        predictions_sha256: parts.predictions_sha256,
+        threshold: parts.detection["operating_threshold"]
+            .as_f64()
+            .ok_or_else(|| odd("no operating threshold".into()))?,
+        records: parts.scans,
+        protocol,
+    })
+}
+
+/// One system's marks on all scans.
+struct Side<'a> {
+    records: &'a [ScanRecord],
+    scans: Vec<(Vec<Mark>, ScanMatch)>,
+    froc: Froc,
+    threshold: f64,
+}
+
+/// A scored nodule with what each system made of it.
+struct Pair<'a> {
+    scan: usize,
+    nodule: &'a Nodule,
+    /// Places of the marks that hit it, whatever their score.
+    marks: [Option<usize>; 2],
+    found: [bool; 2],
+}
+
+struct Evaluation<'a> {
+    a: Side<'a>,
+    b: Side<'a>,
+    pairs: Vec<Pair<'a>>,
+    patients: Vec<usize>,
+    draws: Draws,
+    protocol: &'a Protocol,
+}
+
+/// Compares two results.
+///
+/// # Errors
+/// `other-protocol`, `other-data-set` or `other-cases` where they cannot be compared.
+#[implements("FR-003", "FR-004", "FR-005", "SW-1102")]
+pub fn compare(a: &Read, b: &Read) -> Result<Comparison, Failure> {
+    let same = [
+        ("protocol", "other-protocol", &a.canonical_sha256, &b.canonical_sha256),
+        ("data set", "other-data-set", &a.data_fingerprint, &b.data_fingerprint),
+    ];
+    if let Some((what, rule, first, second)) = same.into_iter().find(|(_, _, first, second)| first != second) {
+        return Err(Failure::new(rule, format!("the results are of another {what} each: {first} and {second}")));
+    }
+    if let Some(case) = other_case(&a.records, &b.records) {
+        let message =
+            format!("case `{case}` was analysed for one of the two only; the quality gate or eligibility differ");
+        return Err(Failure::new("other-cases", message));
+    }
+    let evaluation = Evaluation::new(a, b)?;
+    let mut changes = evaluation.changes();
+    changes.sort_by(|x, y| {
+        let changed = |c: &NoduleChange| c.found.starts_with("only");
+        changed(y).cmp(&changed(x)).then(y.change.abs().total_cmp(&x.change.abs()))
+    });
+    let system = |read: &Read| System {
+        name: read.system.clone(),
+        predictions_sha256: read.predictions_sha256.clone(),
+        operating_threshold: read.threshold,
+    };
+    let curve = |side: &Side<'_>| {
+        let finite = side.froc.curve().into_iter().filter(|p| p.threshold.is_finite());
+        finite.map(|p| [p.threshold, p.fp_per_scan, p.sensitivity]).collect()
+    };
+    Ok(Comparison {
+        notice: crate::report::notice(a.synthetic).into(),
+        synthetic: a.synthetic,
+        protocol: format!("{} {}", a.protocol.name, a.protocol.version),
+        protocol_sha256: a.canonical_sha256.clone(),
+        data_fingerprint: a.data_fingerprint.clone(),
+        a: system(a),
+        b: system(b),
+        scans: a.records.len(),
+        patients: BTreeSet::from_iter(&evaluation.patients).len(),
+        nodules: evaluation.pairs.len(),
+        confidence_level: a.protocol.confidence_level,
+        tests: evaluation.tests()?,
+        strata: evaluation.strata(),
+        found: tally(evaluation.pairs.iter()),
+        changes,
+        cases: evaluation.cases(),
+        curves: [curve(&evaluation.a), curve(&evaluation.b)],
+    })
+}
+
+/// The first case that only one of them has.
+fn other_case<'a>(a: &'a [ScanRecord], b: &'a [ScanRecord]) -> Option<&'a str> {
+    let names = |records: &'a [ScanRecord]| BTreeSet::from_iter(records.iter().map(|r| r.case.as_str()));
+    names(a).symmetric_difference(&names(b)).next().copied()
+}
+
+impl<'a> Side<'a> {
+    fn new(protocol: &Protocol, read: &'a Read) -> Result<Self, Failure> {
+        let mut scans = Vec::new();
+        for record in &read.records {
+            let mark = |m: &crate::record::SystemMark| Mark { position: WorldPoint(m.position_lps_mm), score: m.score };
+            scans.push((record.marks.iter().map(mark).collect::<Vec<_>>(), outcomes(protocol, record, &record.marks)?));
+        }
+        let froc = Froc::new(scans.iter().map(|(marks, matched)| (marks.as_slice(), matched)))?;
+        Ok(Self { records: &read.records, scans, froc, threshold: read.threshold })
+    }
+
+    fn false_positives(&self, scan: usize) -> usize {
+        let (marks, matched) = &self.scans[scan];
+        let is_false = |(mark, outcome): &(&Mark, &MarkOutcome)| {
+            **outcome == MarkOutcome::FalsePositive && mark.score >= self.threshold
+        };
+        marks.iter().zip(&matched.outcomes).filter(is_false).count()
+    }
+
+    /// Probability of malignancy of a nodule; 0 where it is not found at the operating point.
+    fn malignancy(&self, pair: &Pair<'_>, side: usize) -> f64 {
+        let mark = pair.marks[side].filter(|_| pair.found[side]).map(|mark| &self.records[pair.scan].marks[mark]);
+        mark.and_then(|mark| mark.malignancy).unwrap_or(0.0)
+    }
+
+    fn rates_malignancy(&self) -> bool {
+        self.records.iter().flat_map(|r| &r.marks).any(|mark| mark.malignancy.is_some())
+    }
+}
+
+impl<'a> Evaluation<'a> {
+    fn new(a: &'a Read, b: &'a Read) -> Result<Self, Failure> {
+        let protocol = &a.protocol;
+        let (first, second) = (Side::new(protocol, a)?, Side::new(protocol, b)?);
+        let mut pairs = Vec::new();
+        for (scan, record) in a.records.iter().enumerate() {
+            let twin = &b.records[scan];
+            let alike = record.case == twin.case
+                && record
+                    .nodules
+                    .iter()
+                    .map(|n| (&n.id, n.excluded))
+                    .eq(twin.nodules.iter().map(|n| (&n.id, n.excluded)));
+            if !alike {
+                let message =
+                    format!("case `{}` has other reference nodules, or another place, in the two", record.case);
+                return Err(Failure::integrity("tampered-results", message));
+            }
+            let [one, other] = [&first.scans[scan].1.nodules, &second.scans[scan].1.nodules];
+            for ((place, mark_a), (_, mark_b)) in one.iter().zip(other) {
+                let passes = |mark: &Option<usize>, record: &ScanRecord, threshold: f64| {
+                    mark.is_some_and(|mark| record.marks[mark].score >= threshold)
+                };
+                pairs.push(Pair {
+                    scan,
+                    nodule: &record.nodules[*place],
+                    marks: [*mark_a, *mark_b],
+                    found: [passes(mark_a, record, a.threshold), passes(mark_b, twin, b.threshold)],
+                });
+            }
+        }
+        let names: Vec<&str> = BTreeSet::from_iter(a.records.iter().map(|r| r.patient.as_str())).into_iter().collect();
+        let patients: Vec<usize> =
+            a.records.iter().map(|r| names.partition_point(|name| *name < r.patient.as_str())).collect();
+        let draws = Draws::of_clusters(&patients, protocol.bootstrap.replicates, protocol.bootstrap.seed)?;
+        Ok(Self { a: first, b: second, pairs, patients, draws, protocol })
+    }
+
+    fn level(&self) -> f64 {
+        self.protocol.confidence_level
+    }
+
+    /// Percentile interval over draws of patients, both systems on the same ones.
+    fn interval(&self, figure: impl Fn(&[u32]) -> Option<f64> + Sync) -> Option<Interval> {
+        percentile_interval(self.draws.figures(figure), self.level()).ok()
+    }
+
+    fn tests(&self) -> Result<Vec<Test>, Failure> {
+        let mut tests = vec![self.cpm()?, self.sensitivity(), self.false_positives()?, self.auc()];
+        for (side, name) in [(0, "lung Dice, right"), (1, "lung Dice, left")] {
+            tests.push(self.dice(side, name)?);
+        }
+        Ok(tests)
+    }
+
+    fn cpm(&self) -> Result<Test, Failure> {
+        let how = match self.protocol.froc.interpolation {
+            Between::Linear => Interpolation::Linear,
+            Between::FirstAtOrAbove => Interpolation::FirstAtOrAbove,
+        };
+        let (a, b) = (&self.a.froc, &self.b.froc);
+        let d = cpm_difference(a, b, &self.draws, how, self.level())?;
+        let seed = self.protocol.bootstrap.seed;
+        let permuted = cpm_permutation(a, b, &self.patients, how, PERMUTATIONS, seed)?;
+        Ok(Test {
+            figure: "CPM",
+            a: Some(a.cpm(how)),
+            b: Some(b.cpm(how)),
+            difference: Some(d.value),
+            ci: Some(d.interval),
+            p: Some(permuted.p),
+            how: format!(
+                "interval over patients drawn for both; p by swapping systems within patients{}",
+                exactly(&permuted)
+            ),
+            n: self.a.records.len(),
+        })
+    }
+
+    fn sensitivity(&self) -> Test {
+        let found = tally(self.pairs.iter());
+        let n = self.pairs.len();
+        let share = |k: usize| (n > 0).then(|| k as f64 / n as f64);
+        Test {
+            figure: "sensitivity at the operating point",
+            a: share(found.both + found.only_a),
+            b: share(found.both + found.only_b),
+            difference: (n > 0).then(|| (found.only_a as f64 - found.only_b as f64) / n as f64),
+            ci: self.sensitivity_interval(&|_| true),
+            p: Some(mcnemar(found.only_a, found.only_b)),
+            how: "interval over patients drawn for both; p by McNemar's exact test, which takes nodules as independent"
+                .into(),
+            n,
+        }
+    }
+
+    fn sensitivity_interval(&self, part: &(dyn Fn(&Pair<'_>) -> bool + Sync)) -> Option<Interval> {
+        let mut of_scan = vec![[0i64; 2]; self.a.records.len()];
+        for pair in self.pairs.iter().filter(|pair| part(pair)) {
+            of_scan[pair.scan][0] += i64::from(pair.found[0]) - i64::from(pair.found[1]);
+            of_scan[pair.scan][1] += 1;
+        }
+        self.interval(|weights| {
+            let sum = |i: usize| weights.iter().zip(&of_scan).map(|(w, s)| i64::from(*w) * s[i]).sum::<i64>();
+            (sum(1) > 0).then(|| sum(0) as f64 / sum(1) as f64)
+        })
+    }
+
+    fn false_positives(&self) -> Result<Test, Failure> {
+        let scans = self.a.records.len();
+        let counts: Vec<[f64; 2]> =
+            (0..scans).map(|i| [self.a.false_positives(i) as f64, self.b.false_positives(i) as f64]).collect();
+        self.paired("false positives per scan", &counts.into_iter().map(Some).collect::<Vec<_>>())
+    }
+
+    fn dice(&self, side: usize, name: &'static str) -> Result<Test, Failure> {
+        let of = |read: &Side<'_>, i: usize| read.records[i].lungs.map(|lungs| lungs[side].dice);
+        let values: Vec<Option<[f64; 2]>> =
+            (0..self.a.records.len()).map(|i| of(&self.a, i).zip(of(&self.b, i)).map(|(a, b)| [a, b])).collect();
+        self.paired(name, &values)
+    }
+
+    /// Means over the scans that have the figure for both.
+    fn paired(&self, figure: &'static str, values: &[Option<[f64; 2]>]) -> Result<Test, Failure> {
+        let n = values.iter().flatten().count();
+        if n == 0 {
+            let how = "no scan has it for both".into();
+            return Ok(Test { figure, a: None, b: None, difference: None, ci: None, p: None, how, n });
+        }
+        let mean = |weights: &[u32], i: usize| {
+            let pairs = weights.iter().zip(values).filter_map(|(w, v)| Some((f64::from(*w), (*v)?[i])));
+            let (sum, n) = pairs.fold((0.0, 0.0), |(sum, n), (w, v)| (sum + w * v, n + w));
+            (n > 0.0).then(|| sum / n)
+        };
+        let all = vec![1; values.len()];
+        let (a, b) = (mean(&all, 0), mean(&all, 1));
+        let permuted = paired_permutation(&self.patients, PERMUTATIONS, self.protocol.bootstrap.seed, |weights| {
+            // Scans of one system, then those of the other: an arrangement takes each from one of them.
+            let (first, second) = weights.split_at(values.len());
+            let sums = first.iter().zip(second).zip(values).filter_map(|((w, u), v)| {
+                let [a, b] = (*v)?;
+                Some((f64::from(*w) * a + f64::from(*u) * b, f64::from(*w + *u)))
+            });
+            let (sum, n) = sums.fold((0.0, 0.0), |(sum, n), (v, w)| (sum + v, n + w));
+            (n > 0.0).then(|| sum / n)
+        })?;
+        Ok(Test {
+            figure,
+            a,
+            b,
+            difference: a.zip(b).map(|(a, b)| a - b),
+            ci: self.interval(|weights| Some(mean(weights, 0)? - mean(weights, 1)?)),
+            p: Some(permuted.p),
+            how: format!(
+                "interval over patients drawn for both; p by swapping systems within patients{}",
+                exactly(&permuted)
+            ),
+            n,
+        })
+    }
+
+    fn auc(&self) -> Test {
+        let figure = "malignancy AUC, missed nodules score 0";
+        let known: Vec<&Pair<'_>> = self.pairs.iter().filter(|pair| pair.nodule.malignant.is_some()).collect();
+        let n = known.len();
+        let none = |how: String| Test { figure, a: None, b: None, difference: None, ci: None, p: None, how, n };
+        if !(self.a.rates_malignancy() && self.b.rates_malignancy()) {
+            return none("one of the two does not rate malignancy".into());
+        }
+        let scores =
+            |side: &Side<'_>, i: usize| known.iter().map(|pair| side.malignancy(pair, i)).collect::<Vec<f64>>();
+        let (first, second) = (scores(&self.a, 0), scores(&self.b, 1));
+        let truth: Vec<bool> = known.iter().map(|pair| pair.nodule.malignant == Some(true)).collect();
+        let area = |scores: &[f64]| roc::auc(scores, &truth, self.level()).map(|auc| auc.value);
+        let (a, b) = match (area(&first), area(&second)) {
+            (Ok(a), Ok(b)) => (a, b),
+            (Err(error), _) | (_, Err(error)) => return none(error.to_string()),
+        };
+        match roc::compare(&first, &second, &truth, self.level()) {
+            Ok(paired) => Test {
+                figure,
+                a: Some(a),
+                b: Some(b),
+                difference: Some(paired.difference),
+                ci: Some(paired.interval),
+                p: Some(paired.p),
+                how: "DeLong's paired test, which takes nodules as independent".into(),
+                n,
+            },
+            Err(error) => Test { a: Some(a), b: Some(b), difference: Some(a - b), ..none(error.to_string()) },
+        }
+    }
+
+    fn strata(&self) -> Vec<StratumDelta> {
+        let mut deltas = Vec::new();
+        for stratum in &self.protocol.strata {
+            let group_of =
+                |pair: &Pair<'_>| stratum.group_of(stratum.of.of_nodule(&self.a.records[pair.scan], pair.nodule));
+            for group in stratum.names(self.pairs.iter().map(group_of)) {
+                let part = |pair: &Pair<'_>| group_of(pair) == group;
+                let found = tally(self.pairs.iter().filter(|pair| part(pair)));
+                let n = found.both + found.only_a + found.only_b + found.neither;
+                deltas.push(StratumDelta {
+                    of: stratum.of.name(),
+                    nodules: n,
+                    found,
+                    difference: (n > 0).then(|| (found.only_a as f64 - found.only_b as f64) / n as f64),
+                    ci: self.sensitivity_interval(&part),
+                    p: (n > 0).then(|| mcnemar(found.only_a, found.only_b)),
+                    descriptive: n < self.protocol.descriptive_below,
+                    group: group.clone(),
+                });
+            }
+        }
+        deltas
+    }
+
+    fn changes(&self) -> Vec<NoduleChange> {
+        let score = |side: &Side<'_>, pair: &Pair<'_>, i: usize| {
+            pair.marks[i].map(|mark| side.records[pair.scan].marks[mark].score)
+        };
+        let change = |pair: &Pair<'_>| {
+            let (score_a, score_b) = (score(&self.a, pair, 0), score(&self.b, pair, 1));
+            NoduleChange {
+                case: self.a.records[pair.scan].case.clone(),
+                nodule: pair.nodule.id.clone(),
+                diameter_mm: pair.nodule.diameter_mm,
+                kind: pair.nodule.kind.clone(),
+                lobe: pair.nodule.lobe.clone(),
+                found: match pair.found {
+                    [true, true] => "both",
+                    [true, false] => "only-a",
+                    [false, true] => "only-b",
+                    [false, false] => "neither",
+                },
+                score_a,
+                score_b,
+                change: score_a.unwrap_or(0.0) - score_b.unwrap_or(0.0),
+            }
+        };
+        self.pairs.iter().map(change).collect()
+    }
+
+    fn cases(&self) -> Vec<CaseChange> {
+        let dice = |side: &Side<'_>, i: usize| side.records[i].lungs.map(|[r, l]| (r.dice + l.dice) / 2.0);
+        let case = |(i, record): (usize, &ScanRecord)| {
+            let own = || self.pairs.iter().filter(|pair| pair.scan == i);
+            CaseChange {
+                case: record.case.clone(),
+                centre: record.centre.clone(),
+                nodules: own().count(),
+                found_a: own().filter(|pair| pair.found[0]).count(),
+                found_b: own().filter(|pair| pair.found[1]).count(),
+                false_positives_a: self.a.false_positives(i),
+                false_positives_b: self.b.false_positives(i),
+                dice_change: dice(&self.a, i).zip(dice(&self.b, i)).map(|(a, b)| a - b),
+            }
+        };
+        self.a.records.iter().enumerate().map(case).collect()
+    }
+}
+
+fn tally<'p, 'a: 'p>(pairs: impl Iterator<Item = &'p Pair<'a>>) -> Found {
+    pairs.fold(Found::default(), |mut found, pair| {
+        match pair.found {
+            [true, true] => found.both += 1,
+            [true, false] => found.only_a += 1,
+            [false, true] => found.only_b += 1,
+            [false, false] => found.neither += 1,
+        }
+        found
+    })
+}
+
+fn exactly(permuted: &lungai_metrics::bootstrap::Permutation) -> String {
+    let n = permuted.arrangements;
+    if permuted.exact { format!(" (all {n} arrangements)") } else { format!(" ({n} random arrangements)") }
+}
+
+/// McNemar's test (Psychometrika 1947;12:153), exact and two-sided: discordant pairs are as many tosses of a fair coin.
+pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
+    let n = only_a + only_b;
+    // Logarithms, because 2^-n is no number from n = 1075 on.
+    let mut log_share = -(n as f64) * std::f64::consts::LN_2;
+    let mut tail = 0.0;
+    for k in 0..=only_a.min(only_b) {
+        tail += log_share.exp();
+        log_share += ((n - k) as f64 / (k + 1) as f64).ln();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::results::tests::{protocol, records};
+    use lungai_trace::verifies;
+
+    pub fn results(records: Vec<ScanRecord>) -> Read {
+        let protocol = protocol();
+        Read {
+            canonical_sha256: canonical(&protocol),
+            data_fingerprint: "d".into(),
+            synthetic: true,
+            system: "net 1".into(),
+            predictions_sha256: "p".into(),
+            threshold: 0.5,
+            records,
+            protocol,
+        }
+    }
+
+    /// As [`records`], with one nodule lost, one more found, and a false positive less.
+    pub fn changed() -> Vec<ScanRecord> {
+        let mut records = records();
+        // The nodule of 10 mm in the first scan, and its false positive.
+        records[0].marks.retain(|mark| mark.score != 0.9 && mark.score != 0.7);
+        // The nodule of 4 mm in the second scan was below the threshold.
+        records[1].marks[0].score = 0.9;
+        records
+    }
+
+    #[verifies("FR-004", "SW-1102")]
+    #[test]
+    fn which_nodules_changed_and_how_is_what_one_counts_by_hand() {
+        let c = compare(&results(records()), &results(changed())).unwrap();
+        // Found by the first: 0.9, 0.6, 0.95, 0.8; by the second: 0.6, 0.9 (4 mm), 0.95, 0.8; 8 mm by none.
+        assert_eq!(c.found, Found { both: 3, only_a: 1, only_b: 1, neither: 1 });
+        let test = |name: &str| c.tests.iter().find(|test| test.figure.starts_with(name)).unwrap();
+        let sensitivity = test("sensitivity");
+        assert_eq!((sensitivity.a, sensitivity.b), (Some(4.0 / 6.0), Some(4.0 / 6.0)));
+        assert_eq!((sensitivity.difference, sensitivity.p), (Some(0.0), Some(1.0)));
+        // False positives at 0.5: 0.7 and 0.55 of four scans, then 0.55 alone.
+        let wrong = test("false positives");
+        assert_eq!((wrong.a, wrong.b, wrong.difference), (Some(0.5), Some(0.25), Some(0.25)));
+        // Four patients: 16 arrangements; the difference of either sign wherever the first patient stands: all of them.
+        assert_eq!(wrong.p, Some(1.0));
+        let first: Vec<(&str, f64, &str)> = c.changes[..2].iter().map(|n| (&*n.case, n.diameter_mm, n.found)).collect();
+        assert_eq!(first, [("coast-hospital-0", 10.0, "only-a"), ("coast-hospital-1", 4.0, "only-b")]);
+        assert_eq!((c.changes[0].score_a, c.changes[0].score_b, c.changes[0].change), (Some(0.9), None, 0.9));
+        let small = c.strata.iter().find(|s| s.group == "3 to < 6 mm").unwrap();
+        assert_eq!((small.nodules, small.found.only_b, small.difference), (2, 1, Some(-0.5)));
+        assert_eq!((c.cases[0].found_a, c.cases[0].found_b, c.cases[0].false_positives_b), (2, 1, 0));
+    }
+
+    #[test]
+    fn a_system_does_not_differ_from_itself() {
+        let c = compare(&results(records()), &results(records())).unwrap();
+        assert_eq!((c.found.only_a, c.found.only_b), (0, 0));
+        for test in &c.tests {
+            assert!(test.difference.is_none_or(|d| d == 0.0) && test.p.is_none_or(|p| p == 1.0), "{test:?}");
+        }
+        assert!(c.strata.iter().all(|s| s.ci.is_none_or(|ci| ci == [0.0, 0.0])));
+    }
+
+    #[verifies("SW-1102")]
+    #[test]
+    fn other_protocols_data_and_cases_are_refused_by_name() {
+        let check = |change: &dyn Fn(&mut Read), rule: &str| {
+            let mut other = results(records());
+            change(&mut other);
+            assert_eq!(compare(&results(records()), &other).err().map(|f| f.rule).as_deref(), Some(rule));
+        };
+        check(&|r| r.canonical_sha256 = "q".into(), "other-protocol");
+        check(&|r| r.data_fingerprint = "e".into(), "other-data-set");
+        check(&|r| _ = r.records.pop(), "other-cases");
+        check(&|r| _ = r.records[0].nodules.pop(), "tampered-results");
+    }
+
+    #[test]
+    fn mcnemars_p_is_that_of_a_coin() {
+        // The sums of binomial coefficients over 2^6 and 2^35, doubled.
+        assert!((mcnemar(1, 5) - 0.21875).abs() < 1e-12);
+        assert!((mcnemar(25, 10) - 0.016_673_847_800_12).abs() < 1e-12);
+        assert_eq!((mcnemar(0, 0), mcnemar(3, 3)), (1.0, 1.0));
+        assert_eq!(mcnemar(1200, 1200), 1.0); // 2^-2400 is no number, the sum of its multiples is
+    }
+}
