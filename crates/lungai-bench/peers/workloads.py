@@ -513,6 +513,163 @@ def read(detail, peer, folder, threads):
     return installed("pydicom"), work
 
 
+# Statistics.
+
+
+def froc(detail, peer, folder, threads):
+    """The algorithm of the official LUNA16 evaluation, noduleCADEvaluationLUNA16.py: its loops, its containers and its order of
+    work, written anew; with a seed, and without its files and plots."""
+    import sklearn
+    from sklearn.metrics import roc_curve
+
+    data = folder / "data/statistics"
+    with open(data / "seriesuids.csv") as lines:
+        uids = [line.strip() for line in lines]
+
+    def rows(name):
+        by_scan = {uid: [] for uid in uids}
+        with open(data / name) as lines:
+            next(lines)
+            for line in lines:
+                uid, *numbers = line.strip().split(",")
+                by_scan[uid].append([float(n) for n in numbers])
+        return by_scan
+
+    nodules, excluded, marks = rows("annotations.csv"), rows("annotations_excluded.csv"), rows("submission.csv")
+    replicates, grid = 1000, np.linspace(0.125, 8.0, num=10000)
+
+    def within(mark, finding):
+        diameter = finding[3] if finding[3] >= 0 else 10.0
+        apart = sum((a - b) ** 2 for a, b in zip(mark[:3], finding[:3]))
+        return apart < (diameter / 2.0) ** 2
+
+    def evaluate():
+        truths, scores, scans, undetected = [], [], [], []
+        for uid in uids:
+            kept = dict(enumerate(marks[uid]))
+            if len(kept) > 100:
+                floor = sorted((mark[3] for mark in kept.values()), reverse=True)[100]
+                kept = {i: mark for i, mark in kept.items() if mark[3] > floor}
+            left = kept.copy()
+            for finding in nodules[uid]:
+                found = []
+                for i, mark in kept.items():
+                    if within(mark, finding):
+                        found.append(mark[3])
+                        left.pop(i, None)
+                truths.append(1.0)
+                scores.append(max(found) if found else -1000000000.0)
+                scans.append(uid)
+                undetected.append(not found)
+            for finding in excluded[uid]:
+                for i in [i for i, mark in left.items() if within(mark, finding)]:
+                    del left[i]
+            for mark in left.values():
+                truths.append(0.0)
+                scores.append(mark[3])
+                scans.append(uid)
+                undetected.append(False)
+        return truths, scores, scans, undetected
+
+    def points(truths, scores, n_scans, undetected):
+        kept_truths, kept_scores = [], []
+        for i in range(len(undetected)):
+            if undetected[i] == False:  # noqa: E712, numbers in the bootstrap
+                kept_truths.append(truths[i])
+                kept_scores.append(scores[i])
+        found, all_nodules = sum(kept_truths), sum(truths)
+        false_rate, true_rate, _ = roc_curve(kept_truths, kept_scores)
+        return false_rate * (len(kept_scores) - found) / n_scans, true_rate * found / all_nodules
+
+    def work():
+        truths, scores, scans, undetected = evaluate()
+        fps, sens = points(truths, scores, len(uids), undetected)
+        of_rates = {rate: np.interp(rate, fps, sens) for rate in (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)}
+        table = np.array([truths, scores, undetected])
+        of_scan = {}
+        for i, uid in enumerate(scans):
+            column = table[:, i : i + 1]
+            of_scan[uid] = np.concatenate((of_scan[uid], column), axis=1) if uid in of_scan else np.copy(column)
+        np.random.seed(0)
+        names = np.asarray(uids)
+        curves = np.zeros((replicates, len(grid)), dtype="float32")
+        for replicate in range(replicates):
+            drawn = None
+            for uid in names[np.random.randint(len(names), size=len(names))]:
+                if uid in of_scan:
+                    drawn = np.copy(of_scan[uid]) if drawn is None else np.concatenate((drawn, of_scan[uid]), axis=1)
+            curves[replicate] = np.interp(grid, *points(drawn[0], drawn[1], len(names), drawn[2]))
+        limits = np.zeros((2, len(grid)))
+        for i in range(len(grid)):
+            values = np.sort(curves[:, i])
+            limits[:, i] = values[int(0.025 * replicates)], values[int(0.975 * replicates)]
+        out = {"cpm": np.mean(list(of_rates.values()))}
+        for rate, value in of_rates.items():
+            out[f"sensitivity at {rate:g}"] = value
+            if rate in (0.125, 1.0, 8.0):
+                place = int(np.argmin(np.abs(grid - rate)))
+                out[f"lower limit at {rate:g}"], out[f"upper limit at {rate:g}"] = limits[:, place]
+        return out
+
+    return f"script, scikit-learn {sklearn.__version__}", work
+
+
+def auc(detail, peer, folder, threads):
+    data = folder / "data/statistics"
+    truth = np.fromfile(data / "truth.u8", dtype=np.uint8).astype(bool)
+    scores = np.fromfile(data / "scores.f64", dtype=np.float64)
+    if peer == "scikit-learn":
+        from sklearn.metrics import roc_auc_score
+
+        return installed("scikit-learn"), lambda: {"auc": roc_auc_score(truth, scores)}
+
+    def midranks(values):
+        order = np.argsort(values, kind="stable")
+        placed = values[order]
+        first = np.concatenate(([True], placed[1:] != placed[:-1]))
+        start = np.flatnonzero(first)
+        size = np.diff(np.append(start, len(values)))
+        ranks = np.empty(len(values))
+        ranks[order] = np.repeat(start + (size + 1) / 2.0, size)
+        return ranks
+
+    def work():
+        """DeLong's variance by midranks (Sun and Xu 2014), the fastest way there is in numpy."""
+        positive, negative = scores[truth], scores[~truth]
+        m, n = len(positive), len(negative)
+        joint = midranks(np.concatenate((positive, negative)))
+        of_positive = (joint[:m] - midranks(positive)) / n
+        of_negative = 1.0 - (joint[m:] - midranks(negative)) / m
+        return {"auc": of_positive.mean(), "variance": of_positive.var(ddof=1) / m + of_negative.var(ddof=1) / n}
+
+    return installed("numpy"), work
+
+
+def kappa(detail, peer, folder, threads):
+    from sklearn.metrics import cohen_kappa_score
+    from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
+
+    ratings = np.fromfile(folder / "data/statistics/ratings.u8", dtype=np.uint8).reshape(-1, 3)
+
+    def figures(ratings):
+        out = {"fleiss": fleiss_kappa(aggregate_raters(ratings)[0])}
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            for kind, weights in (("plain", None), ("linear", "linear"), ("quadratic", "quadratic")):
+                out[f"{kind} {a}-{b}"] = cohen_kappa_score(ratings[:, a], ratings[:, b], weights=weights)
+        return out
+
+    def work():
+        out = figures(ratings)
+        np.random.seed(0)
+        drawn = [figures(ratings[np.random.randint(len(ratings), size=len(ratings))]) for _ in range(1000)]
+        for name in list(out):
+            values = sorted(figures[name] for figures in drawn)
+            out[f"{name} lower"], out[f"{name} upper"] = values[25], values[975]
+        return out
+
+    return f"{installed('scikit-learn')}, statsmodels {installed('statsmodels')}", work
+
+
 # The three networks: tests/peers/torch_nets.py has them in PyTorch.
 
 

@@ -12,6 +12,7 @@ mod nets;
 mod peers;
 mod race;
 mod results;
+mod statistics;
 mod workloads;
 
 use anyhow::Context;

@@ -4,7 +4,7 @@ use crate::agreement::{Agreement, compare};
 use crate::contestant::{Contestant, Run};
 use crate::results::Saved;
 use crate::workloads::Workload;
-use crate::{inputs, nets, peers};
+use crate::{inputs, nets, peers, statistics};
 use indicatif::{ProgressBar, ProgressStyle};
 use lungai_models::DeviceChoice;
 use serde_json::{Value, json};
@@ -79,6 +79,8 @@ impl Lane {
 pub fn run(workload: &'static Workload, settings: &Settings) -> anyhow::Result<Report> {
     if workload.group() == "nets" {
         nets::make(&settings.folder)?;
+    } else if statistics::owns(workload.group()) {
+        statistics::make(&settings.folder)?;
     } else {
         inputs::make(&settings.folder, workload.group() == "read")?;
     }

@@ -4,6 +4,7 @@ use crate::agreement::Compare;
 use crate::inputs::{NODULE_EDGE, NODULES, PART, PATCH, SIZE, bytes, chest, f32s, i16s, labels, mask, spacing};
 use crate::nets;
 use crate::results::{Output, Values};
+use crate::statistics;
 use anyhow::bail;
 use lungai_ct::{Lung, Spacing, VoxelPoint};
 use lungai_dicom::Limits;
@@ -322,6 +323,31 @@ pub const ALL: &[Workload] = &[
         about: "the same in RLE",
         prepare: |folder| series(folder, "rle"),
         compare: SAME_SERIES,
+        unlike: &[],
+        bars: &[],
+    },
+    Workload {
+        name: "froc",
+        about: "FROC of 888 scans, 1,186 nodules, 35,192 excluded findings and 46,000 marks by LUNA16's rules, with 1,000 bootstraps (SYNTHETIC)",
+        prepare: statistics::froc_work,
+        // The script keeps its replicates in single precision.
+        compare: Compare::Numbers { relative: 1e-6 },
+        unlike: &[],
+        bars: &[("LUNA16", 100.0)],
+    },
+    Workload {
+        name: "auc",
+        about: "AUC and DeLong's variance of 200,000 cases, most scores tied (SYNTHETIC)",
+        prepare: statistics::auc_work,
+        compare: Compare::Numbers { relative: 1e-9 },
+        unlike: &[],
+        bars: &[],
+    },
+    Workload {
+        name: "kappa",
+        about: "Cohen's kappa (plain, linear, quadratic) of three raters and Fleiss' kappa of 3,000 subjects, with 1,000 bootstraps (SYNTHETIC)",
+        prepare: statistics::kappa_work,
+        compare: Compare::Numbers { relative: 1e-9 },
         unlike: &[],
         bars: &[],
     },

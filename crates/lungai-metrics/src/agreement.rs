@@ -50,46 +50,156 @@ pub enum Scale {
 /// Lists of different length, no subjects, all ratings equal, a rating that is not finite, a level outside `0..1`.
 #[implements("FR-004")]
 pub fn cohen(first: &[f64], second: &[f64], weights: Weights, level: f64) -> Result<Kappa, MetricsError> {
-    if first.len() != second.len() {
-        return Err(MetricsError::Length { what: "ratings of two raters", left: first.len(), right: second.len() });
-    }
-    at_least("subjects rated by both", first.len(), 1)?;
-    let categories = categories(first.iter().chain(second).copied())?;
-    let k = categories.len();
-    if k < 2 {
-        return Err(MetricsError::NoVariation);
-    }
+    let pairs = RatingPairs::new(first, second)?;
+    let table = pairs.table(|_| 1.0);
+    let value = table.kappa(weights).ok_or(MetricsError::NoVariation)?;
+    let k = table.categories.len();
     let n = first.len() as f64;
-    let place = |rating: &f64| categories.partition_point(|c| c < rating);
-    let mut share = vec![vec![0.0; k]; k];
-    for (a, b) in first.iter().zip(second) {
-        share[place(a)][place(b)] += 1.0 / n;
-    }
-    let rows: Vec<f64> = share.iter().map(|row| row.iter().sum()).collect();
-    let columns: Vec<f64> = (0..k).map(|j| share.iter().map(|row| row[j]).sum()).collect();
-    let range = categories[k - 1] - categories[0];
-    let weight = |i: usize, j: usize| {
-        let apart = (categories[i] - categories[j]).abs() / range;
-        match weights {
-            Weights::None => f64::from(u8::from(i == j)),
-            Weights::Linear => 1.0 - apart,
-            Weights::Quadratic => 1.0 - apart * apart,
-        }
-    };
+    let Margins { rows, columns, expected } = table.margins(weights);
     let cells = || (0..k).flat_map(|i| (0..k).map(move |j| (i, j)));
-    let observed: f64 = cells().map(|(i, j)| weight(i, j) * share[i][j]).sum();
-    let expected: f64 = cells().map(|(i, j)| weight(i, j) * rows[i] * columns[j]).sum();
-    let value = (observed - expected) / (1.0 - expected);
-
-    let row_mean: Vec<f64> = (0..k).map(|i| (0..k).map(|j| columns[j] * weight(i, j)).sum()).collect();
-    let column_mean: Vec<f64> = (0..k).map(|j| (0..k).map(|i| rows[i] * weight(i, j)).sum()).collect();
+    let row_mean: Vec<f64> = (0..k).map(|i| (0..k).map(|j| columns[j] * table.weight(weights, i, j)).sum()).collect();
+    let column_mean: Vec<f64> = (0..k).map(|j| (0..k).map(|i| rows[i] * table.weight(weights, i, j)).sum()).collect();
     let spread: f64 = cells()
-        .map(|(i, j)| share[i][j] * (weight(i, j) - (row_mean[i] + column_mean[j]) * (1.0 - value)).powi(2))
+        .map(|(i, j)| {
+            let apart = table.weight(weights, i, j) - (row_mean[i] + column_mean[j]) * (1.0 - value);
+            table.share[i * k + j] * apart.powi(2)
+        })
         .sum();
     let variance = (spread - (value - expected * (1.0 - value)).powi(2)) / (n * (1.0 - expected).powi(2));
     let standard_error = variance.max(0.0).sqrt();
     let half = deviate(level)? * standard_error;
     Ok(Kappa { value, standard_error, interval: [value - half, value + half], subjects: first.len() })
+}
+
+/// The ratings of two raters, ordered once: what makes thousands of resamplings cheap.
+#[derive(Debug, Clone)]
+pub struct RatingPairs {
+    categories: Vec<f64>,
+    /// Place of each subject's two ratings in the table, first rater's category by category.
+    cells: Vec<u32>,
+}
+
+/// Shares of subjects by the categories of both raters.
+#[derive(Debug, Clone)]
+pub struct CrossTable<'a> {
+    categories: &'a [f64],
+    share: Vec<f64>,
+}
+
+struct Margins {
+    rows: Vec<f64>,
+    columns: Vec<f64>,
+    /// Weighted agreement by chance.
+    expected: f64,
+}
+
+impl RatingPairs {
+    /// Orders the categories.
+    ///
+    /// # Errors
+    /// Lists of different length, no subjects, a rating that is not finite.
+    pub fn new(first: &[f64], second: &[f64]) -> Result<Self, MetricsError> {
+        if first.len() != second.len() {
+            return Err(MetricsError::Length { what: "ratings of two raters", left: first.len(), right: second.len() });
+        }
+        at_least("subjects rated by both", first.len(), 1)?;
+        let categories = categories(first.iter().chain(second).copied())?;
+        let place = |rating: &f64| categories.partition_point(|c| c < rating);
+        let cells = first.iter().zip(second).map(|(a, b)| (place(a) * categories.len() + place(b)) as u32).collect();
+        Ok(Self { categories, cells })
+    }
+
+    /// The table when subject `i` counts `count(i)` times.
+    pub fn table(&self, count: impl Fn(usize) -> f64) -> CrossTable<'_> {
+        let mut share = vec![0.0; self.categories.len().pow(2)];
+        self.cells.iter().enumerate().for_each(|(subject, cell)| share[*cell as usize] += count(subject));
+        let n: f64 = share.iter().sum();
+        share.iter_mut().for_each(|share| *share /= n);
+        CrossTable { categories: &self.categories, share }
+    }
+}
+
+impl CrossTable<'_> {
+    /// Cohen's kappa; `None` where all ratings are equal.
+    pub fn kappa(&self, weights: Weights) -> Option<f64> {
+        if self.categories.len() < 2 {
+            return None;
+        }
+        let k = self.categories.len();
+        let Margins { expected, .. } = self.margins(weights);
+        let cells = (0..k).flat_map(|i| (0..k).map(move |j| (i, j)));
+        let observed: f64 = cells.map(|(i, j)| self.weight(weights, i, j) * self.share[i * k + j]).sum();
+        let kappa = (observed - expected) / (1.0 - expected);
+        kappa.is_finite().then_some(kappa)
+    }
+
+    fn margins(&self, weights: Weights) -> Margins {
+        let k = self.categories.len();
+        let rows: Vec<f64> = self.share.chunks(k).map(|row| row.iter().sum()).collect();
+        let columns: Vec<f64> = (0..k).map(|j| (0..k).map(|i| self.share[i * k + j]).sum()).collect();
+        let cells = (0..k).flat_map(|i| (0..k).map(move |j| (i, j)));
+        let expected = cells.map(|(i, j)| self.weight(weights, i, j) * rows[i] * columns[j]).sum();
+        Margins { rows, columns, expected }
+    }
+
+    fn weight(&self, weights: Weights, i: usize, j: usize) -> f64 {
+        let range = self.categories[self.categories.len() - 1] - self.categories[0];
+        let apart = (self.categories[i] - self.categories[j]).abs() / range;
+        match weights {
+            Weights::None => f64::from(u8::from(i == j)),
+            Weights::Linear => 1.0 - apart,
+            Weights::Quadratic => 1.0 - apart * apart,
+        }
+    }
+}
+
+/// The ratings of several raters, counted once.
+#[derive(Debug, Clone)]
+pub struct RatingCounts {
+    raters: f64,
+    categories: usize,
+    /// How many raters chose each category, subject by subject.
+    counts: Vec<f64>,
+}
+
+impl RatingCounts {
+    /// Counts the ratings of each category.
+    ///
+    /// # Errors
+    /// As [`fleiss`], except that all ratings may be equal.
+    pub fn new(subjects: &[Vec<f64>]) -> Result<Self, MetricsError> {
+        at_least("subjects rated by all", subjects.len(), 1)?;
+        let raters = subjects[0].len();
+        at_least("ratings of a subject", raters, 2)?;
+        if let Some(odd) = subjects.iter().find(|row| row.len() != raters) {
+            return Err(MetricsError::Length { what: "ratings of two subjects", left: raters, right: odd.len() });
+        }
+        let categories = categories(subjects.iter().flatten().copied())?;
+        let of_subject = |row: &Vec<f64>| -> Vec<f64> {
+            categories.iter().map(|category| row.iter().filter(|rating| *rating == category).count() as f64).collect()
+        };
+        let counts = subjects.iter().flat_map(of_subject).collect();
+        Ok(Self { raters: raters as f64, categories: categories.len(), counts })
+    }
+
+    /// Fleiss' kappa when subject `i` counts `count(i)` times; `None` where all ratings are equal.
+    pub fn fleiss(&self, count: impl Fn(usize) -> f64) -> Option<f64> {
+        let (mut n, mut agreeing) = (0.0, 0.0);
+        let mut of_category = vec![0.0; self.categories];
+        for (subject, row) in self.counts.chunks(self.categories).enumerate() {
+            let times = count(subject);
+            n += times;
+            for (chosen, sum) in row.iter().zip(&mut of_category) {
+                *sum += times * chosen;
+                agreeing += times * chosen * (chosen - 1.0);
+            }
+        }
+        let m = self.raters;
+        let observed = agreeing / (n * m * (m - 1.0));
+        let expected: f64 = of_category.iter().map(|sum| (sum / (n * m)).powi(2)).sum();
+        let varied = of_category.iter().filter(|sum| **sum > 0.0).count() > 1;
+        varied.then(|| (observed - expected) / (1.0 - expected))
+    }
 }
 
 /// Fleiss' kappa of several raters (Psychol Bull 1971;76:378): one row of ratings for each subject, all of one length;
@@ -99,29 +209,7 @@ pub fn cohen(first: &[f64], second: &[f64], weights: Weights, level: f64) -> Res
 /// Fewer than two ratings of a subject, rows of different length, all ratings equal, a rating that is not finite.
 #[implements("FR-004")]
 pub fn fleiss(subjects: &[Vec<f64>]) -> Result<f64, MetricsError> {
-    at_least("subjects rated by all", subjects.len(), 1)?;
-    let raters = subjects[0].len();
-    at_least("ratings of a subject", raters, 2)?;
-    if let Some(odd) = subjects.iter().find(|row| row.len() != raters) {
-        return Err(MetricsError::Length { what: "ratings of two subjects", left: raters, right: odd.len() });
-    }
-    let categories = categories(subjects.iter().flatten().copied())?;
-    if categories.len() < 2 {
-        return Err(MetricsError::NoVariation);
-    }
-    let (n, m) = (subjects.len() as f64, raters as f64);
-    let mut of_category = vec![0.0; categories.len()];
-    let mut observed = 0.0;
-    for row in subjects {
-        for (category, sum) in categories.iter().zip(&mut of_category) {
-            let count = row.iter().filter(|rating| *rating == category).count() as f64;
-            *sum += count;
-            observed += count * (count - 1.0);
-        }
-    }
-    let observed = observed / (n * m * (m - 1.0));
-    let expected: f64 = of_category.iter().map(|sum| (sum / (n * m)).powi(2)).sum();
-    Ok((observed - expected) / (1.0 - expected))
+    RatingCounts::new(subjects)?.fleiss(|_| 1.0).ok_or(MetricsError::NoVariation)
 }
 
 /// Krippendorff's alpha (Content Analysis, 2004, ch. 11): any number of ratings for each subject; subjects with fewer
@@ -257,6 +345,22 @@ mod tests {
         assert_eq!(krippendorff(&[vec![2.0, 2.0]], Scale::Ordinal), Err(MetricsError::NoVariation));
         assert!(krippendorff(&[vec![2.0], vec![]], Scale::Ordinal).is_err());
         assert!(fleiss(&[vec![1.0, 2.0], vec![1.0]]).is_err());
+    }
+
+    #[verifies("FR-004")]
+    #[test]
+    fn counting_a_subject_twice_is_having_it_twice() {
+        let (a, b) = ([1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 1.0]);
+        let (twice_a, twice_b) = ([1.0, 2.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 3.0, 1.0]);
+        let count = |i: usize| if i == 2 { 2.0 } else { 1.0 };
+        for weights in [Weights::None, Weights::Linear, Weights::Quadratic] {
+            let counted = RatingPairs::new(&a, &b).unwrap().table(count).kappa(weights).unwrap();
+            check(counted, cohen(&twice_a, &twice_b, weights, 0.95).unwrap().value, 1e-15);
+        }
+        let rows = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| vec![*a, *b]).collect::<Vec<_>>();
+        let counted = RatingCounts::new(&rows(&a, &b)).unwrap().fleiss(count).unwrap();
+        check(counted, fleiss(&rows(&twice_a, &twice_b)).unwrap(), 1e-15);
+        assert_eq!(RatingPairs::new(&a, &b).unwrap().table(|i| f64::from(u8::from(i == 0))).kappa(Weights::None), None);
     }
 
     proptest! {

@@ -124,26 +124,47 @@ impl Draws {
         self.map(figure).into_iter().flatten().collect()
     }
 
-    /// A figure with its intervals. `figure` takes how often each scan counts: once for the estimate itself, as drawn for
-    /// the replicates, not at all for the cluster that a jackknife step leaves out.
+    /// A figure with both intervals. `figure` takes how often each scan counts: once for the estimate itself, as drawn for the
+    /// replicates, not at all for the cluster that a jackknife step leaves out: one step for each cluster.
     ///
     /// # Errors
     /// The figure is not defined for the whole or for any replicate, or a level outside `0..1`.
-    #[implements("FR-004")]
     pub fn bootstrap(
         &self,
         figure: impl Fn(&[u32]) -> Option<f64> + Sync,
         level: f64,
     ) -> Result<Bootstrapped, MetricsError> {
+        self.resample(&figure, level, true)
+    }
+
+    /// A figure with its percentile interval alone: without the jackknife, which takes a step for each cluster.
+    ///
+    /// # Errors
+    /// As [`Self::bootstrap`].
+    pub fn percentile_bootstrap(
+        &self,
+        figure: impl Fn(&[u32]) -> Option<f64> + Sync,
+        level: f64,
+    ) -> Result<Bootstrapped, MetricsError> {
+        self.resample(&figure, level, false)
+    }
+
+    #[implements("FR-004")]
+    fn resample(
+        &self,
+        figure: &(impl Fn(&[u32]) -> Option<f64> + Sync),
+        level: f64,
+        with_bca: bool,
+    ) -> Result<Bootstrapped, MetricsError> {
         let value = figure(&vec![1; self.scans()]);
         let Some(value) = value else {
             return Err(MetricsError::TooFew { what: "cases of a bootstrapped figure", found: 0, needed: 1 });
         };
-        let replicates = self.figures(&figure);
+        let replicates = self.figures(figure);
         at_least("bootstrap replicates with a figure", replicates.len(), 1)?;
         let centre = mean(&replicates);
         let squares: f64 = replicates.iter().map(|v| (v - centre).powi(2)).sum();
-        let acceleration = self.acceleration(&figure);
+        let acceleration = if with_bca { self.acceleration(figure) } else { None };
         Ok(Bootstrapped {
             value,
             standard_error: (squares / (replicates.len().max(2) - 1) as f64).sqrt(),
@@ -233,7 +254,7 @@ pub struct Bootstrapped {
     pub standard_error: f64,
     /// Percentile interval, by [`percentile_interval`].
     pub percentile: Interval,
-    /// BCa interval, by [`bca_interval`]. `None` where it is not defined: all replicates on one side of the estimate, nothing
+    /// BCa interval, by [`bca_interval`]. `None` where it was not asked for or is not defined: all replicates on one side of the estimate, nothing
     /// that varies, or a figure that hangs on a single cluster.
     pub bca: Option<Interval>,
     /// Replicates for which the figure is not defined and that are left out.

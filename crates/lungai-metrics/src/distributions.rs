@@ -139,7 +139,7 @@ pub(crate) fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
 }
 
 /// Regularised incomplete beta function, DLMF 8.17.22 by modified Lentz.
-fn beta(x: f64, a: f64, b: f64) -> f64 {
+pub(crate) fn beta(x: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;
     }

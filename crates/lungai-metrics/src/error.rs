@@ -57,6 +57,12 @@ pub enum MetricsError {
         /// The figure.
         of: &'static str,
     },
+    /// Positions that cannot be millimetres.
+    #[error("positions do not look like millimetres: {what}; are they voxel indices?")]
+    Units {
+        /// How one can tell.
+        what: &'static str,
+    },
     /// All ratings are equal, or two scores order the cases alike: agreement beyond chance or a test of their difference
     /// is not defined.
     #[error("no variation: agreement beyond chance, or a difference of two scores, is not defined")]
@@ -73,6 +79,7 @@ impl MetricsError {
             Self::Range { .. } => "out-of-range",
             Self::Contradiction { .. } => "contradiction",
             Self::Unsuited { .. } => "unsuited-method",
+            Self::Units { .. } => "not-millimetres",
             Self::NoVariation => "no-variation",
         }
     }

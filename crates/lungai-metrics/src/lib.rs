@@ -12,6 +12,7 @@ pub mod bootstrap;
 pub mod calibration;
 pub mod centres;
 pub mod decision;
+pub mod detection_maps;
 mod distributions;
 mod error;
 pub mod froc;
@@ -24,6 +25,7 @@ pub mod proportion;
 pub mod reader_study;
 pub mod roc;
 pub mod roc_band;
+pub mod sample_size;
 
 pub use distributions::{
     chi_squared_upper_tail, f_quantile, f_upper_tail, noncentral_f_upper_tail, normal_quantile, normal_two_sided_p,

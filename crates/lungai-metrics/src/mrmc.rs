@@ -398,8 +398,9 @@ pub fn dorfman_berbaum_metz(study: &ReaderStudy, merit: Merit, level: f64) -> Re
         .map(|b| {
             let column: Vec<f64> = figures.iter().map(|row| row[b]).collect();
             let rest = squares(i, &|a, c| at(a, b, c) - m_tr[a][b] - m_rc[b][c] + m_r[b]);
-            let df = (t - 1.0) * (k - 1.0);
-            differences(&column, (2.0 * rest / df / k).sqrt(), Some(df), level)
+            let ms = rest / ((t - 1.0) * (k - 1.0));
+            // Degrees of freedom as RJafroc's: with more than two treatments fewer than the mean square has, to the safe side.
+            differences(&column, (2.0 * ms / k).sqrt(), Some(k - 1.0), level)
         })
         .collect();
     Ok(DorfmanBerbaumMetz { anova, components, rrrc, frrc, readers, rrfc })

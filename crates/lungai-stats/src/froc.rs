@@ -1,30 +1,27 @@
 //! `froc`: marks against annotations in LUNA16's files.
 
-use crate::table::{Row, Table};
+use crate::luna16::{Cohort, Reference};
 use crate::{Failure, Report};
 use clap::ValueEnum;
-use lungai_ct::WorldPoint;
 use lungai_metrics::bootstrap::{Draws, FrocIntervals, froc_intervals};
-use lungai_metrics::froc::{CPM_RATES, Interpolation, froc};
-use lungai_metrics::matching::{Lesion, Mark, MatchRule};
+use lungai_metrics::froc::{CPM_RATES, Counts, Froc, FrocPoint, Interpolation};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// CSV files may be gzipped. Lines of series that `--seriesuids` does not list are counted and otherwise ignored, as
 /// the official script ignores them; a series listed twice is an error, because it would count its marks twice.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example, the official evaluation of a submission with its 1000 bootstraps:
+  lungai-stats froc --annotations annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv \\
+      --submission my_system.csv --bootstrap 1000
+
+Positions are in mm (DICOM patient coordinates). A hit lies strictly within a nodule's radius; of several marks on a nodule the
+highest counts; marks on excluded findings count for nothing; at most 100 marks a scan; every listed scan counts.")]
 pub struct Args {
-    /// Nodules: columns seriesuid, coordX, coordY, coordZ, diameter_mm.
-    #[arg(long)]
-    annotations: PathBuf,
-    /// Findings that are not scored: same columns; a negative diameter means 10 mm.
-    #[arg(long)]
-    excluded: PathBuf,
-    /// Scans that count, one series UID a line, also those without marks or nodules.
-    #[arg(long)]
-    seriesuids: PathBuf,
+    #[command(flatten)]
+    reference: Reference,
     /// Marks: columns seriesuid, coordX, coordY, coordZ, probability.
     #[arg(long)]
     submission: PathBuf,
@@ -37,6 +34,16 @@ pub struct Args {
     /// Draw patients instead of scans: columns seriesuid, patient; every listed series needs a line.
     #[arg(long, requires = "bootstrap")]
     patients: Option<PathBuf>,
+    /// Results of each stratum (centre, vendor, ...) as well, and draw within strata: columns seriesuid, stratum; every listed
+    /// series needs a line.
+    #[arg(long)]
+    strata: Option<PathBuf>,
+    /// A BCa interval of the CPM beside the percentile one.
+    #[arg(long, requires = "bootstrap")]
+    bca: bool,
+    /// False positives per scan, and threshold, at these sensitivities.
+    #[arg(long, value_delimiter = ',', value_name = "S,S,...")]
+    at_sensitivity: Vec<f64>,
     /// How sensitivity is read between two points.
     #[arg(long, value_enum, default_value_t = Between::Luna16)]
     interpolation: Between,
@@ -49,7 +56,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Between {
+pub enum Between {
     /// Straight line with the rounding of the official script: its digits.
     Luna16,
     /// Straight line.
@@ -58,46 +65,33 @@ enum Between {
     FirstAtOrAbove,
 }
 
-pub fn run(args: &Args) -> Result<Report, Failure> {
-    let how = match args.interpolation {
-        Between::Luna16 => Interpolation::Luna16,
-        Between::Linear => Interpolation::Linear,
-        Between::FirstAtOrAbove => Interpolation::FirstAtOrAbove,
-    };
-    let place = series(&args.seriesuids)?;
-    let mut scans: Vec<(Vec<Mark>, Vec<Lesion>)> = vec![(vec![], vec![]); place.len()];
-    let mut outside = [0; 3];
-    for (i, (path, excluded)) in [(&args.annotations, false), (&args.excluded, true)].into_iter().enumerate() {
-        outside[i] = findings(path, "diameter_mm", &place, |scan, position, diameter_mm| {
-            scans[scan].1.push(Lesion { position, diameter_mm, excluded });
-        })?;
+impl From<Between> for Interpolation {
+    fn from(between: Between) -> Self {
+        match between {
+            Between::Luna16 => Self::Luna16,
+            Between::Linear => Self::Linear,
+            Between::FirstAtOrAbove => Self::FirstAtOrAbove,
+        }
     }
-    outside[2] = findings(&args.submission, "probability", &place, |scan, position, score| {
-        scans[scan].0.push(Mark { position, score });
-    })?;
+}
 
-    let froc = froc(&scans, &MatchRule::LUNA16)?;
+pub fn run(args: &Args) -> Result<Report, Failure> {
+    let how = args.interpolation.into();
+    let cohort = Cohort::read(&args.reference)?;
+    let submission = cohort.submission(&args.submission, &args.reference)?;
+    let froc = cohort.froc(&submission, &args.reference)?;
     let sensitivity = froc.sensitivity_at(&CPM_RATES, how)?;
     let points = CPM_RATES.iter().map(|rate| froc.operating_point(*rate)).collect::<Result<Vec<_>, _>>()?;
-    let intervals = match args.bootstrap {
-        Some(replicates) => {
-            let draws = match &args.patients {
-                Some(path) => Draws::of_clusters(&patients(path, &place)?, replicates as usize, u64::from(args.seed))?,
-                None => Draws::of_scans(scans.len(), replicates as usize, args.seed)?,
-            };
-            Some(froc_intervals(&froc, &draws, &CPM_RATES, how, 0.95)?)
-        }
-        None => None,
-    };
+    let strata = args.strata.as_ref().map(|path| cohort.labels(path, "stratum")).transpose()?;
+    let draws =
+        args.bootstrap.map(|replicates| draws(args, &cohort, strata.as_ref(), replicates as usize)).transpose()?;
+    let intervals = draws.as_ref().map(|draws| froc_intervals(&froc, draws, &CPM_RATES, how, 0.95)).transpose()?;
     if let Some(path) = &args.curve {
         let mut text = "threshold,fp_per_scan,sensitivity\n".to_owned();
         for p in froc.curve() {
             let _ = writeln!(text, "{},{},{}", p.threshold, p.fp_per_scan, p.sensitivity);
         }
-        std::fs::write(path, text).map_err(|error| Failure {
-            rule: "file-unwritable".into(),
-            message: format!("{}: {error}", path.display()),
-        })?;
+        crate::write(path, &text)?;
     }
 
     let by_rate = |value: &dyn Fn(usize) -> Value| -> Map<String, Value> {
@@ -122,7 +116,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             "scans": counts.scans,
             "nodules": counts.nodules,
         },
-        "outside_seriesuids": { "annotations": outside[0], "excluded": outside[1], "submission": outside[2] },
+        "outside_seriesuids": { "annotations": cohort.outside[0], "excluded": cohort.outside[1],
+            "submission": submission.outside },
     });
     if let Some(i) = &intervals {
         out["ci95"] = json!(by_rate(&|k| json!(i.intervals[k])));
@@ -135,14 +130,99 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             "replicates_without_nodules": i.empty_replicates,
         });
     }
-    Ok(Report { json: out, table: table(&sensitivity, &points, cpm, &counts, intervals.as_ref()) })
+    let mut text = table(&sensitivity, &points, cpm, &counts, intervals.as_ref());
+    if let (true, Some(draws)) = (args.bca, &draws) {
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        let whole = draws.bootstrap(|weights| froc.resampled(weights, &CPM_RATES, how).map(mean), 0.95)?;
+        if let Some([low, high]) = whole.bca {
+            out["cpm_bca95"] = json!([low, high]);
+            let _ = writeln!(text, "    CPM, BCa                      {low:.6} - {high:.6}");
+        }
+    }
+    if !args.at_sensitivity.is_empty() {
+        let _ = writeln!(text, "\nsensitivity  FP/scan   threshold");
+        let mut at = Map::new();
+        for wanted in &args.at_sensitivity {
+            match froc.operating_point_for(*wanted)? {
+                Some(p) => {
+                    let _ = writeln!(text, "{wanted:>11}  {:.6}  {:>9.6}", p.fp_per_scan, p.threshold);
+                    let point =
+                        json!({ "fp_per_scan": p.fp_per_scan, "threshold": p.threshold, "sensitivity": p.sensitivity });
+                    at.insert(wanted.to_string(), point);
+                }
+                // Absent in JSON: no threshold reaches it.
+                None => _ = writeln!(text, "{wanted:>11}  never reached"),
+            }
+        }
+        out["fp_per_scan_at"] = Value::Object(at);
+    }
+    if let Some(strata) = &strata {
+        let (json, rows) = by_stratum(&froc, strata, draws.as_ref(), how)?;
+        out["strata"] = json;
+        text += &rows;
+    }
+    Ok(Report { json: out, table: text })
+}
+
+fn draws(
+    args: &Args,
+    cohort: &Cohort,
+    strata: Option<&(Vec<usize>, Vec<String>)>,
+    replicates: usize,
+) -> Result<Draws, Failure> {
+    let scans: Vec<usize> = (0..cohort.place.len()).collect();
+    let clusters = args.patients.as_ref().map(|path| cohort.labels(path, "patient")).transpose()?;
+    let clusters = clusters.map_or(scans, |(of_scan, _)| of_scan);
+    let seed = u64::from(args.seed);
+    Ok(match strata {
+        Some((of_scan, _)) => Draws::of_clusters_within(&clusters, of_scan, replicates, seed)?,
+        None if args.patients.is_some() => Draws::of_clusters(&clusters, replicates, seed)?,
+        None => Draws::of_scans(clusters.len(), replicates, args.seed)?,
+    })
+}
+
+/// Every stratum's CPM on its own scans; one without nodules has none.
+fn by_stratum(
+    froc: &Froc,
+    (of_scan, names): &(Vec<usize>, Vec<String>),
+    draws: Option<&Draws>,
+    how: Interpolation,
+) -> Result<(Value, String), Failure> {
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let mut out = Map::new();
+    let mut text = format!("\n{:<24} {:>6} {:>9}  95 % interval\n", "stratum", "scans", "CPM");
+    for (stratum, name) in names.iter().enumerate() {
+        let of_stratum = |weights: &[u32]| -> Option<f64> {
+            let own: Vec<u32> = weights.iter().zip(of_scan).map(|(w, s)| if *s == stratum { *w } else { 0 }).collect();
+            froc.resampled(&own, &CPM_RATES, how).map(mean)
+        };
+        let scans = of_scan.iter().filter(|s| **s == stratum).count();
+        let mut json = json!({ "scans": scans });
+        let _ = write!(text, "{name:<24} {scans:>6} ");
+        match (of_stratum(&vec![1; of_scan.len()]), draws) {
+            (Some(cpm), Some(draws)) => {
+                let whole = draws.percentile_bootstrap(of_stratum, 0.95)?;
+                let [low, high] = whole.percentile;
+                json["cpm"] = json!(cpm);
+                json["cpm_ci95"] = json!(whole.percentile);
+                let _ = writeln!(text, "{cpm:>9.6}  {low:.6} - {high:.6}");
+            }
+            (Some(cpm), None) => {
+                json["cpm"] = json!(cpm);
+                let _ = writeln!(text, "{cpm:>9.6}");
+            }
+            (None, _) => _ = writeln!(text, "  no nodules"),
+        }
+        out.insert(name.clone(), json);
+    }
+    Ok((Value::Object(out), text))
 }
 
 fn table(
     sensitivity: &[f64],
-    points: &[lungai_metrics::froc::FrocPoint],
+    points: &[FrocPoint],
     cpm: f64,
-    counts: &lungai_metrics::froc::Counts,
+    counts: &Counts,
     intervals: Option<&FrocIntervals>,
 ) -> String {
     let mut text = format!("{} scans, {} nodules\n", counts.scans, counts.nodules);
@@ -165,77 +245,4 @@ fn table(
     }
     let _ = writeln!(text, "    CPM     {cpm:.6}           {}", ci(intervals.map(|all| &all.cpm)));
     text
-}
-
-/// Place of every listed series, in the order of the file.
-fn series(path: &Path) -> Result<HashMap<String, usize>, Failure> {
-    let list = Table::list(path)?;
-    let mut place = HashMap::new();
-    for (i, row) in list.rows().iter().enumerate() {
-        let uid = row.cells.get(0).unwrap_or_default();
-        if uid.is_empty() {
-            return Err(list.failure(row, "csv-missing-value", "no series UID"));
-        }
-        if i == 0 && uid == "seriesuid" {
-            continue;
-        }
-        if place.insert(uid.to_owned(), place.len()).is_some() {
-            return Err(list.failure(row, "duplicate-seriesuid", "this series is listed before"));
-        }
-    }
-    if place.is_empty() {
-        return Err(Failure { rule: "csv-empty".into(), message: format!("{}: no series UIDs", list.file()) });
-    }
-    Ok(place)
-}
-
-/// Calls `take` with scan, position and the `value` column of every line; returns the number of lines of other series.
-fn findings(
-    path: &Path,
-    value: &str,
-    place: &HashMap<String, usize>,
-    mut take: impl FnMut(usize, WorldPoint, f64),
-) -> Result<usize, Failure> {
-    let table = Table::with_header(path)?;
-    let uid = table.column("seriesuid")?;
-    let coordinates = [table.column("coordX")?, table.column("coordY")?, table.column("coordZ")?];
-    let value = table.column(value)?;
-    let mut outside = 0;
-    for row in table.rows() {
-        // Read before the series is looked up: a malformed line is an error wherever it belongs.
-        let mut position = [0.0; 3];
-        for (mm, column) in position.iter_mut().zip(coordinates) {
-            *mm = table.required_number(row, column)?;
-        }
-        let value = table.required_number(row, value)?;
-        match place.get(&row.cells[uid]) {
-            Some(scan) => take(*scan, WorldPoint(position), value),
-            None => outside += 1,
-        }
-    }
-    Ok(outside)
-}
-
-/// A number for each scan's patient.
-fn patients(path: &Path, place: &HashMap<String, usize>) -> Result<Vec<usize>, Failure> {
-    let table = Table::with_header(path)?;
-    let (uid, patient) = (table.column("seriesuid")?, table.column("patient")?);
-    let mut names: HashMap<&str, usize> = HashMap::new();
-    let mut of_scan = vec![None; place.len()];
-    for row in table.rows() {
-        let Some(scan) = place.get(&row.cells[uid]) else { continue };
-        let next = names.len();
-        let name = *names.entry(&row.cells[patient]).or_insert(next);
-        if of_scan[*scan].replace(name).is_some_and(|before| before != name) {
-            return Err(ambiguous(&table, row));
-        }
-    }
-    of_scan.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| Failure {
-        rule: "unknown-patient".into(),
-        message: format!("{}: at least one listed series has no line", table.file()),
-    })
-}
-
-fn ambiguous(table: &Table, row: &Row) -> Failure {
-    table.failure(row, "ambiguous-patient", "this series belongs to another patient before")
 }

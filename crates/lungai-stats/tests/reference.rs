@@ -30,7 +30,8 @@ fn stats(arguments: &[&str]) -> Value {
 }
 
 fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    // R's tables hold NaN where a cell has no meaning; JSON knows no such number.
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap().replace("NaN", "null")).unwrap()
 }
 
 /// A text file, unpacked where its name ends in `.gz`.
@@ -209,8 +210,173 @@ fn auc_and_its_test_agree_with_proc() {
         let test = &proc["paired_test"][format!("{a}-{b}")];
         close(&out["paired"]["z"], &test["Z"], 1e-12);
         close(&out["paired"]["p"], &test["p"], 1e-13);
+        let apart = &proc["unpaired_test"][format!("{a}-{b}")];
+        close(&out["unpaired"]["t"], &apart["D"], 1e-12);
+        close(&out["unpaired"]["p"], &apart["p"], 1e-13);
         close(&out["paired"]["ci95"][0], &test["ci_diff"][0], 1e-12);
         close(&out["paired"]["ci95"][1], &test["ci_diff"][1], 1e-12);
+    }
+}
+
+#[verifies("FR-005")]
+#[test]
+fn partial_areas_and_one_sided_tests_agree_with_proc() {
+    let Some(folder) = data().map(|d| d.join("stats/aSAH")) else { return };
+    let csv = path(&folder, "aSAH.csv");
+    let proc = &json(&folder.join("expected.json"))["values_from_pROC_test_suite"];
+    let partial = |score: &str, part: &str, limits: &str| {
+        let arguments =
+            ["roc", "--csv", &csv, "--label", "outcome", "--positive", "Poor", "--score", score, part, limits];
+        stats(&arguments)["scores"][score]["partial"]["auc"].clone()
+    };
+    for score in ["wfns", "ndka"] {
+        close(&partial(score, "--partial-specificity", "0.9:1"), &proc["pauc_spec_1_to_0.9"][score], 1e-14);
+        close(&partial(score, "--partial-specificity", "0.8:0.9"), &proc["pauc_spec_0.9_to_0.8"][score], 1e-14);
+    }
+    close(&partial("wfns", "--partial-sensitivity", "0.9:1"), &proc["pauc_sens_1_to_0.9"]["wfns"], 1e-14);
+    let out = stats(&[
+        "roc",
+        "--csv",
+        &csv,
+        "--label",
+        "outcome",
+        "--positive",
+        "Poor",
+        "--score",
+        "wfns",
+        "--score",
+        "s100b",
+    ]);
+    let sided = &proc["paired_one_sided_wfns-s100b"];
+    close(&out["paired"]["p_greater"], &sided["greater"], 1e-13);
+    close(&out["paired"]["p_less"], &sided["less"], 1e-13);
+}
+
+/// Every number of RJafroc's table `golden[analysis]`, column by column.
+fn check_analysis(ours: &Value, golden: &Value, modalities: &[&str]) {
+    let cell = |table: &str, row: usize, column: &str| -> Value {
+        let columns = golden[table]["columns"].as_array().unwrap();
+        match columns.iter().position(|name| name == column) {
+            Some(place) => golden[table]["data"][row][place].clone(),
+            None => Value::Null,
+        }
+    };
+    let both = |got: &Value, expected: Value, tolerance: f64| {
+        if !expected.is_null() {
+            close(got, &expected, tolerance);
+        }
+    };
+    let statistic = if golden["FTests"]["columns"].as_array().unwrap().contains(&"F".into()) { "F" } else { "FStat" };
+    both(&ours["f"], cell("FTests", 0, statistic), 1e-11);
+    both(&ours["chi2"], cell("FTests", 0, "Chisq"), 1e-11);
+    both(&ours["p"], cell("FTests", 0, "p"), 1e-13);
+    both(&ours["df"], cell("FTests", 0, "DF"), 0.0);
+    if ours.get("ddf").is_some() {
+        both(&ours["ddf"], cell("FTests", 1, "DF"), 1e-10);
+    }
+    let pair = &ours["differences"][0];
+    both(&pair["difference"], cell("ciDiffTrt", 0, "Estimate"), 1e-14);
+    both(&pair["standard_error"], cell("ciDiffTrt", 0, "StdErr"), 1e-14);
+    both(&pair["t"], cell("ciDiffTrt", 0, "t"), 1e-11);
+    both(&pair["z"], cell("ciDiffTrt", 0, "z"), 1e-11);
+    both(&pair["ci"][0], cell("ciDiffTrt", 0, "CILower"), 1e-13);
+    both(&pair["ci"][1], cell("ciDiffTrt", 0, "CIUpper"), 1e-13);
+    for (row, name) in modalities.iter().enumerate() {
+        let mean = &ours["means"][name];
+        both(&mean["value"], cell("ciAvgRdrEachTrt", row, "Estimate"), 1e-14);
+        both(&mean["standard_error"], cell("ciAvgRdrEachTrt", row, "StdErr"), 1e-14);
+        both(&mean["ci"][0], cell("ciAvgRdrEachTrt", row, "CILower"), 1e-12);
+        both(&mean["ci"][1], cell("ciAvgRdrEachTrt", row, "CIUpper"), 1e-12);
+        if mean.get("df").is_some() {
+            both(&mean["df"], cell("ciAvgRdrEachTrt", row, "DF"), 1e-9);
+        }
+    }
+}
+
+fn mrmc(folder: &Path, fom: &str, more: &[&str]) -> Value {
+    let (truth, marks) = (path(folder, "truth.csv"), path(folder, "marks.csv"));
+    let mut arguments = vec!["mrmc", "--truth", &truth, "--marks", &marks, "--fom", fom];
+    arguments.extend(more);
+    stats(&arguments)
+}
+
+#[verifies("FR-004")]
+#[test]
+fn a_reader_study_of_roc_ratings_has_the_digits_of_rjafroc_and_or_dbm() {
+    let Some(folder) = data().map(|d| d.join("stats/vandyke_roc")) else { return };
+    let expected = json(&folder.join("expected.json"));
+    let golden = |name: &str| expected["rjafroc_golden"][name].clone();
+    let out = mrmc(&folder, "auc", &[]);
+    for (i, row) in expected["foms_independent_python"]["Wilcoxon"].as_array().unwrap().iter().enumerate() {
+        for (j, figure) in row.as_array().unwrap().iter().enumerate() {
+            close(&out["figures"][i.to_string()][j.to_string()], figure, 1e-14);
+        }
+    }
+    for (ours, name) in
+        [("or", "UtilOutputReport/dataset02-OR-Wilcoxon.rds"), ("dbm", "UtilOutputReport/dataset02-DBM-Wilcoxon.rds")]
+    {
+        for analysis in ["RRRC", "FRRC", "RRFC"] {
+            check_analysis(&out[ours][analysis.to_lowercase()], &golden(name)[analysis], &["0", "1"]);
+        }
+        let readers = &golden(name)["FRRC"]["ciDiffTrtEachRdr"];
+        for (j, row) in readers["data"].as_array().unwrap().iter().enumerate() {
+            let row = row.as_array().unwrap();
+            let own = &out[ours]["readers"][j.to_string()][0];
+            close(&own["difference"], &row[0], 1e-14);
+            close(&own["ci"][0], &row[row.len() - 2], 1e-13);
+            close(&own["p"], &row[row.len() - 3], 1e-13);
+        }
+    }
+    let keys = ["reader", "treatment_reader", "cov1", "cov2", "cov3", "var"];
+    for (method, name) in [("jackknife", "JackknifeDataset02.rds"), ("delong", "DeLongDataset02.rds")] {
+        let out = mrmc(&folder, "auc", &["--covariance", method]);
+        let table = &golden(&format!("UtilVarComponents/{name}"))["VarCom"]["data"];
+        for (i, key) in keys.iter().enumerate() {
+            close(&out["or"]["components"][key], &table[i][0], 1e-16);
+        }
+    }
+    let table = &golden("UtilVarComponents/DbmDataset02.rds")["VarCom"]["data"];
+    for (i, key) in ["reader", "case", "treatment_reader", "treatment_case", "reader_case", "error"].iter().enumerate()
+    {
+        close(&out["dbm"]["components"][key], &table[i][0], 1e-14);
+    }
+    // OR-DBM MRMC 2.51 prints: F(1, 15.26) = 4.46, p 0.0517; X2 5.47595, p 0.0193.
+    close(&out["or"]["frrc"]["chi2"], &5.47595.into(), 5e-6);
+    close(&out["or"]["rrrc"]["ddf"], &15.26.into(), 5e-3);
+}
+
+#[verifies("FR-004")]
+#[test]
+fn a_reader_study_of_marked_lesions_has_the_digits_of_rjafroc() {
+    let Some(folder) = data().map(|d| d.join("stats/tony_dbt_froc")) else { return };
+    let expected = json(&folder.join("expected.json"));
+    let foms = [
+        ("hrauc", "HrAuc"),
+        ("afroc", "AFROC"),
+        ("wafroc", "wAFROC"),
+        ("afroc1", "AFROC1"),
+        ("wafroc1", "wAFROC1"),
+        ("maxllf", "MaxLLF"),
+        ("maxnlf", "MaxNLF"),
+        ("hrse", "HrSe"),
+        ("hrsp", "HrSp"),
+    ];
+    for (fom, name) in foms {
+        let out = mrmc(&folder, fom, &[]);
+        for (modality, row) in ["BT", "DM"].iter().zip(expected["foms_independent_python"][name].as_array().unwrap()) {
+            for (j, figure) in row.as_array().unwrap().iter().enumerate() {
+                close(&out["figures"][modality][(j + 1).to_string()], figure, 1e-13);
+            }
+        }
+    }
+    let out = mrmc(&folder, "wafroc", &[]);
+    for (ours, name) in [("or", "SigTest/OR/dataset01.rds"), ("dbm", "SigTest/DBM/dataset01.rds")] {
+        let golden = &expected["rjafroc_golden"][name];
+        check_analysis(&out[ours]["rrrc"], &golden["RRRC"], &["BT", "DM"]);
+    }
+    let golden = &expected["rjafroc_golden"]["SigTest/DBM/dataset01.rds"]["ANOVA"]["TRCanova"]["data"];
+    for (i, key) in ["t", "r", "c", "tr", "tc", "rc", "trc"].iter().enumerate() {
+        close(&out["dbm"]["anova"][key]["ms"], &golden[i][2], 1e-12);
     }
 }
 
