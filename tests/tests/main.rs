@@ -4,4 +4,5 @@
 
 mod chain;
 mod programs;
+mod reference_model;
 mod validation;
