@@ -176,9 +176,9 @@ fn checked_block(language: Language, checked: &Checked) -> Block {
         language,
         "Arithmetic of this report: {statements} printed figures of {tables} tables were checked against each other in \
          {relations} relations (parts and wholes, counts and shares, intervals and points, curves, verdicts); none contradicts \
-         another. `statements.json` holds them for a check by others.",
+         another. statements.json holds them for a check by others.",
         "本报告的算术一致性：{tables} 个表中的 {statements} 个数字按 {relations} 项关系（部分与整体、计数与比例、区间与点估计、曲线、结论）\
-         相互核对，无矛盾。`statements.json` 含全部数字，供他人复核。"
+         相互核对，无矛盾。statements.json 含全部数字，供他人复核。"
     ))
 }
 

@@ -126,7 +126,7 @@ const STYLE: &str = "\
 body{margin:0;background:#fff;color:#111;font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','Noto Sans CJK SC',\
 'PingFang SC','Microsoft YaHei',sans-serif}\
 main{max-width:60rem;margin:0 auto;padding:1rem}\
-.notice{margin:0;padding:.55rem 1rem;background:#fff3cd;border-bottom:2px solid #8a5a00;font-weight:600;text-align:center;\
+.notice{margin:0;max-width:none;padding:.55rem 1rem;background:#fff3cd;border-bottom:2px solid #8a5a00;font-weight:600;text-align:center;\
 position:sticky;top:0;z-index:1}\
 h1{font-size:1.75rem;line-height:1.25;margin:1.2rem 0 .6rem}\
 h2{font-size:1.3rem;margin:2.4rem 0 .6rem;padding-top:.6rem;border-top:1px solid #bbb;scroll-margin-top:3rem}\
@@ -139,7 +139,7 @@ table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-num
 caption{text-align:left;font-weight:600;padding:.2rem 0 .4rem}\
 th,td{padding:.32rem .8rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #ddd;overflow-wrap:break-word}\
 thead th{border-bottom:2px solid #444}tbody th{font-weight:500}\
-td.figure{white-space:nowrap}td.good,th.good{color:#0a5a31;font-weight:600}td.bad,th.bad{color:#96121b;font-weight:700}td.quiet,th.quiet{color:#4a4a4a}\
+td.figure,td.good,td.bad{white-space:nowrap}td.good,th.good{color:#0a5a31;font-weight:600}td.bad,th.bad{color:#96121b;font-weight:700}td.quiet,th.quiet{color:#4a4a4a}\
 figure{margin:1.2rem 0}figure svg{display:block;width:100%;max-width:52rem;height:auto}\
 figcaption{color:#333;font-size:.88rem;max-width:48rem}\
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(19rem,1fr));gap:1rem}\

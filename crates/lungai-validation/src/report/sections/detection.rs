@@ -12,8 +12,8 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     let name = "detection";
     let caption = say!(
         c.language,
-        "At the operating point `{}` (score {:.4})",
-        "工作点 `{}`（分数 {:.4}）",
+        "At the operating point \"{}\" (score {:.4})",
+        "工作点“{}”（分数 {:.4}）",
         c.facts.operating_point,
         d.operating_threshold
     );

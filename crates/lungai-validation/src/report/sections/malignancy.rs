@@ -20,7 +20,7 @@ pub fn roc(c: &Context<'_>) -> Vec<Block> {
     blocks.push(Block::Text(say!(
         c.language,
         "{} scored nodules have a diagnosis, {} of them malignant; {} were found at the operating point. A missed nodule scores \
-         0 in what is called `all`: that is what a patient gets. `Found` is what the classifier does.",
+         0 in what is called \"all\": that is what a patient gets. \"Found\" is what the classifier does.",
         "{} 个计分结节有诊断，其中恶性 {} 个；工作点检出 {} 个。“全部”中漏检结节计 0 分，反映患者实际所得；“检出”仅反映分类器。",
         m.nodules,
         m.malignant,

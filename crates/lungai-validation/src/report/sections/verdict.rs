@@ -60,12 +60,12 @@ fn table(c: &Context<'_>, role: Role) -> Table {
     };
     let head = [
         c.word("endpoint", "终点"),
+        c.word("verdict", "结论"),
         c.word("figure", "指标"),
         c.word("of", "人群"),
         c.word("value (interval)", "结果（区间）"),
         "n",
         c.word("must hold", "要求"),
-        c.word("verdict", "结论"),
     ];
     let mut table = Table::new(name, caption, &head);
     for criterion in c.results.criteria.iter().filter(|criterion| criterion.role == role) {
@@ -78,12 +78,12 @@ fn table(c: &Context<'_>, role: Role) -> Table {
         let must = format!("{} {} {}", words::on(criterion.on, c.language), criterion.op.sign(), criterion.limit);
         table.row(vec![
             Cell::text(&criterion.id),
+            verdict,
             Cell::text(words::metric(criterion.metric, c.language)),
             Cell::text(words::population(criterion.diameter_at_least_mm, &criterion.population, c.language)),
             Cell::figure(c.language, &figure, digits(criterion.metric), Some(claimed(name, criterion))),
             Cell::count(criterion.n, None),
             Cell::text(must),
-            verdict,
         ]);
     }
     table
