@@ -77,7 +77,7 @@ fn words(command: &str, protocol: &str, with_model: bool, more: &[&str]) -> Vec<
 /// `results.json` without what differs from run to run: times, and hashes of files that hold times.
 fn results(folder: &Path) -> Value {
     let mut value: Value = serde_json::from_slice(&fs::read(folder.join("results.json")).unwrap()).unwrap();
-    for key in ["seconds", "standing", "predictions_sha256"] {
+    for key in ["seconds", "times", "standing", "predictions_sha256"] {
         value.as_object_mut().unwrap().remove(key).unwrap();
     }
     for scan in value["scans"].as_array_mut().unwrap() {

@@ -40,6 +40,8 @@ impl Site {
             .unwrap()
             .replace("data_set: phantom-small", "data_set: phantom-quick")
             .replace("lowest_score: 0.02", "lowest_score: 0.0")
+            .replace("[readings/r1.csv, readings/r2.csv, readings/r3.csv]", "[]")
+            .replace("reader_agreement: true", "reader_agreement: false")
             .replace("../demo/data/phantom-small/manifest.yaml", "data/manifest.yaml")
             .replace("[coast-hospital, delta-hospital, hill-screening]", &format!("[{}]", recipe.centres[0].name));
         let model = frozen(&folder.path().join("models"));

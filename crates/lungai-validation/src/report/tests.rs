@@ -79,6 +79,9 @@ fn written(synthetic: bool, records: Vec<ScanRecord>, images: bool, folder: &Pat
     let mut protocol = of_results::protocol();
     protocol.reference_standard.reader_agreement = true;
     protocol.reference_standard.ai_reader_agreement = true;
+    if !synthetic {
+        protocol.reference_standard.readings.clear();
+    }
     let collected = collected(records);
     let results = evaluate(&protocol, &collected.records, &collected.rejected, 0.5)?;
     let (facts, image) = (facts(synthetic), |_: &str| images.then(small_volume));
