@@ -142,50 +142,49 @@ class DetectorNet(nn.Module):
         return getattr(self, "class")(x), self.boxes(x)
 
 
-class ClassifierNet(nn.Module):
+class CubeNet(nn.Module):
+    """What the classifier and the reducer share: stem, residual stages, and a matrix on `pooled` numbers of each channel."""
+
+    def __init__(self, width, blocks, pooled, outputs):
+        super().__init__()
+        self.stem = ConvNorm(1, width)
+        stages, inputs = [], width
+        for stage, count in enumerate(blocks):
+            for block in range(count):
+                stages.append(Residual(inputs, width << stage, stride=2 if stage > 0 and block == 0 else 1))
+                inputs = width << stage
+        self.stages = nn.ModuleList(stages)
+        self.head = nn.Linear(pooled * inputs, outputs)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(torch.cat(self.pool(x), 1))
+
+
+class ClassifierNet(CubeNet):
     """patches [b, 1, n, n, n] to [b, 7]."""
 
     def __init__(self, width, blocks):
-        super().__init__()
-        self.stem = ConvNorm(1, width)
-        stages, inputs = [], width
-        for stage, count in enumerate(blocks):
-            for block in range(count):
-                stages.append(Residual(inputs, width << stage, stride=2 if stage > 0 and block == 0 else 1))
-                inputs = width << stage
-        self.stages = nn.ModuleList(stages)
-        self.head = nn.Linear(2 * inputs, CLASSIFIER_OUTPUTS)
+        super().__init__(width, blocks, 2, CLASSIFIER_OUTPUTS)
 
-    def forward(self, x):
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
+    def pool(self, x):
         cells = x.flatten(2)
-        return self.head(torch.cat([cells.mean(2), cells.amax(2)], 1))
+        return [cells.mean(2), cells.amax(2)]
 
 
-class ReducerNet(nn.Module):
+class ReducerNet(CubeNet):
     """patches [b, 1, n, n, n] to [b, 1]."""
 
     def __init__(self, width, blocks):
-        super().__init__()
-        self.stem = ConvNorm(1, width)
-        stages, inputs = [], width
-        for stage, count in enumerate(blocks):
-            for block in range(count):
-                stages.append(Residual(inputs, width << stage, stride=2 if stage > 0 and block == 0 else 1))
-                inputs = width << stage
-        self.stages = nn.ModuleList(stages)
-        self.head = nn.Linear(3 * inputs, 1)
+        super().__init__(width, blocks, 3, 1)
 
-    def forward(self, x):
-        x = self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
+    def pool(self, x):
         edge = x.shape[-1]
         middle = slice((edge - 1) // 2, edge // 2 + 1)
         centre, cells = x[:, :, middle, middle, middle].flatten(2), x.flatten(2)
-        return self.head(torch.cat([centre.mean(2), cells.mean(2), cells.amax(2)], 1))
+        return [centre.mean(2), cells.mean(2), cells.amax(2)]
 
 
 def build(kind, config_json):

@@ -52,4 +52,5 @@ pub use patches::{FillProgress, PatchStore, StoreGrid, StoredCase};
 pub use plan::{Budget, Fingerprint, HuStatistics, PerAxis, Plan, Sizes, plan};
 pub use rules::{Counts, Excluded, Flow, Inclusion, QualityRule, Unknown};
 pub use splits::SplitRule;
+pub use table::separated;
 pub use yaml::read_yaml;

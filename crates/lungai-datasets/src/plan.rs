@@ -8,6 +8,7 @@
 use crate::DatasetError;
 use crate::manifest::{Case, Manifest, Split};
 use lungai_ct::{Geometry, ReferenceNodule, Volume};
+use lungai_metrics::sample_quantile;
 use serde::Serialize;
 
 /// HU are counted one by one; what lies outside is taken for the end.
@@ -158,7 +159,8 @@ impl Measured {
         let spacing_mm = per_axis(&self.spacings);
         let [low, high] = [f64::min, f64::max].map(|pick| spacing_mm.median.into_iter().reduce(pick).unwrap_or(1.0));
         self.diameters.sort_by(f64::total_cmp);
-        let diameters = (!self.diameters.is_empty()).then(|| [0.05, 0.5, 0.95].map(|q| quantile(&self.diameters, q)));
+        let diameters =
+            (!self.diameters.is_empty()).then(|| [0.05, 0.5, 0.95].map(|q| sample_quantile(&self.diameters, q)));
         Fingerprint {
             cases: self.spacings.len(),
             anisotropy: high / low,
@@ -240,13 +242,6 @@ fn reach(grid: &Geometry, nodule: &ReferenceNodule, radius: f64) -> [[usize; 3];
     [-1.0, 1.0].map(|side| std::array::from_fn(|i| clamp(i, (at[i] + side * radius / spacing[i]).round())))
 }
 
-/// By linear interpolation between sorted values (NumPy's default).
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let at = q * (sorted.len() - 1) as f64;
-    let (low, high) = (at.floor() as usize, at.ceil() as usize);
-    sorted[low] + (sorted[high] - sorted[low]) * (at - at.floor())
-}
-
 fn per_axis(values: &[[f64; 3]]) -> PerAxis {
     let axis = |i: usize| {
         let mut values: Vec<f64> = values.iter().map(|v| v[i]).collect();
@@ -254,7 +249,7 @@ fn per_axis(values: &[[f64; 3]]) -> PerAxis {
         values
     };
     let sorted: [Vec<f64>; 3] = std::array::from_fn(axis);
-    let at = |q| std::array::from_fn(|i| quantile(&sorted[i], q));
+    let at = |q| std::array::from_fn(|i| sample_quantile(&sorted[i], q));
     PerAxis { percentile_10: at(0.1), median: at(0.5), range: [at(0.0), at(1.0)] }
 }
 
@@ -375,6 +370,6 @@ mod tests {
         // Of 1,001 sorted voxels the 6th, 501st and 996th.
         assert_eq!((found.percentile_00_5, found.median, found.percentile_99_5), (-495, 0, 495));
         assert_eq!(found.voxels, 1001);
-        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
+        assert_eq!(sample_quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
     }
 }

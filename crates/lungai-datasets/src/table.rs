@@ -62,9 +62,16 @@ impl Table {
     }
 }
 
-type Parsed = (Vec<String>, Vec<(usize, Vec<String>)>);
+/// Columns, and of each row its line, counted from 1 as an editor counts, and its cells without surrounding blanks.
+pub type Parsed = (Vec<String>, Vec<(usize, Vec<String>)>);
 
-fn separated(path: &Path, text: &str, delimiter: u8) -> Result<Parsed, DatasetError> {
+/// Divides a table into cells.
+///
+/// - `path`: for messages, which name the file without its folder
+///
+/// # Errors
+/// A row with more or fewer cells than the header, with its line.
+pub fn separated(path: &Path, text: &str, delimiter: u8) -> Result<Parsed, DatasetError> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).delimiter(delimiter).from_reader(text.as_bytes());
     let refuse = |error: csv::Error| {
         let line = error.position().map_or(1, |at| line_at(text, at));

@@ -5,6 +5,7 @@ use crate::governance;
 use crate::links::{Key, LinkState, Lock};
 use crate::regulatory::{Date, Regulatory};
 use crate::{Answer, SourceArgs, locate};
+use chrono::{NaiveDate, TimeDelta};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,18 +65,9 @@ pub fn day(given: Option<String>) -> Result<Date, Failure> {
     Date::try_from(given.unwrap_or_else(|| civil(days))).map_err(|message| Failure::new("date", message))
 }
 
-/// After Howard Hinnant's `civil_from_days`.
 fn civil(days: i64) -> String {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    let date = NaiveDate::default() + TimeDelta::days(days); // the default is 1970-01-01
+    date.to_string()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Malignancy: a 3D ResNet (He et al. 2016; Hara et al. 2018) on a cube round the nodule. The stem keeps full
 //! resolution, because most nodules are only a few voxels wide.
 
-use crate::layers::{ConvNorm, Normalise, Residual};
+use crate::layers::{ConvNorm, Residual, linear, residual_stages};
+#[cfg(feature = "onnx")]
+use crate::layers::{export_head, export_stages};
 use burn::{
     module::Module,
-    nn::{Linear, LinearConfig},
+    nn::Linear,
     tensor::{Device, Tensor},
 };
 #[cfg(feature = "onnx")]
@@ -44,20 +46,8 @@ impl ClassifierConfig {
     /// A network whose weights are a function of `seed` alone.
     pub fn init(&self, seed: u64, device: &Device) -> ClassifierNet {
         let rng = &mut StdRng::seed_from_u64(seed);
-        let stem = ConvNorm::new([1, self.width], 1, Normalise::Group, rng, device);
-        let mut stages = Vec::new();
-        let mut inputs = self.width;
-        for (stage, &blocks) in self.blocks.iter().enumerate() {
-            let width = self.width << stage;
-            for block in 0..blocks {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                stages.push(Residual::new([inputs, width], stride, Normalise::Group, rng, device));
-                inputs = width;
-            }
-        }
-        let mut head = LinearConfig::new(2 * inputs, OUTPUTS).init(device);
-        head.weight = crate::layers::normal([2 * inputs, OUTPUTS], (0.5 / inputs as f64).sqrt(), rng, device);
-        head.bias = Some(burn::module::Param::from_tensor(Tensor::zeros([OUTPUTS], device)));
+        let (stem, stages, inputs) = residual_stages(self.width, &self.blocks, rng, device);
+        let head = linear([2 * inputs, OUTPUTS], (0.5 / inputs as f64).sqrt(), rng, device);
         ClassifierNet { stem, stages, head }
     }
 }
@@ -66,10 +56,7 @@ impl ClassifierNet {
     /// - patches: `[b, 1, n, n, n]`, HU scaled to `-1..=1`, the nodule's centre in the middle
     /// - output: `[b, OUTPUTS]`, see [`OUTPUTS`]
     pub fn forward(&self, patches: Tensor<5>) -> Tensor<2> {
-        let mut x = self.stem.forward(patches);
-        for stage in &self.stages {
-            x = stage.forward(x);
-        }
+        let x = self.stages.iter().fold(self.stem.forward(patches), |x, stage| stage.forward(x));
         let [b, c, d, h, w] = x.dims();
         let cells = x.reshape([b, c, d * h * w]);
         // A mean says how much of the cube a feature fills, the largest value that it is there at all: a 5 mm nodule
@@ -97,23 +84,17 @@ impl ClassifierNet {
 
     #[cfg(feature = "onnx")]
     fn layers(&self, g: &mut Scope, patches: &Node) -> Node {
-        use crate::layers::weight;
-        let mut x = self.stem.export(&mut g.at("stem"), patches);
-        for (i, stage) in self.stages.iter().enumerate() {
-            x = stage.export(&mut g.at("stages").at(i), &x);
-        }
+        let x = export_stages(&self.stem, &self.stages, g, patches);
         let (mean, max) = (g.global_mean(&x), g.global_max(&x));
         let pooled = g.concat(&[&mean, &max]);
-        let bias = self.head.bias.as_ref().expect("the head has a bias");
-        let [rows, bias] =
-            [weight(&mut g.at("head").at("weight"), &self.head.weight), weight(&mut g.at("head").at("bias"), bias)];
-        g.linear(&pooled, &rows, &bias)
+        export_head(&self.head, g, &pooled)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::Normalise;
 
     fn config(width: usize, blocks: &[usize]) -> ClassifierConfig {
         ClassifierConfig { width, blocks: blocks.to_vec(), spacing_mm: 1.0, tile: 16, window_hu: (-1000.0, 400.0) }

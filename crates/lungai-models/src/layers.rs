@@ -4,6 +4,7 @@
 
 use crate::ops::{self, NormRule, Over};
 use burn::module::{Module, Param, RunningState};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 #[cfg(feature = "onnx")]
 use lungai_onnx::{Node, Scope};
@@ -291,6 +292,57 @@ impl Residual {
         let sum = g.sum(&y, &short);
         g.relu(&sum)
     }
+}
+
+/// What looks at a cube in the classifier and the reducer: a stem at full resolution, and stages of residual blocks of which
+/// each has twice the channels of the one before and, but for the first, half its size. With them the channels that come out.
+///
+/// - `width`: channels of the first stage; `blocks`: residual blocks per stage
+pub(crate) fn residual_stages(
+    width: usize,
+    blocks: &[usize],
+    rng: &mut StdRng,
+    device: &Device,
+) -> (ConvNorm, Vec<Residual>, usize) {
+    let stem = ConvNorm::new([1, width], 1, Normalise::Group, rng, device);
+    let mut stages = Vec::new();
+    let mut inputs = width;
+    for (stage, &blocks) in blocks.iter().enumerate() {
+        let width = width << stage;
+        for block in 0..blocks {
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            stages.push(Residual::new([inputs, width], stride, Normalise::Group, rng, device));
+            inputs = width;
+        }
+    }
+    (stem, stages, inputs)
+}
+
+/// Stem and stages as ONNX.
+#[cfg(feature = "onnx")]
+pub(crate) fn export_stages(stem: &ConvNorm, stages: &[Residual], g: &mut Scope, x: &Node) -> Node {
+    let mut x = stem.export(&mut g.at("stem"), x);
+    for (i, stage) in stages.iter().enumerate() {
+        x = stage.export(&mut g.at("stages").at(i), &x);
+    }
+    x
+}
+
+/// A last matrix of normal weights with this standard deviation, and biases of zero.
+pub(crate) fn linear([inputs, outputs]: [usize; 2], sd: f64, rng: &mut StdRng, device: &Device) -> Linear {
+    let mut layer = LinearConfig::new(inputs, outputs).init(device);
+    layer.weight = normal([inputs, outputs], sd, rng, device);
+    layer.bias = Some(Param::from_tensor(Tensor::zeros([outputs], device)));
+    layer
+}
+
+/// The same as ONNX, with the weights of `head`.
+#[cfg(feature = "onnx")]
+pub(crate) fn export_head(layer: &Linear, g: &mut Scope, x: &Node) -> Node {
+    let bias = layer.bias.as_ref().expect("made with a bias");
+    let rows = weight(&mut g.at("head").at("weight"), &layer.weight);
+    let bias = weight(&mut g.at("head").at("bias"), bias);
+    g.linear(x, &rows, &bias)
 }
 
 /// Kernel-2 stride-2 up-sampling as a 1x1x1 convolution to eight times the channels, then depth to space: the same

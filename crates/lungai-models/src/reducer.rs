@@ -2,10 +2,12 @@
 //! middle. It sees finer voxels than the detector and one place at a time (Dou et al. 2017 give the idea; the layers are the
 //! classifier's, the pooling is our own).
 
-use crate::layers::{ConvNorm, Normalise, Residual};
+use crate::layers::{ConvNorm, Residual, linear, residual_stages};
+#[cfg(feature = "onnx")]
+use crate::layers::{export_head, export_stages};
 use burn::{
     module::Module,
-    nn::{Linear, LinearConfig},
+    nn::Linear,
     tensor::{Device, Tensor},
 };
 #[cfg(feature = "onnx")]
@@ -41,20 +43,8 @@ impl ReducerConfig {
     /// A network whose weights are a function of `seed` alone.
     pub fn init(&self, seed: u64, device: &Device) -> ReducerNet {
         let rng = &mut StdRng::seed_from_u64(seed);
-        let stem = ConvNorm::new([1, self.width], 1, Normalise::Group, rng, device);
-        let mut stages = Vec::new();
-        let mut inputs = self.width;
-        for (stage, &blocks) in self.blocks.iter().enumerate() {
-            let width = self.width << stage;
-            for block in 0..blocks {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                stages.push(Residual::new([inputs, width], stride, Normalise::Group, rng, device));
-                inputs = width;
-            }
-        }
-        let mut head = LinearConfig::new(3 * inputs, 1).init(device);
-        head.weight = crate::layers::normal([3 * inputs, 1], (0.3 / inputs as f64).sqrt(), rng, device);
-        head.bias = Some(burn::module::Param::from_tensor(Tensor::zeros([1], device)));
+        let (stem, stages, inputs) = residual_stages(self.width, &self.blocks, rng, device);
+        let head = linear([3 * inputs, 1], (0.3 / inputs as f64).sqrt(), rng, device);
         ReducerNet { stem, stages, head }
     }
 }
@@ -68,10 +58,7 @@ impl ReducerNet {
     /// - patches: `[b, 1, n, n, n]`, HU scaled to `-1..=1`, the candidate's centre in the middle
     /// - output: `[b, 1]`, the logit of a nodule
     pub fn forward(&self, patches: Tensor<5>) -> Tensor<2> {
-        let mut x = self.stem.forward(patches);
-        for stage in &self.stages {
-            x = stage.forward(x);
-        }
+        let x = self.stages.iter().fold(self.stem.forward(patches), |x, stage| stage.forward(x));
         let [b, c, d, h, w] = x.dims();
         // What lies in the middle is the question; what lies round it, on the whole and at its strongest, helps to answer.
         let centre = x.clone().slice([0..b, 0..c, middle(d), middle(h), middle(w)]);
@@ -99,19 +86,12 @@ impl ReducerNet {
 
     #[cfg(feature = "onnx")]
     fn layers(&self, g: &mut Scope, patches: &Node, config: &ReducerConfig) -> Node {
-        use crate::layers::weight;
-        let mut x = self.stem.export(&mut g.at("stem"), patches);
-        for (i, stage) in self.stages.iter().enumerate() {
-            x = stage.export(&mut g.at("stages").at(i), &x);
-        }
+        let x = export_stages(&self.stem, &self.stages, g, patches);
         let centre = g.crop(&x, middle(config.tile >> (config.blocks.len() - 1)));
         let [centre, mean] = [&centre, &x].map(|x| g.global_mean(x));
         let most = g.global_max(&x);
         let pooled = g.concat(&[&centre, &mean, &most]);
-        let bias = self.head.bias.as_ref().expect("the head has a bias");
-        let [rows, bias] =
-            [weight(&mut g.at("head").at("weight"), &self.head.weight), weight(&mut g.at("head").at("bias"), bias)];
-        g.linear(&pooled, &rows, &bias)
+        export_head(&self.head, g, &pooled)
     }
 }
 

@@ -16,7 +16,14 @@ pub fn logits(
     centres: &[WorldPoint],
     device: &Device,
 ) -> Vec<f64> {
-    logits_by(&|cubes| mean(nets, |net| net.forward(cubes.clone())), config, volume, centres, cubes::BATCH, device)
+    logits_by(
+        &|cubes| mean(nets, |net| net.forward(cubes.clone())),
+        config,
+        volume,
+        centres,
+        cubes::CUBES_AT_ONCE,
+        device,
+    )
 }
 
 /// [`logits`] with any engine for the network.

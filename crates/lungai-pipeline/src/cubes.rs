@@ -5,7 +5,7 @@ use lungai_ct::{Volume, WorldPoint};
 use lungai_imaging::{axial, normalise, patch};
 
 /// Cubes that usually go through a network together.
-pub(crate) const BATCH: usize = 8;
+pub const CUBES_AT_ONCE: usize = 8;
 
 /// The cubes that a network sees.
 pub(crate) struct Shape {

@@ -1,7 +1,7 @@
 //! Nodule candidates: the detector over the whole lung, in patient mm.
 
 use crate::MAX_FINDINGS;
-use crate::tiles::{at_once, cut, tiles};
+use crate::tiles::{cut, tiles, tiles_at_once};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{Geometry, LabelMap, Spacing, Volume, VoxelPoint, WorldPoint};
 use lungai_imaging::{axial, morphology::dilate_mm, resample, resample_labels};
@@ -106,7 +106,7 @@ pub fn candidates(
     device: &Device,
 ) -> Vec<Candidate> {
     let output = |tiles| DetectorNet::forward_all(nets, &tiles);
-    candidates_by(&output, config, volume, gate, min_score, at_once(device), device)
+    candidates_by(&output, config, volume, gate, min_score, tiles_at_once(device), device)
 }
 
 /// [`candidates`] with any engine for the network.

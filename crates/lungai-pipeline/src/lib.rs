@@ -16,6 +16,9 @@ pub mod reduce;
 mod tiles;
 pub mod wire;
 
+pub use cubes::CUBES_AT_ONCE;
+pub use tiles::tiles_at_once;
+
 use lungai_ct::{Characteristics, Finding, LabelMap, Malignancy, Scan, Volume};
 use lungai_imaging::{nodule, quality};
 use lungai_models::frozen::{Frozen, Manifest};

@@ -1,6 +1,6 @@
 //! Lung segmentation by the U-Net.
 
-use crate::tiles::{at_once, cut, tiles};
+use crate::tiles::{cut, tiles, tiles_at_once};
 use burn::tensor::{Device, Tensor, TensorData};
 use lungai_ct::{LabelMap, Lung, Spacing, Volume};
 use lungai_imaging::{
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 /// that borders lie between coarse voxels. Each lung is one piece without holes, inside of the body.
 #[implements("FR-003")]
 pub fn segment(nets: &[&LungNet], config: &LungConfig, volume: &Volume, device: &Device) -> LabelMap {
-    segment_by(&|tiles| mean(nets, |net| net.forward(tiles.clone())), config, volume, at_once(device), device)
+    segment_by(&|tiles| mean(nets, |net| net.forward(tiles.clone())), config, volume, tiles_at_once(device), device)
 }
 
 /// [`segment`] with any engine for the network.

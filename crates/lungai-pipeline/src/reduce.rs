@@ -3,8 +3,8 @@
 
 use crate::cubes;
 use crate::detect::{Candidate, by_falling_score};
-use burn::tensor::Device;
-use lungai_ct::{Volume, WorldPoint};
+use burn::tensor::{Device, Tensor};
+use lungai_ct::Volume;
 use lungai_models::members::mean;
 use lungai_models::reducer::{ReducerConfig, ReducerNet};
 use lungai_trace::implements;
@@ -25,26 +25,16 @@ pub fn rescored(
     device: &Device,
 ) -> Vec<Candidate> {
     let centres: Vec<_> = candidates.iter().map(|candidate| candidate.position).collect();
-    let logits = logits(nets, config, volume, &centres, device);
-    let rescored = candidates.iter().zip(logits);
-    by_falling_score(rescored.map(|(c, logit)| Candidate { score: combined(c.score, logit), ..*c }).collect())
-}
-
-/// The logit of a nodule for each centre, mean of all `nets`.
-pub fn logits(
-    nets: &[&ReducerNet],
-    config: &ReducerConfig,
-    volume: &Volume,
-    centres: &[WorldPoint],
-    device: &Device,
-) -> Vec<f64> {
     let shape = cubes::Shape {
         edge: config.tile,
         spacing_mm: config.spacing_mm,
         window_hu: config.window_hu,
-        at_once: cubes::BATCH,
+        at_once: cubes::CUBES_AT_ONCE,
     };
-    cubes::first_outputs(&shape, volume, centres, device, |cubes| mean(nets, |net| net.forward(cubes.clone())))
+    let logit = |cubes: Tensor<5>| mean(nets, |net| net.forward(cubes.clone()));
+    let logits = cubes::first_outputs(&shape, volume, &centres, device, logit);
+    let rescored = candidates.iter().zip(logits);
+    by_falling_score(rescored.map(|(c, logit)| Candidate { score: combined(c.score, logit), ..*c }).collect())
 }
 
 /// The score of the mean of both logits: `1 / (1 + exp(-(ln(s / (1 - s)) + r) / 2))`.

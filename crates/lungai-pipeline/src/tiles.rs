@@ -7,7 +7,7 @@ use ndarray::{Array5, ArrayView3};
 
 /// Tiles that go through a network together. A GPU is idle between small ones; on the CPU one tile is work enough for all
 /// cores, and several take memory and no less time.
-pub(crate) fn at_once(device: &Device) -> usize {
+pub fn tiles_at_once(device: &Device) -> usize {
     if ops::on_cpu(device) { 1 } else { 4 }
 }
 

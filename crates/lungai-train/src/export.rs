@@ -5,9 +5,10 @@ use clap::Args;
 use lungai_models::anchors::SCALE;
 use lungai_models::classifier::ClassifierNet;
 use lungai_models::detector::{DetectorNet, STRIDE};
-use lungai_models::frozen::{self, Frozen, Manifest, sha256_hex};
+use lungai_models::frozen::{self, Frozen, Manifest, Networks, sha256_hex};
 use lungai_models::lung::{LungNet, POSITION_MM};
 use lungai_models::reducer::ReducerNet;
+use lungai_onnx::Graph;
 use lungai_pipeline::reduce::PROPOSAL_SCORE;
 use serde::Serialize;
 use serde_json::json;
@@ -46,21 +47,24 @@ struct Sheet {
     batch: [usize; 3],
 }
 
+/// The lung network, the detector and the malignancy network, in this order.
+pub fn graphs(networks: &Networks) -> [Graph; 3] {
+    [
+        LungNet::export_mean(&networks.lungs()),
+        DetectorNet::export_mean(&networks.detectors()),
+        ClassifierNet::export_mean(&networks.classifiers()),
+    ]
+}
+
 /// The verb.
 pub fn export(args: &ExportArgs) -> anyhow::Result<Printed> {
     let model = frozen::open(&args.model, args.trusted_key.as_deref(), &burn::tensor::Device::flex())?;
     let sheets = sheets(&model.manifest);
     let networks = &model.networks;
-    let mut graphs = vec![
-        LungNet::export_mean(&networks.lungs()),
-        DetectorNet::export_mean(&networks.detectors()),
-        ClassifierNet::export_mean(&networks.classifiers()),
-    ];
-    graphs.extend(
-        model.manifest.networks.reducer.as_ref().map(|config| ReducerNet::export_mean(&networks.reducers(), config)),
-    );
+    let second_look =
+        model.manifest.networks.reducer.as_ref().map(|config| ReducerNet::export_mean(&networks.reducers(), config));
     let mut files = Vec::new();
-    for (sheet, mut graph) in sheets.iter().zip(graphs) {
+    for (sheet, mut graph) in sheets.iter().zip(graphs(networks).into_iter().chain(second_look)) {
         describe(&mut graph, sheet, &model);
         files.push((format!("{}.onnx", sheet.network), graph.into_bytes()?));
     }
@@ -145,7 +149,7 @@ fn config_sha256(config: &impl Serialize) -> String {
 }
 
 /// What an engine shows of the file.
-fn describe(graph: &mut lungai_onnx::Graph, sheet: &Sheet, model: &Frozen) {
+fn describe(graph: &mut Graph, sheet: &Sheet, model: &Frozen) {
     let manifest = &model.manifest;
     graph.remark(&manifest.intended_use);
     graph.property("network", sheet.network);

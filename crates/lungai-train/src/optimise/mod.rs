@@ -6,6 +6,7 @@ mod engine;
 use crate::Printed;
 use crate::cases::Cases;
 use crate::ensemble::{self, Runs};
+use crate::export::graphs;
 use crate::freeze::{configs, load};
 use crate::tasks::judge;
 use anyhow::{Context, ensure};
@@ -13,18 +14,17 @@ use burn::tensor::{Device, Tensor};
 use clap::Args;
 use engine::{Engine, Python};
 use indicatif::{ProgressBar, ProgressStyle};
-use lungai_ct::{Lung, WorldPoint};
+use lungai_ct::{LabelMap, Lung, ReferenceNodule, Volume, WorldPoint};
 use lungai_datasets::{Case, Manifest};
 use lungai_metrics::froc::{Interpolation, froc};
-use lungai_metrics::matching::MatchRule;
+use lungai_metrics::matching::{Lesion, Mark, MatchRule};
 use lungai_metrics::roc;
 use lungai_models::classifier::ClassifierNet;
 use lungai_models::detector::{DetectorNet, DetectorOutput, mirrored};
 use lungai_models::frozen::{self, NetworkConfigs, Networks, sha256_hex, weights_from_bytes, weights_to_bytes};
-use lungai_models::lung::LungNet;
 use lungai_models::members::mean;
 use lungai_pipeline::detect::{self, Gate};
-use lungai_pipeline::{classify, lungs};
+use lungai_pipeline::{CUBES_AT_ONCE, classify, lungs, tiles_at_once};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::fs;
@@ -123,36 +123,42 @@ pub fn optimise(args: &OptimiseArgs) -> anyhow::Result<Printed> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let weights = weights_to_bytes(&networks);
 
-    let (mut ways, mut onnxruntime) = (Vec::new(), None);
     crate::folder::whole(&args.out, |draft| {
-        let bar = ProgressBar::no_length()
-            .with_style(ProgressStyle::with_template("{prefix:18} {pos} scans measured, {elapsed}")?);
-        let mut measured = |name: &str, networks: &Forward| -> anyhow::Result<()> {
-            bar.set_prefix(name.to_owned());
-            ways.push(measure(name, networks, &configs, &cases, &device, &bar)?);
-            Ok(())
-        };
-        let own = Forward::own(&networks);
-        measured("product", &own)?;
+        let own = Forward::own(&networks, &device);
         let mut half = networks.clone();
         weights_from_bytes(&mut half, frozen::halved(&weights).map_err(anyhow::Error::msg)?)
             .map_err(anyhow::Error::msg)?;
-        measured("half-weights", &Forward::own(&half))?;
-        measured("tiles-4", &Forward { tiles: 4, ..Forward::own(&networks) })?;
-        measured("cubes-1", &Forward { cubes: 1, ..Forward::own(&networks) })?;
-        measured("cubes-32", &Forward { cubes: 32, ..Forward::own(&networks) })?;
+        let mut trials = vec![
+            Trial::new("half-weights", Forward::own(&half, &device)),
+            Trial::new("tiles-4", Forward { tiles: 4, ..Forward::own(&networks, &device) }),
+            Trial::new("cubes-1", Forward { cubes: 1, ..Forward::own(&networks, &device) }),
+            Trial::new("cubes-32", Forward { cubes: 32, ..Forward::own(&networks, &device) }),
+        ];
+        let mut onnxruntime = None;
         let python = args.python.clone().or_else(|| std::env::var_os("LUNGAI_PEER_PYTHON").map(PathBuf::from));
         if let Some(python) = &python {
             let python = Python::new(python, draft)?;
             for (name, graph) in NETWORKS.into_iter().zip(graphs(&networks)) {
                 fs::write(draft.join(format!("{name}.onnx")), graph.into_bytes()?)?;
             }
+            quantise(&python, draft, &own, &configs, &Shown::open(&cases[0])?, &device)?;
             let (version, plain) = in_onnxruntime(&python, draft, "", threads, &device)?;
-            measured("onnxruntime", &plain)?;
+            let (_, int8) = in_onnxruntime(&python, draft, ".int8", threads, &device)?;
+            trials.extend([Trial::new("onnxruntime", plain), Trial::new("onnxruntime-int8", int8)]);
             onnxruntime = Some(version);
-            quantise(&python, draft, &own, &configs, &cases[0], &device)?;
-            measured("onnxruntime-int8", &in_onnxruntime(&python, draft, ".int8", threads, &device)?.1)?;
             fs::remove_file(draft.join("engine.py"))?;
+        }
+        trials.insert(0, Trial::new("product", own));
+        let bar = ProgressBar::new((cases.len() * trials.len()) as u64)
+            .with_style(ProgressStyle::with_template("{prefix:18} {bar:24} {pos}/{len} scans measured, ~{eta}")?);
+        // Scan by scan, one way after the other: what slows the machine down for a while slows all of them.
+        for case in &cases {
+            let shown = Shown::open(case)?;
+            for trial in &mut trials {
+                bar.set_prefix(trial.name);
+                trial.look(&shown, &configs, &device);
+                bar.inc(1);
+            }
         }
         bar.finish_and_clear();
         let all = Optimisation {
@@ -160,8 +166,8 @@ pub fn optimise(args: &OptimiseArgs) -> anyhow::Result<Printed> {
             synthetic: manifest.synthetic,
             scans: cases.len(),
             threads,
-            onnxruntime: onnxruntime.take(),
-            ways: std::mem::take(&mut ways),
+            onnxruntime,
+            ways: trials.into_iter().map(Trial::way).collect::<anyhow::Result<_>>()?,
         };
         fs::write(draft.join(FILE), serde_json::to_vec_pretty(&all)?)?;
         Ok(())
@@ -227,28 +233,20 @@ struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    fn own(networks: &'a Networks) -> Self {
+    fn own(networks: &'a Networks, device: &Device) -> Self {
         Self {
             lung: Box::new(|tiles| mean(&networks.lungs(), |net| net.forward(tiles.clone()))),
             detector: Box::new(|tiles| DetectorNet::forward_all(&networks.detectors(), &tiles)),
             classifier: Box::new(|cubes| {
                 mean(&networks.classifiers(), |net: &ClassifierNet| net.forward(cubes.clone()))
             }),
-            tiles: 1,
-            cubes: 8,
+            tiles: tiles_at_once(device),
+            cubes: CUBES_AT_ONCE,
         }
     }
 }
 
 const NETWORKS: [&str; 3] = ["lung", "detector", "classifier"];
-
-fn graphs(networks: &Networks) -> [lungai_onnx::Graph; 3] {
-    [
-        LungNet::export_mean(&networks.lungs()),
-        DetectorNet::export_mean(&networks.detectors()),
-        ClassifierNet::export_mean(&networks.classifiers()),
-    ]
-}
 
 /// With the version of onnxruntime.
 ///
@@ -276,8 +274,8 @@ fn in_onnxruntime(
             mirrored(forward, tiles)
         }),
         classifier: Box::new(move |cubes| Engine::tensor(&mut outputs(&classifier, cubes), 0, &for_classifier)),
-        tiles: 1,
-        cubes: 8,
+        tiles: tiles_at_once(device),
+        cubes: CUBES_AT_ONCE,
     };
     Ok((version, forward))
 }
@@ -291,7 +289,7 @@ fn quantise(
     folder: &Path,
     own: &Forward,
     configs: &NetworkConfigs,
-    case: &Case,
+    shown: &Shown,
     device: &Device,
 ) -> anyhow::Result<()> {
     // What the networks are given on the way through the pipeline.
@@ -316,7 +314,7 @@ fn quantise(
         tiles: 1,
         cubes: 1,
     };
-    measure("calibration", &listening, configs, std::slice::from_ref(case), device, &ProgressBar::hidden())?;
+    Trial::new("calibration", listening).look(shown, configs, device);
     let edges = [configs.lung.tile, configs.detector.tile, configs.classifier.tile];
     for ((name, kept), edge) in NETWORKS.into_iter().zip([&lung, &detector, &classifier]).zip(edges) {
         let kept = kept.borrow();
@@ -330,55 +328,79 @@ fn quantise(
     Ok(())
 }
 
-fn measure(
-    name: &str,
-    forward: &Forward,
-    configs: &NetworkConfigs,
-    cases: &[Case],
-    device: &Device,
-    bar: &ProgressBar,
-) -> anyhow::Result<Way> {
-    let mut dice = [0.0; 2];
-    let (mut found, mut logits, mut truth) = (Vec::new(), Vec::new(), Vec::new());
-    let mut seconds: [Vec<f64>; 3] = Default::default();
-    bar.set_position(0);
-    for case in cases {
-        let scan = case.load_scan()?;
-        let volume = &scan.volume;
-        let reference = case.load_lungs(volume.geometry())?;
+/// A scan with its truth.
+struct Shown {
+    volume: Volume,
+    lungs: LabelMap,
+    lesions: Vec<Lesion>,
+    /// With a known diagnosis.
+    nodules: Vec<ReferenceNodule>,
+}
+
+impl Shown {
+    fn open(case: &Case) -> anyhow::Result<Self> {
+        let volume = case.load_scan()?.volume;
+        let lungs = case.load_lungs(volume.geometry())?;
+        Ok(Self { volume, lungs, lesions: judge::lesions(case)?, nodules: judge::labelled(case)? })
+    }
+}
+
+/// A way under measurement: what it said of each scan that it was shown, and how long it took.
+struct Trial<'a> {
+    name: &'static str,
+    forward: Forward<'a>,
+    /// Dice of left and right, of each scan.
+    dice: Vec<[f64; 2]>,
+    found: Vec<(Vec<Mark>, Vec<Lesion>)>,
+    logits: Vec<f64>,
+    malignant: Vec<bool>,
+    /// Of lungs, detection, and of one nodule.
+    seconds: [Vec<f64>; 3],
+}
+
+impl<'a> Trial<'a> {
+    fn new(name: &'static str, forward: Forward<'a>) -> Self {
+        let (dice, found, logits, malignant) = Default::default();
+        Self { name, forward, dice, found, logits, malignant, seconds: Default::default() }
+    }
+
+    fn look(&mut self, shown: &Shown, configs: &NetworkConfigs, device: &Device) {
+        let (forward, volume) = (&self.forward, &shown.volume);
         let clock = Instant::now();
         let labels = lungs::segment_by(&forward.lung, &configs.lung, volume, forward.tiles, device);
-        seconds[0].push(clock.elapsed().as_secs_f64());
-        for (sum, lung) in dice.iter_mut().zip([Lung::Left, Lung::Right]) {
-            *sum += judge::dice(&reference, &labels, lung as u8);
-        }
-        let gate = Gate::new(&[&reference]);
-        let (least, config) = (judge::EVALUATION_SCORE, &configs.detector);
+        self.seconds[0].push(clock.elapsed().as_secs_f64());
+        self.dice.push([Lung::Left, Lung::Right].map(|lung| judge::dice(&shown.lungs, &labels, lung as u8)));
+
+        let (gate, config) = (Gate::new(&[&shown.lungs]), &configs.detector);
+        let least = judge::EVALUATION_SCORE;
         let clock = Instant::now();
         let candidates = detect::candidates_by(&forward.detector, config, volume, &gate, least, forward.tiles, device);
-        seconds[1].push(clock.elapsed().as_secs_f64());
-        found.push((judge::marks(&candidates), judge::lesions(case)?));
-        let nodules = judge::labelled(case)?;
-        let centres: Vec<WorldPoint> = nodules.iter().map(|nodule| nodule.position).collect();
+        self.seconds[1].push(clock.elapsed().as_secs_f64());
+        self.found.push((judge::marks(&candidates), shown.lesions.clone()));
+
+        let centres: Vec<WorldPoint> = shown.nodules.iter().map(|nodule| nodule.position).collect();
         if !centres.is_empty() {
             let clock = Instant::now();
-            let (of, at_once) = (&configs.classifier, forward.cubes);
-            logits.extend(classify::logits_by(&forward.classifier, of, volume, &centres, at_once, device));
-            seconds[2].push(clock.elapsed().as_secs_f64() / centres.len() as f64);
-            truth.extend(nodules.iter().map(|nodule| nodule.malignant == Some(true)));
+            let (config, at_once) = (&configs.classifier, forward.cubes);
+            self.logits.extend(classify::logits_by(&forward.classifier, config, volume, &centres, at_once, device));
+            self.seconds[2].push(clock.elapsed().as_secs_f64() / centres.len() as f64);
+            self.malignant.extend(shown.nodules.iter().map(|nodule| nodule.malignant == Some(true)));
         }
-        bar.inc(1);
     }
-    let [lung_s, detect_s, classify_s] = seconds.map(median);
-    Ok(Way {
-        name: name.to_owned(),
-        dice: dice[0].min(dice[1]) / cases.len() as f64,
-        cpm: froc(&found, &MatchRule::LUNA16)?.cpm(Interpolation::Linear),
-        auc: roc::auc(&logits, &truth, 0.95).ok().map(|auc| auc.value),
-        lung_s,
-        detect_s,
-        classify_s,
-    })
+
+    fn way(self) -> anyhow::Result<Way> {
+        let mean = |side: usize| self.dice.iter().map(|dice| dice[side]).sum::<f64>() / self.dice.len() as f64;
+        let [lung_s, detect_s, classify_s] = self.seconds.map(median);
+        Ok(Way {
+            name: self.name.to_owned(),
+            dice: mean(0).min(mean(1)),
+            cpm: froc(&self.found, &MatchRule::LUNA16)?.cpm(Interpolation::Linear),
+            auc: roc::auc(&self.logits, &self.malignant, 0.95).ok().map(|auc| auc.value),
+            lung_s,
+            detect_s,
+            classify_s,
+        })
+    }
 }
 
 /// Zero of nothing.
