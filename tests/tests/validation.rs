@@ -247,7 +247,8 @@ fn predictions_of_another_program_are_judged_by_the_same_rules_and_compared() {
     let compared = good(PROGRAM, &["compare", &a, b.to_str().unwrap(), "--out", out_word]);
     assert_eq!((&compared["found"]["only_a"], &compared["found"]["only_b"]), (&0.into(), &0.into()));
     assert_eq!(compared["tests"][0]["difference"], 0.0);
-    for file in ["compare.html", "compare.json", "compare.txt", "nodules.csv", "cases.csv", "strata.csv", "froc.svg"] {
+    for file in ["compare.html", "compare.zh.html", "compare.md", "compare.xlsx", "compare.json", "tables/nodules.csv"]
+    {
         assert!(out.join(file).exists(), "{file}");
     }
 }

@@ -200,6 +200,17 @@ fn lentz(b0: f64, term: impl Fn(u32) -> (f64, f64)) -> f64 {
     value
 }
 
+/// The value below which lies the share `share` of ascending values, linear between ranks (NumPy's default; Hyndman and Fan's
+/// type 7, The American Statistician 1996;50:361).
+///
+/// # Panics
+/// If there is no value, or the share lies outside `0..=1`.
+pub fn sample_quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = share * (sorted.len() - 1) as f64;
+    let (low, high) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
+    low + rank.fract() * (high - low)
+}
+
 /// P. J. Acklam's rational approximation of the normal quantile.
 fn acklam(p: f64) -> f64 {
     const A: [f64; 6] = [

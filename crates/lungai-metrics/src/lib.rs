@@ -29,7 +29,7 @@ pub mod sample_size;
 
 pub use distributions::{
     chi_squared_upper_tail, f_quantile, f_upper_tail, noncentral_f_upper_tail, normal_quantile, normal_two_sided_p,
-    t_quantile, t_two_sided_p,
+    sample_quantile, t_quantile, t_two_sided_p,
 };
 pub use error::MetricsError;
 

@@ -29,28 +29,47 @@ impl Ranked {
         Ok(Self { cases })
     }
 
+    /// Positive and negative cases of each score, highest score first.
+    fn steps(&self, weights: &[u32]) -> impl Iterator<Item = [u64; 2]> {
+        self.cases.chunk_by(|a, b| a.0 == b.0).map(|tied| {
+            [true, false]
+                .map(|kind| tied.iter().filter(|case| case.1 == kind).map(|case| u64::from(weights[case.2])).sum())
+        })
+    }
+
+    /// Area under the curve where scan `i` counts `weights[i]` times: the share of pairs of a positive and a negative case
+    /// in which the positive one has the higher score, ties half. None without a case of each kind.
+    ///
+    /// # Panics
+    /// If a case's scan has no weight.
+    pub fn auc(&self, weights: &[u32]) -> Option<f64> {
+        let (mut positives, mut negatives, mut halves_won) = (0, 0, 0);
+        for [positive, negative] in self.steps(weights) {
+            halves_won += negative * (2 * positives + positive);
+            positives += positive;
+            negatives += negative;
+        }
+        let pairs = positives as f64 * negatives as f64;
+        (pairs > 0.0).then(|| halves_won as f64 / (2.0 * pairs))
+    }
+
     /// Sensitivity at each false positive rate, ascending, where scan `i` counts `weights[i]` times; on the straight lines
     /// between the points of the curve, and the upper end of a vertical one. None without a case of each kind.
     ///
     /// # Panics
     /// If a case's scan has no weight.
     pub fn sensitivity_at(&self, weights: &[u32], rates: &[f64]) -> Option<Vec<f64>> {
-        let weigh = |positive: bool| {
-            let of_kind = self.cases.iter().filter(|case| case.1 == positive);
-            of_kind.map(|case| u64::from(weights[case.2])).sum::<u64>() as f64
-        };
-        let (positives, negatives) = (weigh(true), weigh(false));
+        let mut counted = vec![[0, 0]];
+        for step in self.steps(weights) {
+            let last = counted[counted.len() - 1];
+            counted.push([last[0] + step[0], last[1] + step[1]]);
+        }
+        let [positives, negatives] = counted[counted.len() - 1].map(|n| n as f64);
         if positives == 0.0 || negatives == 0.0 {
             return None;
         }
-        let mut curve = vec![(0.0, 0.0)];
-        let (mut hits, mut alarms) = (0u64, 0u64);
-        for tied in self.cases.chunk_by(|a, b| a.0 == b.0) {
-            for (_, positive, scan) in tied {
-                *if *positive { &mut hits } else { &mut alarms } += u64::from(weights[*scan]);
-            }
-            curve.push((alarms as f64 / negatives, hits as f64 / positives));
-        }
+        let curve: Vec<(f64, f64)> =
+            counted.iter().map(|[hits, alarms]| (*alarms as f64 / negatives, *hits as f64 / positives)).collect();
         let mut segment = 0;
         let read = |rate: &f64| {
             while segment + 1 < curve.len() && curve[segment + 1].0 <= *rate {
@@ -239,6 +258,8 @@ mod tests {
             // DeLong's variance asks for two cases of each kind.
             if let Ok(auc) = roc::auc(&scores, &truth, 0.95) {
                 prop_assert!((pairs.auc(&vec![1; cases.len()]).unwrap() - auc.value).abs() < 1e-12);
+                let ranked = Ranked::new(&scores, &truth, &scans).unwrap();
+                prop_assert!((ranked.auc(&vec![1; cases.len()]).unwrap() - auc.value).abs() < 1e-12);
             }
         }
 

@@ -456,3 +456,14 @@ fn masks_are_compared_by_threshold_or_label() {
     assert_eq!(files.json(&format!("{run} --label 7")).1["rule"], "too-few-cases");
     assert_eq!(files.json("overlap --reference r.mha --mask none.mha").0, 1);
 }
+
+#[test]
+fn p_values_of_one_family_are_adjusted_together() {
+    let files = Files::new(&[]);
+    // 0.01 * 3, then max(0.03, 0.02 * 2), max(0.04, 0.9).
+    let (code, out) = files.json("holm 0.02 0.9 0.01 --alpha 0.035");
+    assert_eq!((code, &out["rejected"]), (0, &json!([false, false, true])));
+    assert_eq!(out["adjusted"], json!([0.04, 0.9, 0.03]));
+    files.check_failure("holm 1.5", "out-of-range", "a p-value is 1.5; it must lie from 0 to 1");
+    files.check_failure("holm 0.5 --alpha 2", "out-of-range", "--alpha 2: above 0 and below 1");
+}

@@ -47,7 +47,7 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
 
     let staging = Staging::new(out)?;
     let folder = &staging.folder;
-    tables::write(protocol, &collected.records, *threshold, folder)?;
+    tables::write(protocol, &collected.records, *threshold, facts.synthetic, folder)?;
     let image = |case: &str| {
         let case = manifest.all_cases().iter().find(|known| known.id == case)?;
         case.load_scan().ok().map(|scan| scan.volume)

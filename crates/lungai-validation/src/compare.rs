@@ -7,17 +7,20 @@ mod written;
 
 pub use written::write;
 
-use crate::failure::{Failure, io};
+use crate::failure::{Failure, file_name, io};
 use crate::lock::canonical;
-use crate::protocol::{Between, Protocol};
+use crate::protocol::{Between, Property, Protocol};
 use crate::record::{Nodule, ScanRecord};
 use crate::results::outcomes;
 use lungai_ct::WorldPoint;
 use lungai_datasets::read_yaml;
-use lungai_metrics::bootstrap::{Draws, cpm_difference, cpm_permutation, paired_permutation, percentile_interval};
+use lungai_metrics::Interval;
+use lungai_metrics::bootstrap::{
+    Draws, Permutation, cpm_difference, cpm_permutation, paired_permutation, percentile_interval,
+};
 use lungai_metrics::froc::{Froc, Interpolation};
 use lungai_metrics::matching::{Mark, MarkOutcome, ScanMatch};
-use lungai_metrics::{Interval, roc};
+use lungai_metrics::roc_band::Ranked;
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -91,23 +94,61 @@ pub struct System {
     pub operating_threshold: f64,
 }
 
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compared {
+    /// Mean sensitivity at the protocol's rates of false positives.
+    Cpm,
+    /// At the operating points, over scored nodules.
+    Sensitivity,
+    /// Per scan, at the operating points.
+    FalsePositives,
+    /// Of malignancy, missed nodules scoring 0.
+    Auc,
+    /// Mean over scans.
+    DiceRight,
+    /// Mean over scans.
+    DiceLeft,
+}
+
+/// How p was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "by")]
+pub enum Method {
+    /// The systems swapped within patients.
+    Permutation {
+        /// Ways to swap that were looked at.
+        arrangements: usize,
+        /// Whether these are all.
+        exact: bool,
+    },
+    /// McNemar's exact test, which takes nodules as independent.
+    Mcnemar,
+    /// There is no test.
+    None {
+        /// Why.
+        why: String,
+    },
+}
+
 /// A figure of both, and whether chance explains the difference.
 #[derive(Debug, Clone, Serialize)]
 pub struct Test {
     /// Which.
-    pub figure: &'static str,
+    pub figure: Compared,
     /// Of the first.
     pub a: Option<f64>,
     /// Of the second.
     pub b: Option<f64>,
     /// First less second.
     pub difference: Option<f64>,
-    /// Its interval.
+    /// Its interval, over patients drawn for both systems at once.
     pub ci: Option<Interval>,
     /// Two-sided.
     pub p: Option<f64>,
-    /// How interval and p were made, or why there is none.
-    pub how: String,
+    /// How p was made.
+    pub method: Method,
     /// Sample size in the figure's own unit.
     pub n: usize,
 }
@@ -129,7 +170,7 @@ pub struct Found {
 #[derive(Debug, Clone, Serialize)]
 pub struct StratumDelta {
     /// The property.
-    pub of: String,
+    pub of: Property,
     /// The group.
     pub group: String,
     /// Scored nodules.
@@ -196,7 +237,7 @@ pub struct CaseChange {
 /// # Errors
 /// `not-results` where it holds none, `tampered-results` (exit code 4) where its protocol is not the one that it names.
 pub fn read(folder: &Path) -> Result<Read, Failure> {
-    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+    let name = file_name(folder);
     let path = folder.join(crate::analysis::RESULTS);
     if !path.exists() {
         return Err(Failure::new("not-results", format!("{name}: no results.json; did the analysis end?")));
@@ -398,15 +439,17 @@ impl<'a> Evaluation<'a> {
         self.protocol.confidence_level
     }
 
-    /// Percentile interval over draws of patients, both systems on the same ones.
+    /// Percentile interval over draws of patients, both systems on the same ones; widened to hold the figure itself.
     fn interval(&self, figure: impl Fn(&[u32]) -> Option<f64> + Sync) -> Option<Interval> {
-        percentile_interval(self.draws.figures(figure), self.level()).ok()
+        let value = figure(&vec![1; self.a.records.len()])?;
+        let drawn = percentile_interval(self.draws.figures(figure), self.level()).ok()?;
+        Some(holding(value, drawn))
     }
 
     fn tests(&self) -> Result<Vec<Test>, Failure> {
-        let mut tests = vec![self.cpm()?, self.sensitivity(), self.false_positives()?, self.auc()];
-        for (side, name) in [(0, "lung Dice, right"), (1, "lung Dice, left")] {
-            tests.push(self.dice(side, name)?);
+        let mut tests = vec![self.cpm()?, self.sensitivity(), self.false_positives()?, self.auc()?];
+        for (side, figure) in [(0, Compared::DiceRight), (1, Compared::DiceLeft)] {
+            tests.push(self.dice(side, figure)?);
         }
         Ok(tests)
     }
@@ -421,16 +464,13 @@ impl<'a> Evaluation<'a> {
         let seed = self.protocol.bootstrap.seed;
         let permuted = cpm_permutation(a, b, &self.patients, how, PERMUTATIONS, seed)?;
         Ok(Test {
-            figure: "CPM",
+            figure: Compared::Cpm,
             a: Some(a.cpm(how)),
             b: Some(b.cpm(how)),
             difference: Some(d.value),
-            ci: Some(d.interval),
+            ci: Some(holding(d.value, d.interval)),
             p: Some(permuted.p),
-            how: format!(
-                "interval over patients drawn for both; p by swapping systems within patients{}",
-                exactly(&permuted)
-            ),
+            method: Method::of(&permuted),
             n: self.a.records.len(),
         })
     }
@@ -440,14 +480,13 @@ impl<'a> Evaluation<'a> {
         let n = self.pairs.len();
         let share = |k: usize| (n > 0).then(|| k as f64 / n as f64);
         Test {
-            figure: "sensitivity at the operating point",
+            figure: Compared::Sensitivity,
             a: share(found.both + found.only_a),
             b: share(found.both + found.only_b),
             difference: (n > 0).then(|| (found.only_a as f64 - found.only_b as f64) / n as f64),
             ci: self.sensitivity_interval(&|_| true),
             p: Some(mcnemar(found.only_a, found.only_b)),
-            how: "interval over patients drawn for both; p by McNemar's exact test, which takes nodules as independent"
-                .into(),
+            method: Method::Mcnemar,
             n,
         }
     }
@@ -468,22 +507,21 @@ impl<'a> Evaluation<'a> {
         let scans = self.a.records.len();
         let counts: Vec<[f64; 2]> =
             (0..scans).map(|i| [self.a.false_positives(i) as f64, self.b.false_positives(i) as f64]).collect();
-        self.paired("false positives per scan", &counts.into_iter().map(Some).collect::<Vec<_>>())
+        self.paired(Compared::FalsePositives, &counts.into_iter().map(Some).collect::<Vec<_>>())
     }
 
-    fn dice(&self, side: usize, name: &'static str) -> Result<Test, Failure> {
+    fn dice(&self, side: usize, figure: Compared) -> Result<Test, Failure> {
         let of = |read: &Side<'_>, i: usize| read.records[i].lungs.map(|lungs| lungs[side].dice);
         let values: Vec<Option<[f64; 2]>> =
             (0..self.a.records.len()).map(|i| of(&self.a, i).zip(of(&self.b, i)).map(|(a, b)| [a, b])).collect();
-        self.paired(name, &values)
+        self.paired(figure, &values)
     }
 
     /// Means over the scans that have the figure for both.
-    fn paired(&self, figure: &'static str, values: &[Option<[f64; 2]>]) -> Result<Test, Failure> {
+    fn paired(&self, figure: Compared, values: &[Option<[f64; 2]>]) -> Result<Test, Failure> {
         let n = values.iter().flatten().count();
         if n == 0 {
-            let how = "no scan has it for both".into();
-            return Ok(Test { figure, a: None, b: None, difference: None, ci: None, p: None, how, n });
+            return Ok(Test::none(figure, n, "no scan has it for both"));
         }
         let mean = |weights: &[u32], i: usize| {
             let pairs = weights.iter().zip(values).filter_map(|(w, v)| Some((f64::from(*w), (*v)?[i])));
@@ -509,44 +547,47 @@ impl<'a> Evaluation<'a> {
             difference: a.zip(b).map(|(a, b)| a - b),
             ci: self.interval(|weights| Some(mean(weights, 0)? - mean(weights, 1)?)),
             p: Some(permuted.p),
-            how: format!(
-                "interval over patients drawn for both; p by swapping systems within patients{}",
-                exactly(&permuted)
-            ),
+            method: Method::of(&permuted),
             n,
         })
     }
 
-    fn auc(&self) -> Test {
-        let figure = "malignancy AUC, missed nodules score 0";
+    fn auc(&self) -> Result<Test, Failure> {
         let known: Vec<&Pair<'_>> = self.pairs.iter().filter(|pair| pair.nodule.malignant.is_some()).collect();
-        let n = known.len();
-        let none = |how: String| Test { figure, a: None, b: None, difference: None, ci: None, p: None, how, n };
+        let none = |why: &str| Ok(Test::none(Compared::Auc, known.len(), why));
         if !(self.a.rates_malignancy() && self.b.rates_malignancy()) {
-            return none("one of the two does not rate malignancy".into());
+            return none("one of the two does not rate malignancy");
         }
-        let scores =
-            |side: &Side<'_>, i: usize| known.iter().map(|pair| side.malignancy(pair, i)).collect::<Vec<f64>>();
-        let (first, second) = (scores(&self.a, 0), scores(&self.b, 1));
-        let truth: Vec<bool> = known.iter().map(|pair| pair.nodule.malignant == Some(true)).collect();
-        let area = |scores: &[f64]| roc::auc(scores, &truth, self.level()).map(|auc| auc.value);
-        let (a, b) = match (area(&first), area(&second)) {
-            (Ok(a), Ok(b)) => (a, b),
-            (Err(error), _) | (_, Err(error)) => return none(error.to_string()),
+        // Nodules as the first system rates them, then as the second does; a scan has a place for each system.
+        let scans = self.a.records.len();
+        let both = [(&self.a, 0), (&self.b, 1)].into_iter().flat_map(|(side, i)| {
+            known
+                .iter()
+                .map(move |pair| (side.malignancy(pair, i), pair.nodule.malignant == Some(true), i * scans + pair.scan))
+        });
+        let (scores, (truth, place)): (Vec<f64>, (Vec<bool>, Vec<usize>)) = both.map(|(s, t, p)| (s, (t, p))).unzip();
+        let ranked = Ranked::new(&scores, &truth, &place)?;
+        let area = |weights: &[u32]| ranked.auc(weights);
+        let of = |system: usize, weights: &[u32]| {
+            let mut all = vec![0; 2 * scans];
+            all[system * scans..][..scans].copy_from_slice(weights);
+            area(&all)
         };
-        match roc::compare(&first, &second, &truth, self.level()) {
-            Ok(paired) => Test {
-                figure,
-                a: Some(a),
-                b: Some(b),
-                difference: Some(paired.difference),
-                ci: Some(paired.interval),
-                p: Some(paired.p),
-                how: "DeLong's paired test, which takes nodules as independent".into(),
-                n,
-            },
-            Err(error) => Test { a: Some(a), b: Some(b), difference: Some(a - b), ..none(error.to_string()) },
-        }
+        let once = vec![1; scans];
+        let (Some(a), Some(b)) = (of(0, &once), of(1, &once)) else {
+            return none("all nodules with a diagnosis are of one class");
+        };
+        let permuted = paired_permutation(&self.patients, PERMUTATIONS, self.protocol.bootstrap.seed, area)?;
+        Ok(Test {
+            figure: Compared::Auc,
+            a: Some(a),
+            b: Some(b),
+            difference: Some(a - b),
+            ci: self.interval(|weights| Some(of(0, weights)? - of(1, weights)?)),
+            p: Some(permuted.p),
+            method: Method::of(&permuted),
+            n: known.len(),
+        })
     }
 
     fn strata(&self) -> Vec<StratumDelta> {
@@ -559,7 +600,7 @@ impl<'a> Evaluation<'a> {
                 let found = tally(self.pairs.iter().filter(|pair| part(pair)));
                 let n = found.both + found.only_a + found.only_b + found.neither;
                 deltas.push(StratumDelta {
-                    of: stratum.of.name(),
+                    of: stratum.of,
                     nodules: n,
                     found,
                     difference: (n > 0).then(|| (found.only_a as f64 - found.only_b as f64) / n as f64),
@@ -618,6 +659,10 @@ impl<'a> Evaluation<'a> {
     }
 }
 
+fn holding(value: f64, [low, high]: Interval) -> Interval {
+    [low.min(value), high.max(value)]
+}
+
 fn tally<'p, 'a: 'p>(pairs: impl Iterator<Item = &'p Pair<'a>>) -> Found {
     pairs.fold(Found::default(), |mut found, pair| {
         match pair.found {
@@ -630,9 +675,17 @@ fn tally<'p, 'a: 'p>(pairs: impl Iterator<Item = &'p Pair<'a>>) -> Found {
     })
 }
 
-fn exactly(permuted: &lungai_metrics::bootstrap::Permutation) -> String {
-    let n = permuted.arrangements;
-    if permuted.exact { format!(" (all {n} arrangements)") } else { format!(" ({n} random arrangements)") }
+impl Method {
+    fn of(permuted: &Permutation) -> Self {
+        Self::Permutation { arrangements: permuted.arrangements, exact: permuted.exact }
+    }
+}
+
+impl Test {
+    fn none(figure: Compared, n: usize, why: &str) -> Self {
+        let method = Method::None { why: why.to_owned() };
+        Self { figure, a: None, b: None, difference: None, ci: None, p: None, method, n }
+    }
 }
 
 /// McNemar's test (Psychometrika 1947;12:153), exact and two-sided: discordant pairs are as many tosses of a fair coin.
@@ -684,12 +737,12 @@ pub mod tests {
         let c = compare(&results(records()), &results(changed())).unwrap();
         // Found by the first: 0.9, 0.6, 0.95, 0.8; by the second: 0.6, 0.9 (4 mm), 0.95, 0.8; 8 mm by none.
         assert_eq!(c.found, Found { both: 3, only_a: 1, only_b: 1, neither: 1 });
-        let test = |name: &str| c.tests.iter().find(|test| test.figure.starts_with(name)).unwrap();
-        let sensitivity = test("sensitivity");
+        let test = |figure: Compared| c.tests.iter().find(|test| test.figure == figure).unwrap();
+        let sensitivity = test(Compared::Sensitivity);
         assert_eq!((sensitivity.a, sensitivity.b), (Some(4.0 / 6.0), Some(4.0 / 6.0)));
         assert_eq!((sensitivity.difference, sensitivity.p), (Some(0.0), Some(1.0)));
         // False positives at 0.5: 0.7 and 0.55 of four scans, then 0.55 alone.
-        let wrong = test("false positives");
+        let wrong = test(Compared::FalsePositives);
         assert_eq!((wrong.a, wrong.b, wrong.difference), (Some(0.5), Some(0.25), Some(0.25)));
         // Four patients: 16 arrangements; the difference of either sign wherever the first patient stands: all of them.
         assert_eq!(wrong.p, Some(1.0));

@@ -65,8 +65,13 @@ impl From<MetricsError> for Failure {
     }
 }
 
+/// A file or folder as messages call it: without where it lies.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
 /// For files that are written here: names the file without its folder.
 pub fn io<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Failure {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let name = file_name(path);
     move |error| Failure::new("file-access", format!("{name}: {error}"))
 }

@@ -1,7 +1,7 @@
 //! The figures, in each language as SVG and, where a font has the letters, as PNG from the same drawing.
 
 mod agreement;
-mod curves;
+pub mod curves;
 mod flow;
 mod forest;
 mod groups;
@@ -203,7 +203,7 @@ impl Figure for Sheet<'_> {
 }
 
 /// Two axes.
-struct Axes<'a> {
+pub struct Axes<'a> {
     x: &'a str,
     y: &'a str,
     x_range: Range<f64>,
@@ -215,6 +215,59 @@ struct Axes<'a> {
     /// Whether there is a line at each label of x.
     x_lines: bool,
     label_size: i32,
+}
+
+impl<'a> Axes<'a> {
+    /// Two shares, each from 0 to 1.
+    fn shares(x: &'a str, y: &'a str) -> Self {
+        Self {
+            x,
+            y,
+            x_range: 0.0..1.0,
+            y_range: 0.0..1.02,
+            x_labels: 11,
+            y_labels: 11,
+            x_format: &|x| format!("{x:.1}"),
+            y_format: &|y| format!("{y:.1}"),
+            x_lines: true,
+            label_size: 17,
+        }
+    }
+
+    /// Draws them.
+    ///
+    /// # Errors
+    /// What the drawing backend says.
+    pub fn on<'b, B: DrawingBackend>(
+        &self,
+        area: &'b DrawingArea<B, Shift>,
+        font: &str,
+    ) -> Result<Plane<'b, B>, Box<dyn std::error::Error>>
+    where
+        B::ErrorType: 'static,
+    {
+        let mut chart = ChartBuilder::on(area)
+            .margin(14)
+            .margin_right(26)
+            .x_label_area_size(54)
+            .y_label_area_size(76)
+            .build_cartesian_2d(self.x_range.clone(), self.y_range.clone())?;
+        let mut mesh = chart.configure_mesh();
+        if !self.x_lines {
+            mesh.disable_x_mesh();
+        }
+        mesh.x_desc(self.x)
+            .y_desc(self.y)
+            .x_labels(self.x_labels)
+            .y_labels(self.y_labels)
+            .x_label_formatter(&self.x_format)
+            .y_label_formatter(&self.y_format)
+            .label_style((font, self.label_size))
+            .axis_desc_style((font, 19))
+            .light_line_style(WHITE)
+            .draw()?;
+        Ok(chart)
+    }
 }
 
 /// Intervals side by side need less height than curves: two such figures fit on a page.
@@ -262,27 +315,7 @@ impl Sheet<'_> {
     where
         B::ErrorType: 'static,
     {
-        let mut chart = ChartBuilder::on(area)
-            .margin(14)
-            .margin_right(26)
-            .x_label_area_size(54)
-            .y_label_area_size(76)
-            .build_cartesian_2d(axes.x_range.clone(), axes.y_range.clone())?;
-        let mut mesh = chart.configure_mesh();
-        if !axes.x_lines {
-            mesh.disable_x_mesh();
-        }
-        mesh.x_desc(axes.x)
-            .y_desc(axes.y)
-            .x_labels(axes.x_labels)
-            .y_labels(axes.y_labels)
-            .x_label_formatter(&axes.x_format)
-            .y_label_formatter(&axes.y_format)
-            .label_style((self.font, axes.label_size))
-            .axis_desc_style((self.font, 19))
-            .light_line_style(WHITE)
-            .draw()?;
-        Ok(chart)
+        axes.on(area, self.font)
     }
 
     /// A chart with names along x, at 0, 1, 2, ...
@@ -329,12 +362,16 @@ impl Sheet<'_> {
         legend_in(chart, position, self.font)
     }
 
-    /// A label, with room where the font at hand knows nothing of the width of its letters: the reader of the SVG brings
-    /// one that does. The spaces at the end are not seen.
     fn label(&self, text: String) -> String {
-        let wide = text.chars().filter(|c| !c.is_ascii()).count();
-        if self.font == FONT { text + &" ".repeat(wide * 3 / 2) } else { text }
+        roomy(text, self.font)
     }
+}
+
+/// A label, with room where the font at hand knows nothing of the width of its letters: the reader of the SVG brings one
+/// that does. The spaces at the end are not seen.
+pub fn roomy(text: String, font: &str) -> String {
+    let wide = text.chars().filter(|c| !c.is_ascii()).count();
+    if font == FONT { text + &" ".repeat(wide * 3 / 2) } else { text }
 }
 
 /// Width of a text in letters; Chinese ones are twice as wide.

@@ -2,14 +2,15 @@
 //! of it. Every line holds its own SHA-256 and that of the line before: cut out, edited or exchanged, the chain breaks.
 //! Cut at its end it does not; so every result names the line that it came of ([`Position`]).
 
-use crate::failure::{Failure, io};
+use crate::failure::{Failure, file_name, io};
+use chrono::{DateTime, SecondsFormat, Utc};
 use lungai_datasets::sha256;
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,7 +104,7 @@ pub fn read(path: &Path) -> Result<Option<Ledger>, Failure> {
 
 #[implements("SW-1102", "RR-001")]
 fn parse(path: &Path, text: &str) -> Result<Ledger, Failure> {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = file_name(path);
     let tampered =
         |line: usize, what: &str| Failure::integrity("ledger-tampered", format!("{name}, line {line}: {what}"));
     let mut ledger = Ledger { entries: Vec::new() };
@@ -164,7 +165,7 @@ impl Ledger {
     pub fn vouch(&self, folder: &Path) -> Result<(), Failure> {
         let path = folder.join("results.json");
         let bytes = std::fs::read(&path).map_err(io(&path))?;
-        let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
+        let name = file_name(folder);
         let refuse =
             |what: &str| Err(Failure::integrity("results-not-in-ledger", format!("results in {name}: {what}")));
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(io(&path))?;
@@ -233,26 +234,14 @@ pub fn append(path: &Path, who: &str, event: Event) -> Result<Position, Failure>
 
 /// `2026-11-30T12:00:00Z`.
 fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    // Howard Hinnant's civil_from_days, for dates after 1970.
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use lungai_trace::verifies;
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     fn opened(purpose: &str) -> Event {
         Event::Opened {

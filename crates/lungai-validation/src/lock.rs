@@ -1,6 +1,6 @@
 //! A protocol is locked by the hash of what it says, before the first run; from then on the hash must stay.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, file_name};
 use crate::ledger::{self, Event, Ledger, Position};
 use crate::protocol::Protocol;
 use lungai_datasets::{Manifest, sha256};
@@ -68,7 +68,7 @@ impl Lock {
             if locked != found {
                 let message = format!(
                     "{} was locked with {locked} and is {found} now; a locked protocol does not change: write another one",
-                    name(protocol_path)
+                    file_name(protocol_path)
                 );
                 return Err(Failure::integrity("locked-protocol-changed", message));
             }
@@ -120,7 +120,7 @@ impl Lock {
             purpose: purpose.to_owned(),
         };
         let opened = ledger::append(&self.path, self.who()?, event)?;
-        Ok(Standing::Locked { ledger: name(&self.path), opened })
+        Ok(Standing::Locked { ledger: file_name(&self.path), opened })
     }
 
     /// Tells the ledger what came of an opening.
@@ -146,8 +146,4 @@ fn same_data(ledger: &Ledger, found: &str) -> Result<(), Failure> {
     }
     let message = format!("the protocol was locked for a data set with the fingerprint {locked}, this one has {found}");
     Err(Failure::integrity("locked-data-changed", message))
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -6,7 +6,7 @@
 //! acquired; of marks `system` (`model` or `baseline`), `x_lps_mm`, `y_lps_mm`, `z_lps_mm`, `score`, `diameter_mm` and
 //! `malignancy`.
 
-use crate::failure::{Failure, io};
+use crate::failure::{Failure, file_name, io};
 use crate::record::{Covariates, Prediction, Seconds, Side, SystemMark};
 use lungai_datasets::sha256;
 use lungai_trace::implements;
@@ -307,10 +307,6 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("plain data");
     bytes.push(b'\n');
     bytes
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// A line of the table: a scan, or one mark of a system in it.

@@ -1,6 +1,7 @@
 //! The protocol: every rule by which a frozen model is judged, written before it is.
 
 use crate::record::{Covariates, Nodule, ScanRecord};
+use lungai_datasets::Unknown;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,6 +50,10 @@ pub struct Protocol {
     pub descriptive_below: usize,
     /// Bins of the calibration error.
     pub calibration_bins: usize,
+    /// Probability from which on a nodule counts as called malignant, above 0 and below 1.
+    pub malignant_from: f64,
+    /// Diameters that differ by no more than this factor are alike; above 1.
+    pub alike_diameter_ratio: f64,
     /// Tolerance of the surface Dice in mm.
     pub surface_tolerance_mm: f64,
     /// What must hold.
@@ -67,16 +72,6 @@ pub struct Eligibility {
     pub keep: Condition,
     /// What becomes of a scan of which it is unknown.
     pub unknown: Unknown,
-}
-
-/// What becomes of a scan whose value is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Unknown {
-    /// It stays in.
-    Keep,
-    /// It is left out.
-    Exclude,
 }
 
 /// A condition on one property. What is not stated is no condition; at least one is.
@@ -642,6 +637,8 @@ impl Protocol {
             (self.bootstrap.replicates >= 100, "bootstrap.replicates: at least 100"),
             (self.confidence_level > 0.0 && self.confidence_level < 1.0, "confidence_level: between 0 and 1"),
             (self.calibration_bins > 0, "calibration_bins: above 0"),
+            (0.0 < self.malignant_from && self.malignant_from < 1.0, "malignant_from: above 0 and below 1"),
+            (self.alike_diameter_ratio > 1.0 && self.alike_diameter_ratio.is_finite(), "alike_diameter_ratio: above 1"),
             (self.surface_tolerance_mm >= 0.0, "surface_tolerance_mm: from 0"),
             (!self.endpoints.primary.criteria.is_empty(), "endpoints.primary.criteria: at least one"),
         ];

@@ -2,10 +2,10 @@
 //! what a system said.
 
 use crate::failure::Failure;
-use crate::protocol::{Metric, Protocol, Unknown};
+use crate::protocol::{Metric, Protocol};
 use crate::record::{FlowStep, Nodule, Prediction, ReaderMark, Reading, Rejected, ScanRecord, Tally};
 use crate::rows::Rows;
-use lungai_datasets::{Case, Manifest, Split};
+use lungai_datasets::{Case, Manifest, Split, Unknown};
 use lungai_trace::implements;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -92,7 +92,8 @@ pub fn notice(synthetic: bool) -> &'static str {
     }
 }
 
-fn notice_in(language: Language, synthetic: bool) -> String {
+/// The line on every page.
+pub fn notice_in(language: Language, synthetic: bool) -> String {
     match (language, synthetic) {
         (Language::En, _) => notice(synthetic).to_owned(),
         (Language::Zh, true) => "未获批准用于临床。合成数据（SYNTHETIC）：本文任何内容均非临床结果。".to_owned(),
@@ -137,17 +138,28 @@ pub fn write(subject: &Subject<'_>, folder: &Path) -> Result<Checked, Failure> {
         };
         documents.push(sections::document(&context, notice_in(language, facts.synthetic)));
     }
-    let checked = coherent(&documents)?;
-    for document in &mut documents {
-        document.blocks.push(checked_block(document.language, &checked));
-        put(document, facts.synthetic, folder)?;
-    }
+    let checked = publish(&mut documents, "report", facts.synthetic, folder)?;
     for Slices { file, png } in wrong.iter().filter_map(|(_, picture)| picture.as_ref()) {
         let path = folder.join(file);
         make(&folder.join("failures"))?;
         std::fs::write(&path, png).map_err(io(&path))?;
     }
-    let statements = json!({ "notice": notice(facts.synthetic), "statements": documents[0].claims() });
+    Ok(checked)
+}
+
+/// Checks that the tables agree, and writes page, text and tables of each language, and what they claim.
+///
+/// - `stem`: of the files' names
+///
+/// # Errors
+/// As [`write`].
+pub fn publish(documents: &mut [Document], stem: &str, synthetic: bool, folder: &Path) -> Result<Checked, Failure> {
+    let checked = coherent(documents)?;
+    for document in &mut *documents {
+        document.blocks.push(checked_block(document.language, &checked));
+        put(document, stem, synthetic, folder)?;
+    }
+    let statements = json!({ "notice": notice(synthetic), "statements": documents[0].claims() });
     let path = folder.join("statements.json");
     let text = serde_json::to_string_pretty(&statements).expect("plain data") + "\n";
     std::fs::write(&path, text).map_err(io(&path))?;
@@ -200,15 +212,15 @@ fn slices(wrong: &[Wrong], synthetic: bool, image: &dyn Fn(&str) -> Option<Volum
 }
 
 /// Page, text and tables of one language.
-fn put(document: &Document, synthetic: bool, folder: &Path) -> Result<(), Failure> {
+fn put(document: &Document, stem: &str, synthetic: bool, folder: &Path) -> Result<(), Failure> {
     let suffix = document.language.suffix();
     let write = |name: String, bytes: &[u8]| {
         let path = folder.join(name);
         std::fs::write(&path, bytes).map_err(io(&path))
     };
-    write(format!("report{suffix}.html"), html::page(document).as_bytes())?;
-    write(format!("report{suffix}.md"), markdown::text(document).as_bytes())?;
-    write(format!("report{suffix}.xlsx"), &workbook::xlsx(document)?)?;
+    write(format!("{stem}{suffix}.html"), html::page(document).as_bytes())?;
+    write(format!("{stem}{suffix}.md"), markdown::text(document).as_bytes())?;
+    write(format!("{stem}{suffix}.xlsx"), &workbook::xlsx(document)?)?;
     let tables = document.language.of("tables", "tables/zh");
     make(&folder.join(tables))?;
     for table in document.tables() {

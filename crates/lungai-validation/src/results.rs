@@ -13,7 +13,7 @@ pub use detection::{AtRate, Curve, Detection, PartCurve};
 pub use diameters::Diameters;
 pub use endpoints::{CriterionResult, Role};
 pub use groups::{Group, Heterogeneity, StratumResult};
-pub use malignancy::{LIKELY, MATCHED_RATIO, Malignancy};
+pub use malignancy::Malignancy;
 pub use scans::{Lungs, SecondsFigures};
 
 use crate::failure::Failure;

@@ -1,6 +1,7 @@
 //! Tables that others made, CSV or Parquet: named columns, and every refusal with file and line.
 
-use crate::failure::{Failure, io};
+use crate::failure::{Failure, file_name, io};
+use lungai_datasets::separated;
 use polars::prelude::{AnyValue, DataFrame};
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
@@ -38,9 +39,9 @@ impl Rows {
     /// `unknown-column` where a column is neither in `required` nor in `known`, twice there, or a required one is absent: a
     /// column that nobody asked about may hold what would have mattered. `not-a-table`.
     pub fn read(path: &Path, required: &[Names], known: &[Names]) -> Result<Self, Failure> {
-        let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let file = file_name(path);
         let is_parquet = path.extension().is_some_and(|extension| extension == "parquet");
-        let (header, rows, unit) = if is_parquet { parquet(path, &file)? } else { csv(path, &file)? };
+        let (header, rows, unit) = if is_parquet { parquet(path, &file)? } else { csv(path)? };
         let at = format!("{file}{}", if is_parquet { "" } else { ", line 1" });
         let all = || required.iter().chain(known).copied();
         let mut columns = Vec::new();
@@ -125,32 +126,10 @@ impl<'a> Row<'a> {
 
 type Read = (Vec<String>, Vec<(usize, Vec<String>)>, &'static str);
 
-fn csv(path: &Path, file: &str) -> Result<Read, Failure> {
+fn csv(path: &Path) -> Result<Read, Failure> {
     let text = std::fs::read_to_string(path).map_err(io(path))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let refuse = |error: csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line);
-        let what = match error.kind() {
-            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                format!("{len} cells where the header has {expected_len}")
-            }
-            _ => "not a CSV line".into(),
-        };
-        Failure::new("not-a-table", format!("{file}, line {line}: {what}"))
-    };
-    let header = reader.headers().map_err(refuse)?.iter().map(str::to_owned).collect();
-    let mut rows = Vec::new();
-    let (mut line, mut counted) = (1, 0);
-    for record in reader.records() {
-        let record = record.map_err(refuse)?;
-        // The reader's own line numbers leave out empty lines.
-        let begins = record.position().map_or(counted, |at| at.byte() as usize);
-        let blank = text[begins..].bytes().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-        line += text[counted..begins + blank].bytes().filter(|b| *b == b'\n').count();
-        counted = begins + blank;
-        rows.push((line, record.iter().map(str::to_owned).collect()));
-    }
+    let (header, rows) = separated(path, text.strip_prefix('\u{feff}').unwrap_or(&text), b',')
+        .map_err(|error| Failure::new("not-a-table", error.to_string()))?;
     Ok((header, rows, "line"))
 }
 

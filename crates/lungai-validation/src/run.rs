@@ -1,7 +1,7 @@
 //! One scan after the other through the frozen model and the baseline, each kept as soon as it is done: a run that was
 //! killed goes on where it was.
 
-use crate::failure::{Failure, io};
+use crate::failure::{Failure, file_name, io};
 use crate::predictions::{self, Identity, Shard, differs};
 use crate::protocol::Protocol;
 use crate::record::{Covariates, Prediction, Seconds, Side, SystemMark};
@@ -100,7 +100,7 @@ impl Journal {
                 let message = format!(
                     "the folder holds an unfinished run of something else ({}); choose another, or remove {}",
                     differs(&found.identity, identity),
-                    name(&path)
+                    file_name(&path)
                 );
                 return Err(Failure::new("other-run", message));
             }
@@ -139,12 +139,8 @@ fn line<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, serde_json::Error
 }
 
 fn damaged(path: &Path, line: usize) -> impl FnOnce(serde_json::Error) -> Failure {
-    let name = name(path);
+    let name = file_name(path);
     move |_| Failure::integrity("tampered-predictions", format!("{name}, line {line}: not as it was written"))
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// How far a run is: a bar on terminals, a line now and then elsewhere.

@@ -2,7 +2,7 @@
 
 use crate::analysis::{self, Outcome, Subject, hash};
 use crate::arguments::{Model, Purpose, Set};
-use crate::failure::{Failure, io};
+use crate::failure::{Failure, file_name, io};
 use crate::lock::{Lock, Standing, canonical};
 use crate::predictions::{self, Identity, Predictions};
 use crate::protocol::Protocol;
@@ -38,7 +38,7 @@ impl Study {
     pub fn load(set: &Set) -> Result<Self, Failure> {
         let path = set.protocol.clone();
         let protocol: Protocol = read_yaml(&path)?;
-        protocol.check().map_err(|rule| Failure::new("protocol", format!("{}: {rule}", name(&path))))?;
+        protocol.check().map_err(|rule| Failure::new("protocol", format!("{}: {rule}", file_name(&path))))?;
         let lock = Lock::read(&path, set.ledger.as_deref(), set.who.as_deref(), &protocol)?;
         let beside = path.parent().unwrap_or(Path::new("")).join(&protocol.manifest);
         let manifest_path = set.manifest.clone().unwrap_or(beside);
@@ -203,8 +203,4 @@ fn operating_threshold(protocol: &Protocol, pipeline: &Pipeline) -> Result<f64, 
 fn program_sha256() -> Result<String, Failure> {
     let path = std::env::current_exe().map_err(io(Path::new("this program")))?;
     Ok(sha256(&std::fs::read(&path).map_err(io(&path))?))
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

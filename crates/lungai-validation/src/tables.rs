@@ -7,7 +7,7 @@ use crate::protocol::Protocol;
 use crate::record::{ScanRecord, Seconds};
 use crate::results::outcomes;
 use lungai_metrics::matching::MarkOutcome;
-use polars::prelude::{DataFrame, df};
+use polars::prelude::{Column, DataFrame, df};
 use polars_io::SerWriter;
 use polars_io::csv::write::CsvWriter;
 use polars_io::parquet::write::ParquetWriter;
@@ -15,15 +15,25 @@ use std::fs::File;
 use std::path::Path;
 
 /// Writes `per_scan` and `marks` as CSV and Parquet, and `annotations.csv`, `annotations_excluded.csv`, `seriesuids.csv`
-/// as LUNA16 has them.
+/// as LUNA16 has them. Where the images are synthetic, every line with a column of its own says so.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write(protocol: &Protocol, records: &[ScanRecord], threshold: f64, folder: &Path) -> Result<(), Failure> {
-    both(per_scan(records)?, folder, "per_scan")?;
-    both(marks(protocol, records, threshold)?, folder, "marks")?;
+pub fn write(
+    protocol: &Protocol,
+    records: &[ScanRecord],
+    threshold: f64,
+    synthetic: bool,
+    folder: &Path,
+) -> Result<(), Failure> {
+    let said = |frame: DataFrame| -> Result<DataFrame, Failure> {
+        let column = synthetic.then(|| Column::new("data".into(), vec!["SYNTHETIC"; frame.height()]));
+        column.map_or(Ok(frame.clone()), |column| frame.hstack(&[column]).map_err(table))
+    };
+    both(said(per_scan(records)?)?, folder, "per_scan")?;
+    both(said(marks(protocol, records, threshold)?)?, folder, "marks")?;
     for (name, excluded) in [("annotations", false), ("annotations_excluded", true)] {
-        csv(&mut findings(records, excluded)?, &folder.join(format!("{name}.csv")))?;
+        csv(&mut said(findings(records, excluded)?)?, &folder.join(format!("{name}.csv")))?;
     }
     let list: String = records.iter().map(|r| format!("{}\n", r.case)).collect();
     let path = folder.join("seriesuids.csv");

@@ -10,7 +10,8 @@
 //! ci_low, ci_high, part_of, among, x, limit, op, on, met`; several populations in one cell stand apart by `;`.
 
 use super::Statement;
-use crate::failure::{Failure, io};
+use crate::failure::{Failure, file_name, io};
+use lungai_datasets::separated;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -39,27 +40,25 @@ pub fn read(path: &Path) -> Result<Vec<Statement>, Failure> {
         file.statements
     };
     if statements.is_empty() {
-        return Err(Failure::new("statements-empty", format!("{}: no statement", name(path))));
+        return Err(Failure::new("statements-empty", format!("{}: no statement", file_name(path))));
     }
     Ok(statements)
 }
 
 fn csv(path: &Path, text: &str) -> Result<Vec<Statement>, Failure> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let columns = reader.headers().map_err(|error| malformed(path, &error.to_string()))?.clone();
+    let (columns, rows) =
+        separated(path, text, b',').map_err(|error| Failure::new("statements-malformed", error.to_string()))?;
     let mut statements = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|error| malformed(path, &error.to_string()))?;
-        let line = record.position().map_or(0, csv::Position::line);
+    for (line, cells) in rows {
         let wrong = |reason: &str| malformed(path, &format!("line {line}: {reason}"));
         let mut fields = Map::new();
         let (mut ci, mut verdict) = ([None, None], Map::new());
-        for (column, cell) in columns.iter().zip(&record).filter(|(_, cell)| !cell.is_empty()) {
+        for (column, cell) in columns.iter().zip(&cells).filter(|(_, cell)| !cell.is_empty()) {
             let number = || {
                 let number: Value = cell.parse::<f64>().map_err(|_| wrong(&format!("{column}: `{cell}`")))?.into();
                 Ok::<Value, Failure>(number)
             };
-            match column {
+            match column.as_str() {
                 "n" | "count" => {
                     let whole: u64 =
                         cell.parse().map_err(|_| wrong(&format!("{column}: `{cell}` is no whole number")))?;
@@ -97,9 +96,5 @@ fn csv(path: &Path, text: &str) -> Result<Vec<Statement>, Failure> {
 }
 
 fn malformed(path: &Path, reason: &str) -> Failure {
-    Failure::new("statements-malformed", format!("{}: {reason}", name(path)))
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    Failure::new("statements-malformed", format!("{}: {reason}", file_name(path)))
 }

@@ -1,380 +1,451 @@
-//! A comparison as text, tables, a figure and a page that needs no network.
+//! A comparison as a report in both languages.
 
-use super::{Comparison, NoduleChange, Test};
+use super::{CaseChange, Compared, Comparison, Found, Method, NoduleChange, StratumDelta, Test};
+use crate::coherence::{Kind, Statement};
 use crate::failure::{Failure, io};
+use crate::figures::curves::{ENDS, froc_axes};
+use crate::figures::roomy;
+use crate::report::document::{Block, Cell, Document, Picture, Table, Tone, claim, shown};
+use crate::report::language::{Language, say};
+use crate::report::{notice_in, publish, words};
+use crate::results::Figure;
 use crate::staging::Staging;
-use lungai_figures::{BLUE, Drawn, FONT, Figure, ORANGE, save};
-use lungai_metrics::Interval;
+use lungai_figures::{BLUE, Drawn, ORANGE, SIZE, legend_in, line, save_in_any_script};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use polars::prelude::{DataFrame, df};
-use polars_io::SerWriter;
-use polars_io::csv::write::CsvWriter;
 use std::path::Path;
 
-/// Nodules that text and page show at most; the table has all.
-const SHOWN: usize = 20;
+/// Rows of nodules and of scans that page and text show at most.
+const SHOWN: usize = 40;
+/// The population of most claims.
+const NODULES: &str = "scored nodules";
 
-/// Writes `compare.html`, `compare.txt`, `nodules.csv`, `cases.csv`, `strata.csv`, `froc.svg` and `froc.png`, and
-/// `compare.json` last. Returns the text.
+/// Writes `compare.html`, `compare.md`, `compare.xlsx`, `tables/` and the FROC curves (Chinese ones as those of a validation
+/// report), `statements.json`, and `compare.json` last. Returns what a terminal shows.
 ///
 /// # Errors
-/// What the file system or the drawing says.
+/// What the file system, the drawing or the check of the tables' arithmetic says.
 pub fn write(comparison: &Comparison, out: &Path) -> Result<String, Failure> {
     let staging = Staging::new(out)?;
     let folder = &staging.folder;
-    let svg = save(&Froc(comparison), folder, "froc").map_err(|error| Failure::new("figures", error.to_string()))?;
-    csv(&mut nodules(comparison)?, &folder.join("nodules.csv"))?;
-    csv(&mut cases(comparison)?, &folder.join("cases.csv"))?;
-    csv(&mut strata(comparison)?, &folder.join("strata.csv"))?;
-    let text = text(comparison);
-    let json = serde_json::to_string_pretty(comparison).expect("plain data") + "\n";
-    for (name, what) in [("compare.txt", &text), ("compare.html", &html(comparison, &svg)), ("compare.json", &json)] {
-        let path = folder.join(name);
-        std::fs::write(&path, what).map_err(io(&path))?;
+    let mut documents = Vec::new();
+    for language in Language::ALL {
+        let name = format!("froc{}", language.suffix());
+        let drawing = save_in_any_script(|font| Froc { of: comparison, language, font }, SIZE, folder, &name)
+            .map_err(|error| Failure::new("figures", error.to_string()))?;
+        let caption = language
+            .of(
+                "Sensitivity against false positives per scan of both systems on the same scans.",
+                "两个系统在相同扫描上的灵敏度与每例扫描假阳性数的关系。",
+            )
+            .to_owned();
+        let picture = Picture { name, caption, svg: drawing.svg, png: drawing.png };
+        documents.push(Said { of: comparison, language }.document(picture));
     }
+    publish(&mut documents, "compare", comparison.synthetic, folder)?;
+    let json = serde_json::to_string_pretty(comparison).expect("plain data") + "\n";
+    let path = folder.join("compare.json");
+    std::fs::write(&path, json).map_err(io(&path))?;
     staging.publish("compare.json")?;
-    Ok(text)
+    Ok(Said { of: comparison, language: Language::En }.terminal())
 }
 
-/// One table of the text and of the page.
-struct Table {
-    title: String,
-    header: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+/// A comparison in one language.
+struct Said<'a> {
+    of: &'a Comparison,
+    language: Language,
 }
 
-fn tables(c: &Comparison) -> Vec<Table> {
-    let test = |t: &Test| {
+impl Said<'_> {
+    fn word<'t>(&self, en: &'t str, zh: &'t str) -> &'t str {
+        self.language.of(en, zh)
+    }
+
+    fn title(&self) -> String {
+        let Comparison { a, b, .. } = self.of;
+        say!(self.language, "Comparison: {} and {}", "模型比较：{} 与 {}", a.name, b.name)
+    }
+
+    fn document(&self, picture: Picture) -> Document {
+        let heading = |name, en: &str, zh: &str| Block::Heading { name, text: self.word(en, zh).to_owned() };
+        let mut blocks: Vec<Block> = self.about().into_iter().map(Block::Text).collect();
+        blocks.push(heading("figures", "Figures", "指标"));
+        blocks.push(Block::Table(self.tests()));
+        blocks.push(Block::Text(self.intervals()));
+        blocks.push(Block::Picture(picture));
+        blocks.push(heading("strata", "Sensitivity at the operating points, by stratum", "工作点灵敏度：分层分析"));
+        blocks.push(Block::Table(self.strata()));
+        blocks.push(heading(
+            "nodules",
+            "Nodules: those that one system found alone come first",
+            "结节（仅一个系统检出者在前）",
+        ));
+        blocks.push(Block::Table(self.nodules()));
+        blocks.push(heading("scans", "Scans: those that changed most come first", "扫描（变化最大者在前）"));
+        blocks.push(Block::Table(self.scans()));
+        let notice = notice_in(self.language, self.of.synthetic);
+        Document { language: self.language, title: self.title(), notice, blocks }
+    }
+
+    /// What is compared, by which rules, on what.
+    fn about(&self) -> Vec<String> {
+        let c = self.of;
+        let system = |letter: &str, system: &super::System| {
+            let (name, at, sha) = (&system.name, system.operating_threshold, &system.predictions_sha256);
+            say!(
+                self.language,
+                "{letter}: {name}, operated at score {at:.4} (predictions {sha:.16})",
+                "{letter}：{name}，工作点分数阈值 {at:.4}（预测 {sha:.16}）"
+            )
+        };
+        let percent = 100.0 * c.confidence_level;
+        let found = c.found;
         vec![
-            t.figure.to_owned(),
-            number(t.a, 4),
-            number(t.b, 4),
-            difference(t.difference, t.ci),
-            p(t.p),
-            t.n.to_string(),
+            system("A", &c.a),
+            system("B", &c.b),
+            say!(
+                self.language,
+                "Protocol {} ({:.16}), data {:.16}: {} scans of {} patients, {} scored nodules; intervals of {percent} %.",
+                "方案 {}（{:.16}），数据 {:.16}：{} 例扫描，{} 名患者，{} 个计分结节；区间为 {percent} %。",
+                c.protocol,
+                c.protocol_sha256,
+                c.data_fingerprint,
+                c.scans,
+                c.patients,
+                c.nodules
+            ),
+            say!(
+                self.language,
+                "At the operating points both found {} nodules, A alone {}, B alone {}, neither {}.",
+                "在工作点：两者均检出 {} 个结节，仅 A 检出 {} 个，仅 B 检出 {} 个，均未检出 {} 个。",
+                found.both,
+                found.only_a,
+                found.only_b,
+                found.neither
+            ),
         ]
-    };
-    let nodule = |n: &NoduleChange| {
-        vec![
-            n.case.clone(),
-            n.nodule.clone(),
-            format!("{:.1}", n.diameter_mm),
-            n.kind.clone().unwrap_or_default(),
-            n.lobe.clone().unwrap_or_default(),
-            number(n.score_a, 3),
-            number(n.score_b, 3),
-        ]
-    };
-    let of_nodules = || vec!["case", "nodule", "mm", "kind", "lobe", "score A", "score B"];
-    let list = |title: String, chosen: Vec<&NoduleChange>| {
-        let all = chosen.len();
-        let title = if all > SHOWN { format!("{title}: {SHOWN} of {all}") } else { format!("{title}: {all}") };
-        Table { title, header: of_nodules(), rows: chosen.into_iter().take(SHOWN).map(nodule).collect() }
-    };
-    let only = |which: &str| c.changes.iter().filter(|n| n.found == which).collect::<Vec<_>>();
-    let mut moved: Vec<&NoduleChange> = c.changes.iter().filter(|n| n.change != 0.0).collect();
-    moved.sort_by(|x, y| y.change.abs().total_cmp(&x.change.abs()));
-    let strata = c.strata.iter().filter(|s| s.nodules > 0).map(|s| {
-        let note = if s.descriptive { "descriptive" } else { "" };
-        let found = |n: usize| format!("{n} of {}", s.nodules);
-        vec![
-            s.of.clone(),
-            s.group.clone(),
-            found(s.found.both + s.found.only_a),
-            found(s.found.both + s.found.only_b),
-            difference(s.difference, s.ci),
+    }
+
+    fn intervals(&self) -> String {
+        self.word(
+            "Intervals come from patients drawn with replacement, both systems on the same ones. A p of a permutation test \
+             swaps the systems within patients; one of McNemar's exact test takes nodules as independent. No p is adjusted for \
+             the number of tests.",
+            "区间由有放回抽取患者得到，两个系统使用相同的抽样。置换检验在患者内交换两个系统；McNemar 精确检验假定结节相互独立。\
+             p 值未作多重性校正。",
+        )
+        .to_owned()
+    }
+
+    fn tests(&self) -> Table {
+        let caption = self.word("Both systems, and what differs (A less B)", "两个系统及其差值（A 减 B）");
+        let head = [
+            self.word("figure", "指标"),
+            "A",
+            "B",
+            self.word("A less B (interval)", "A 减 B（区间）"),
+            "p",
+            "n",
+            self.word("test", "检验"),
+        ];
+        let mut table = Table::new("tests", caption, &head);
+        for test in &self.of.tests {
+            let value = |of: &str, value: Option<f64>, found: usize| {
+                let said = claim("tests", of, Kind::Proportion, NODULES).n(test.n).count(found);
+                Cell::number(self.language, value, 4, (test.figure == Compared::Sensitivity).then_some(said))
+            };
+            let found = self.of.found;
+            table.row(vec![
+                Cell::text(self.figure(test.figure)),
+                value("sensitivity of A", test.a, found.both + found.only_a),
+                value("sensitivity of B", test.b, found.both + found.only_b),
+                self.difference(test.difference, test.ci, test.n, claim("tests", self.name(test), Kind::Other, "all")),
+                p(test.p),
+                Cell::count(test.n, None),
+                Cell::text(self.method(&test.method)),
+            ]);
+        }
+        table
+    }
+
+    /// In claims, the same in both languages.
+    fn name(&self, test: &Test) -> &'static str {
+        Said { of: self.of, language: Language::En }.figure(test.figure)
+    }
+
+    fn figure(&self, figure: Compared) -> &'static str {
+        let (en, zh) = match figure {
+            Compared::Cpm => ("CPM", "CPM"),
+            Compared::Sensitivity => ("sensitivity at the operating point", "工作点灵敏度"),
+            Compared::FalsePositives => ("false positives per scan at the operating point", "工作点每例扫描假阳性数"),
+            Compared::Auc => ("malignancy AUC, missed nodules score 0", "良恶性 AUC（漏检计 0 分）"),
+            Compared::DiceRight => ("mean lung Dice, right", "右肺平均 Dice"),
+            Compared::DiceLeft => ("mean lung Dice, left", "左肺平均 Dice"),
+        };
+        self.language.of(en, zh)
+    }
+
+    fn method(&self, method: &Method) -> String {
+        match method {
+            Method::Permutation { arrangements, exact: true } => {
+                say!(self.language, "permutation, all {arrangements}", "置换检验，全部 {arrangements} 种")
+            }
+            Method::Permutation { arrangements, exact: false } => {
+                say!(self.language, "permutation, {arrangements} at random", "置换检验，随机 {arrangements} 种")
+            }
+            Method::Mcnemar => "McNemar".to_owned(),
+            Method::None { why } => say!(self.language, "none: {why}", "无（{why}）"),
+        }
+    }
+
+    fn strata(&self) -> Table {
+        let c = self.of;
+        let caption = self.word("Who found which nodules", "各分组检出情况");
+        let head = [
+            self.word("property", "属性"),
+            self.word("group", "分组"),
+            self.word("nodules", "结节"),
+            self.word("both", "均检出"),
+            self.word("A alone", "仅 A"),
+            self.word("B alone", "仅 B"),
+            self.word("neither", "均未检出"),
+            self.word("sensitivity, A less B (interval)", "灵敏度 A 减 B（区间）"),
+            "p (McNemar)",
+            self.word("note", "备注"),
+        ];
+        let mut table = Table::new("strata", caption, &head);
+        let mut all = vec![Cell::text(self.word("all", "全部")), Cell::text("")];
+        all.extend(self.found("strata", NODULES, "", c.nodules, c.found));
+        all.extend([Cell::text(""), Cell::text(""), Cell::text("")]);
+        table.row(all);
+        for s in c.strata.iter().filter(|s| s.nodules > 0) {
+            table.row(self.stratum(s));
+        }
+        table
+    }
+
+    fn stratum(&self, s: &StratumDelta) -> Vec<Cell> {
+        let (by, population) = (format!("strata, {}", s.of.name()), format!("{NODULES}, {}: {}", s.of.name(), s.group));
+        let mut row =
+            vec![Cell::text(words::property(s.of, self.language)), Cell::text(words::group(&s.group, self.language))];
+        row.extend(self.found(&by, &population, NODULES, s.nodules, s.found));
+        row.extend([
+            self.difference(s.difference, s.ci, s.nodules, claim(&by, "difference", Kind::Other, &population)),
             p(s.p),
-            note.to_owned(),
-        ]
-    });
-    let mut changed: Vec<_> = c.cases.iter().collect();
-    let size = |case: &super::CaseChange| {
-        case.found_a.abs_diff(case.found_b) + case.false_positives_a.abs_diff(case.false_positives_b)
-    };
-    changed.sort_by_key(|case| std::cmp::Reverse(size(case)));
-    let cases = changed.into_iter().filter(|case| size(case) > 0).take(SHOWN).map(|case| {
-        vec![
-            case.case.clone(),
-            case.centre.clone(),
-            format!("{} of {}", case.found_a, case.nodules),
-            format!("{} of {}", case.found_b, case.nodules),
-            case.false_positives_a.to_string(),
-            case.false_positives_b.to_string(),
-            number(case.dice_change, 4),
-        ]
-    });
-    vec![
-        Table {
-            title: "Figures".into(),
-            header: vec!["figure", "A", "B", "A less B (interval)", "p", "n"],
-            rows: c.tests.iter().map(test).collect(),
-        },
-        Table {
-            title: "Sensitivity at the operating points, by stratum (p is not adjusted for their number)".into(),
-            header: vec!["property", "group", "found by A", "found by B", "A less B (interval)", "p", ""],
-            rows: strata.collect(),
-        },
-        list("Nodules that A found and B did not".into(), only("only-a")),
-        list("Nodules that B found and A did not".into(), only("only-b")),
-        list("Nodules whose score changed most".into(), moved),
-        Table {
-            title: "Scans that changed most".into(),
-            header: vec!["case", "centre", "found by A", "found by B", "false by A", "false by B", "Dice, A less B"],
-            rows: cases.collect(),
-        },
-    ]
-}
+            if s.descriptive {
+                Cell::toned(self.word("descriptive", "仅作描述"), Tone::Quiet)
+            } else {
+                Cell::text("")
+            },
+        ]);
+        row
+    }
 
-fn heading(c: &Comparison) -> Vec<String> {
-    vec![
-        format!("A: {} at score {:.4} (predictions {:.16})", c.a.name, c.a.operating_threshold, c.a.predictions_sha256),
-        format!("B: {} at score {:.4} (predictions {:.16})", c.b.name, c.b.operating_threshold, c.b.predictions_sha256),
-        format!("protocol {} ({:.16}), data {:.16}", c.protocol, c.protocol_sha256, c.data_fingerprint),
-        format!(
-            "{} scans of {} patients, {} scored nodules; intervals of {} %",
-            c.scans,
-            c.patients,
-            c.nodules,
-            100.0 * c.confidence_level
-        ),
-        format!(
-            "found by both {}, by A alone {}, by B alone {}, by neither {}",
-            c.found.both, c.found.only_a, c.found.only_b, c.found.neither
-        ),
-    ]
-}
+    /// Numbers of nodules, and of who found them, that claim to be a part of `whole`, where there is one.
+    fn found(&self, table: &str, population: &str, whole: &str, nodules: usize, found: Found) -> [Cell; 5] {
+        let Found { both, only_a, only_b, neither } = found;
+        [
+            ("nodules", Kind::Size, nodules),
+            ("both", Kind::Count, both),
+            ("A alone", Kind::Count, only_a),
+            ("B alone", Kind::Count, only_b),
+            ("neither", Kind::Count, neither),
+        ]
+        .map(|(what, kind, n)| {
+            let said = claim(table, what, kind, population);
+            Cell::count(n, Some(if whole.is_empty() { said } else { said.part_of(whole) }))
+        })
+    }
 
-fn text(c: &Comparison) -> String {
-    let mut out = format!("{}\n{}\n", c.notice, heading(c).join("\n"));
-    for table in tables(c).into_iter().filter(|table| !table.rows.is_empty()) {
-        let lines: Vec<Vec<String>> =
-            std::iter::once(table.header.iter().map(|h| (*h).to_owned()).collect()).chain(table.rows).collect();
-        let widths: Vec<usize> = (0..table.header.len())
-            .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or_default())
-            .collect();
-        out += &format!("\n{}\n", table.title);
-        for line in lines {
-            let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+    fn nodules(&self) -> Table {
+        let caption =
+            self.word("Every scored nodule; scores are those of the marks on it", "全部计分结节；分数为其标记的分数");
+        let head = [
+            self.word("case", "病例"),
+            self.word("nodule", "结节"),
+            self.word("diameter, mm", "直径（mm）"),
+            self.word("type", "类型"),
+            self.word("lobe", "肺叶"),
+            self.word("found by", "检出者"),
+            self.word("score of A", "A 分数"),
+            self.word("score of B", "B 分数"),
+        ];
+        let mut table = Table::new("nodules", caption, &head);
+        table.shown = SHOWN;
+        let group =
+            |name: &Option<String>| Cell::text(words::group(name.as_deref().unwrap_or_default(), self.language));
+        let row = |n: &NoduleChange| {
+            let (who, tone) = match n.found {
+                "both" => (self.word("both", "两者"), Tone::Plain),
+                "only-a" => (self.word("A alone", "仅 A"), Tone::Bad),
+                "only-b" => (self.word("B alone", "仅 B"), Tone::Bad),
+                _ => (self.word("neither", "均未"), Tone::Quiet),
+            };
+            vec![
+                Cell::text(&n.case),
+                Cell::text(&n.nodule),
+                Cell::number(self.language, Some(n.diameter_mm), 1, None),
+                group(&n.kind),
+                group(&n.lobe),
+                Cell::toned(who, tone),
+                score(n.score_a),
+                score(n.score_b),
+            ]
+        };
+        self.of.changes.iter().for_each(|n| table.row(row(n)));
+        table.without_empty_columns()
+    }
+
+    fn scans(&self) -> Table {
+        let caption = self.word("Every scan at the operating points", "全部扫描在工作点的结果");
+        let head = [
+            self.word("case", "病例"),
+            self.word("centre", "中心"),
+            self.word("nodules", "结节"),
+            self.word("found by A", "A 检出"),
+            self.word("found by B", "B 检出"),
+            self.word("false by A", "A 假阳性"),
+            self.word("false by B", "B 假阳性"),
+            self.word("lung Dice, A less B", "肺 Dice，A 减 B"),
+        ];
+        let mut table = Table::new("scans", caption, &head);
+        table.shown = SHOWN;
+        let mut cases: Vec<&CaseChange> = self.of.cases.iter().collect();
+        cases.sort_by_key(|case| {
+            let changed = case.found_a.abs_diff(case.found_b) + case.false_positives_a.abs_diff(case.false_positives_b);
+            std::cmp::Reverse(changed)
+        });
+        for case in cases {
+            table.row(vec![
+                Cell::text(&case.case),
+                Cell::text(&case.centre),
+                Cell::count(case.nodules, None),
+                Cell::count(case.found_a, None),
+                Cell::count(case.found_b, None),
+                Cell::count(case.false_positives_a, None),
+                Cell::count(case.false_positives_b, None),
+                case.dice_change.map_or_else(|| Cell::text(""), |d| Cell::number(self.language, Some(d), 4, None)),
+            ]);
+        }
+        table.without_empty_columns()
+    }
+
+    fn difference(&self, value: Option<f64>, ci: Option<[f64; 2]>, n: usize, said: Statement) -> Cell {
+        Cell::figure(self.language, &Figure { value, ci, n }, 4, Some(said))
+    }
+
+    /// What is compared and the figures, in columns.
+    fn terminal(&self) -> String {
+        let table = self.tests();
+        let rows = std::iter::once(table.head.clone())
+            .chain(table.rows.iter().map(|row| row.iter().map(|cell| cell.text.clone()).collect()));
+        let rows: Vec<Vec<String>> = rows.collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+        let widths: Vec<usize> = (0..table.head.len()).map(width).collect();
+        let mut out = format!("{}\n{}\n\n", self.of.notice, self.about().join("\n"));
+        for row in &rows {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             out += &format!("  {}\n", cells.join("  ").trim_end());
         }
-    }
-    for test in &c.tests {
-        out += &format!("\n{}: {}", test.figure, test.how);
-    }
-    out + "\n"
-}
-
-fn html(c: &Comparison, svg: &str) -> String {
-    let title = format!("Comparison: {} and {}", c.a.name, c.b.name);
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{0}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <p class=\"notice\">{1}</p>\n<h1>{0}</h1>\n",
-        escaped(&title),
-        escaped(&c.notice)
-    );
-    for line in heading(c) {
-        out += &format!("<p>{}</p>\n", escaped(&line));
-    }
-    let caption = "Sensitivity against false positives per scan of both systems on the same scans.";
-    let drawing = &svg[svg.find("<svg").unwrap_or(0)..];
-    out += &format!(
-        "<figure role=\"img\" aria-label=\"{caption}\">{drawing}<figcaption>{caption}</figcaption></figure>\n"
-    );
-    for table in tables(c) {
-        out += &format!("<h2>{}</h2>\n", escaped(&table.title));
-        if table.rows.is_empty() {
-            out += "<p>None.</p>\n";
-            continue;
-        }
-        let cells = |row: Vec<String>, tag: &str| {
-            let cells: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
-            format!("<tr>{cells}</tr>\n")
-        };
-        let header = cells(table.header.iter().map(|h| (*h).to_owned()).collect(), "th");
-        let rows: String = table.rows.into_iter().map(|row| cells(row, "td")).collect();
-        out += &format!("<div class=\"wide\"><table>\n{header}{rows}</table></div>\n");
-    }
-    out += "<h2>How</h2>\n<ul>\n";
-    for test in &c.tests {
-        out += &format!("<li>{}: {}</li>\n", escaped(test.figure), escaped(&test.how));
-    }
-    out + "</ul>\n</body>\n</html>\n"
-}
-
-const STYLE: &str = "body{font:16px/1.5 sans-serif;color:#1a1a1a;max-width:62rem;margin:0 auto;padding:1rem}\
-.notice{background:#fff3cd;border:1px solid #b58900;padding:.6rem 1rem;font-weight:bold}\
-table{border-collapse:collapse;margin:.6rem 0}th,td{border:1px solid #bbb;padding:.25rem .6rem;text-align:left;\
-font-variant-numeric:tabular-nums;overflow-wrap:anywhere}th{background:#f0f0f0}.wide{overflow-x:auto}p{margin:.3rem 0}\
-figure{margin:1rem 0}svg{max-width:100%;height:auto}figcaption{color:#444;font-size:.9rem}";
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or("-".into(), |value| format!("{value:.digits$}"))
-}
-
-fn difference(value: Option<f64>, ci: Option<Interval>) -> String {
-    match (value, ci) {
-        (Some(value), Some([low, high])) => format!("{value:+.4} ({low:+.4} to {high:+.4})"),
-        (Some(value), None) => format!("{value:+.4}"),
-        _ => "-".into(),
+        out
     }
 }
 
-fn p(value: Option<f64>) -> String {
-    match value {
-        None => "-".into(),
-        Some(p) if p < 0.0001 => "< 0.0001".into(),
-        Some(p) => format!("{p:.4}"),
-    }
+fn p(value: Option<f64>) -> Cell {
+    let Some(value) = value else { return Cell::text("") };
+    let text = if value < 0.0001 { "< 0.0001".to_owned() } else { format!("{value:.4}") };
+    Cell { figure: Some(Figure { value: Some(value), ci: None, n: 0 }), ..Cell::text(text) }
 }
 
-fn nodules(c: &Comparison) -> Result<DataFrame, Failure> {
-    let n = &c.changes;
-    df!(
-        "case" => n.iter().map(|n| n.case.as_str()).collect::<Vec<_>>(),
-        "nodule" => n.iter().map(|n| n.nodule.as_str()).collect::<Vec<_>>(),
-        "diameter_mm" => n.iter().map(|n| n.diameter_mm).collect::<Vec<_>>(),
-        "kind" => n.iter().map(|n| n.kind.as_deref()).collect::<Vec<_>>(),
-        "lobe" => n.iter().map(|n| n.lobe.as_deref()).collect::<Vec<_>>(),
-        "found" => n.iter().map(|n| n.found).collect::<Vec<_>>(),
-        "score_a" => n.iter().map(|n| n.score_a).collect::<Vec<_>>(),
-        "score_b" => n.iter().map(|n| n.score_b).collect::<Vec<_>>(),
-        "change" => n.iter().map(|n| n.change).collect::<Vec<_>>(),
-    )
-    .map_err(table)
+/// Nothing where there is no mark.
+fn score(value: Option<f64>) -> Cell {
+    value.map_or_else(|| Cell::text(""), |value| Cell::number(Language::En, Some(value), 3, None))
 }
 
-fn cases(c: &Comparison) -> Result<DataFrame, Failure> {
-    let n = &c.cases;
-    let count = |f: &dyn Fn(&super::CaseChange) -> usize| n.iter().map(|case| f(case) as u32).collect::<Vec<u32>>();
-    df!(
-        "case" => n.iter().map(|n| n.case.as_str()).collect::<Vec<_>>(),
-        "centre" => n.iter().map(|n| n.centre.as_str()).collect::<Vec<_>>(),
-        "nodules" => count(&|n| n.nodules),
-        "found_a" => count(&|n| n.found_a),
-        "found_b" => count(&|n| n.found_b),
-        "false_positives_a" => count(&|n| n.false_positives_a),
-        "false_positives_b" => count(&|n| n.false_positives_b),
-        "dice_change" => n.iter().map(|n| n.dice_change).collect::<Vec<_>>(),
-    )
-    .map_err(table)
+/// Both FROC curves.
+struct Froc<'a> {
+    of: &'a Comparison,
+    language: Language,
+    font: &'static str,
 }
 
-fn strata(c: &Comparison) -> Result<DataFrame, Failure> {
-    let n = &c.strata;
-    let count = |f: &dyn Fn(&super::StratumDelta) -> usize| n.iter().map(|s| f(s) as u32).collect::<Vec<u32>>();
-    df!(
-        "property" => n.iter().map(|n| n.of.as_str()).collect::<Vec<_>>(),
-        "group" => n.iter().map(|n| n.group.as_str()).collect::<Vec<_>>(),
-        "nodules" => count(&|n| n.nodules),
-        "both" => count(&|n| n.found.both),
-        "only_a" => count(&|n| n.found.only_a),
-        "only_b" => count(&|n| n.found.only_b),
-        "neither" => count(&|n| n.found.neither),
-        "difference" => n.iter().map(|n| n.difference).collect::<Vec<_>>(),
-        "ci_lower" => n.iter().map(|n| n.ci.map(|ci| ci[0])).collect::<Vec<_>>(),
-        "ci_upper" => n.iter().map(|n| n.ci.map(|ci| ci[1])).collect::<Vec<_>>(),
-        "p" => n.iter().map(|n| n.p).collect::<Vec<_>>(),
-        "descriptive" => n.iter().map(|n| n.descriptive).collect::<Vec<_>>(),
-    )
-    .map_err(table)
-}
-
-fn csv(frame: &mut DataFrame, path: &Path) -> Result<(), Failure> {
-    CsvWriter::new(std::fs::File::create(path).map_err(io(path))?).finish(frame).map_err(io(path))
-}
-
-fn table(error: polars::error::PolarsError) -> Failure {
-    Failure::new("table", error.to_string())
-}
-
-/// Both FROC curves, false positives on a logarithmic axis from 1/8 to 8.
-struct Froc<'a>(&'a Comparison);
-
-impl Figure for Froc<'_> {
+impl lungai_figures::Figure for Froc<'_> {
     fn paint<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static,
     {
-        let c = self.0;
-        let synthetic = if c.synthetic { " (SYNTHETIC)" } else { "" };
-        let mut chart = ChartBuilder::on(area)
-            .caption(format!("{} and {}{synthetic}", c.a.name, c.b.name), (FONT, 20))
-            .margin(14)
-            .x_label_area_size(48)
-            .y_label_area_size(62)
-            .build_cartesian_2d(-3.0..3.0f64, 0.0..1.02f64)?;
-        chart
-            .configure_mesh()
-            .x_desc("False positives per scan")
-            .y_desc("Sensitivity")
-            .x_labels(7)
-            .y_labels(11)
-            .x_label_formatter(&|x| {
-                if *x < -0.01 { format!("1/{:.0}", (-x).exp2()) } else { format!("{:.0}", x.exp2()) }
-            })
-            .y_label_formatter(&|y| format!("{y:.1}"))
-            .label_style((FONT, 16))
-            .axis_desc_style((FONT, 18))
-            .light_line_style(WHITE)
-            .draw()?;
-        for (curve, name, colour) in [(&c.curves[0], "A", BLUE), (&c.curves[1], "B", ORANGE)] {
-            let cpm = c.tests.iter().find(|test| test.figure == "CPM");
-            let value = cpm.and_then(|test| if name == "A" { test.a } else { test.b });
-            chart
-                .draw_series(LineSeries::new(steps(curve), colour.stroke_width(3)))?
-                .label(format!("{name}: CPM {}", number(value, 3)))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
+        let Self { of: c, language, font } = *self;
+        let mark = if c.synthetic { language.of(" (SYNTHETIC)", "（合成数据 SYNTHETIC）") } else { "" };
+        let title = say!(language, "{} and {}{mark}", "{} 与 {}{mark}", c.a.name, c.b.name);
+        area.draw(&Text::new(title, (20, 12), (font, 24).into_font().color(&BLACK)))?;
+        let area = area.margin(44, 0, 0, 0);
+        let mut chart = froc_axes(language).on(&area, font)?;
+        let cpm = c.tests.iter().find(|test| test.figure == Compared::Cpm);
+        let of = |pick: fn(&Test) -> Option<f64>| Figure { value: cpm.and_then(pick), ci: None, n: 0 };
+        for (curve, letter, figure, colour) in
+            [(&c.curves[0], "A", of(|t| t.a), BLUE), (&c.curves[1], "B", of(|t| t.b), ORANGE)]
+        {
+            let name = roomy(format!("{letter}: CPM {}", shown(language, &figure, 3)), font);
+            line(&mut chart, steps(curve), colour, name)?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .label_font((FONT, 16))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
-        Ok(())
+        legend_in(&mut chart, SeriesLabelPosition::LowerRight, font)
     }
 }
 
 /// The curve's points within the axis, begun at its left end and ended at its right one.
 fn steps(curve: &[[f64; 3]]) -> Vec<(f64, f64)> {
-    let below = |rate: f64| curve.iter().rev().find(|p| p[1] <= rate).map_or(0.0, |p| p[2]);
-    let inside = curve.iter().map(|p| (p[1].log2(), p[2])).filter(|(x, _)| *x > -3.0 && *x < 3.0);
-    std::iter::once((-3.0, below(0.125))).chain(inside).chain([(3.0, below(8.0))]).collect()
+    let below = |x: f64| curve.iter().rev().find(|p| p[1].log2() <= x).map_or(0.0, |p| p[2]);
+    let inside = curve.iter().map(|p| (p[1].log2(), p[2])).filter(|(x, _)| *x > ENDS[0] && *x < ENDS[1]);
+    std::iter::once((ENDS[0], below(ENDS[0]))).chain(inside).chain([(ENDS[1], below(ENDS[1]))]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{changed, results};
     use super::*;
+    use crate::compare::compare;
     use crate::results::tests::records;
+    use lungai_trace::verifies;
 
+    #[verifies("SW-1106")]
     #[test]
-    fn a_comparison_is_written_whole_and_says_what_it_is_of() {
+    fn what_is_written_names_synthetic_data_and_the_changed_nodules_in_both_languages() {
         let out = tempfile::tempdir().unwrap();
-        let c = super::super::compare(&results(records()), &results(changed())).unwrap();
+        let c = compare(&results(records()), &results(changed())).unwrap();
         let text = write(&c, out.path()).unwrap();
         let read = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap();
         assert!(text.starts_with("Not cleared for clinical use. SYNTHETIC data"));
-        assert!(text.contains("found by both 3, by A alone 1, by B alone 1, by neither 1"));
-        let page = read("compare.html");
-        for part in ["<svg", "SYNTHETIC", "Nodules that A found and B did not: 1", "McNemar", "DeLong"] {
-            assert!(page.contains(part), "{part}");
+        assert!(text.contains("both found 3 nodules, A alone 1, B alone 1, neither 1"), "{text}");
+        for part in ["<svg", "SYNTHETIC", "A alone", "McNemar", "permutation, all 16"] {
+            assert!(read("compare.html").contains(part), "{part}");
         }
-        assert!(
-            !page.contains("http://") || page.matches("http://").count() == page.matches("http://www.w3.org").count()
+        for part in ["合成数据", "仅 A 检出 1 个", "灵敏度"] {
+            assert!(read("compare.zh.html").contains(part) && read("compare.zh.md").contains(part), "{part}");
+        }
+        assert_eq!(
+            read("compare.html").matches("http://").count(),
+            read("compare.html").matches("http://www.w3.org").count()
         );
-        assert_eq!(read("nodules.csv").lines().count(), 1 + 6);
-        assert_eq!(read("cases.csv").lines().count(), 1 + 4);
-        assert!(read("strata.csv").contains("nodule.diameter_mm,3 to < 6 mm,2,1,0,1,0,-0.5,"));
+        assert_eq!(read("tables/nodules.csv").lines().count(), 1 + 6);
+        assert_eq!(read("tables/scans.csv").lines().count(), 1 + 4);
+        assert!(
+            read("tables/strata.csv").contains("diameter,3 to < 6 mm,2,1,0,1,0,-0.5,"),
+            "{}",
+            read("tables/strata.csv")
+        );
+        assert!(read("tables/strata.csv").lines().skip(1).all(|line| line.ends_with("SYNTHETIC")));
         let json: serde_json::Value = serde_json::from_str(&read("compare.json")).unwrap();
-        assert_eq!(json["found"]["only_a"], 1);
+        assert_eq!((&json["found"]["only_a"], &json["tests"][0]["figure"]), (&1.into(), &"cpm".into()));
         assert!(out.path().join("froc.png").exists() && !out.path().join(".unfinished").exists());
+    }
+
+    #[verifies("SW-1106")]
+    #[test]
+    fn a_comparison_whose_parts_do_not_add_up_is_not_written() {
+        let out = tempfile::tempdir().unwrap();
+        let mut c = compare(&results(records()), &results(changed())).unwrap();
+        c.strata[0].found.both += 1;
+        assert_eq!(write(&c, out.path()).unwrap_err().rule, "incoherent-report");
+        assert!(!out.path().join("compare.html").exists() && !out.path().join("compare.json").exists());
     }
 }

@@ -13,21 +13,11 @@ where
 {
     let m = &sheet.results().malignancy;
     let area = sheet.titled(area, sheet.word("Calibration of malignancy", "恶性概率的校准"))?;
-    let mut chart = sheet.plane(
-        &area,
-        &Axes {
-            x: sheet.word("Stated probability", "所给概率"),
-            y: sheet.word("Share of malignant nodules", "恶性结节比例"),
-            x_range: 0.0..1.0,
-            y_range: 0.0..1.02,
-            x_labels: 11,
-            y_labels: 11,
-            x_format: &|x| format!("{x:.1}"),
-            y_format: &|y| format!("{y:.1}"),
-            x_lines: true,
-            label_size: 17,
-        },
-    )?;
+    let axes = Axes::shares(
+        sheet.word("Stated probability", "所给概率"),
+        sheet.word("Share of malignant nodules", "恶性结节比例"),
+    );
+    let mut chart = sheet.plane(&area, &axes)?;
     let most = m.reliability.iter().map(|p| p.nodules).max().unwrap_or(1).max(1) as f64;
     for bin in &m.reliability {
         // A fifth of the height at most, so that no bar is taken for a share.

@@ -1,16 +1,16 @@
 //! FROC and ROC curves.
 
 use super::{Axes, Sheet, fraction};
-use crate::report::language::say;
+use crate::report::language::{Language, say};
 use crate::report::words;
 use crate::results::readers::SYSTEM;
 use crate::results::{AtRate, Curve, Figure, PartCurve};
-use lungai_figures::{BLUE, Drawn, GREEN, GREY, ORANGE, PALETTE, Plane};
+use lungai_figures::{BLUE, Drawn, GREEN, GREY, ORANGE, PALETTE, Plane, line};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 /// Ends of the axis: logarithms of 1/8 and 8 false positives per scan.
-const ENDS: [f64; 2] = [-3.0, 3.0];
+pub const ENDS: [f64; 2] = [-3.0, 3.0];
 
 pub fn froc<B: DrawingBackend>(sheet: &Sheet<'_>, area: &DrawingArea<B, Shift>) -> Drawn
 where
@@ -117,21 +117,8 @@ where
 {
     let m = &sheet.results().malignancy;
     let area = sheet.titled(area, sheet.word("ROC of malignancy", "良恶性 ROC 曲线"))?;
-    let mut chart = sheet.plane(
-        &area,
-        &Axes {
-            x: sheet.word("1 - specificity", "1 - 特异度"),
-            y: sheet.word("Sensitivity", "灵敏度"),
-            x_range: 0.0..1.0,
-            y_range: 0.0..1.02,
-            x_labels: 11,
-            y_labels: 11,
-            x_format: &|x| format!("{x:.1}"),
-            y_format: &|y| format!("{y:.1}"),
-            x_lines: true,
-            label_size: 17,
-        },
-    )?;
+    let axes = Axes::shares(sheet.word("1 - specificity", "1 - 特异度"), sheet.word("Sensitivity", "灵敏度"));
+    let mut chart = sheet.plane(&area, &axes)?;
     chart.draw_series([PathElement::new([(0.0, 0.0), (1.0, 1.0)], GREY.mix(0.5))])?;
     band(&mut chart, m.band.iter().map(|p| (p.rate, p.ci)), BLUE)?;
     let found = sheet.word("found nodules", "检出结节");
@@ -154,33 +141,20 @@ fn plane<'b, B: DrawingBackend>(
 where
     B::ErrorType: 'static,
 {
-    sheet.plane(
-        area,
-        &Axes {
-            x: sheet.word("False positives per scan", "每例扫描假阳性数"),
-            y: sheet.word("Sensitivity", "灵敏度"),
-            x_range: ENDS[0]..ENDS[1],
-            y_range: 0.0..1.02,
-            x_labels: 7,
-            y_labels: 11,
-            x_format: &|x| fraction(x.exp2()),
-            y_format: &|y| format!("{y:.1}"),
-            x_lines: true,
-            label_size: 17,
-        },
-    )
+    sheet.plane(area, &froc_axes(sheet.language))
 }
 
-fn line<'b, B: DrawingBackend + 'b>(
-    chart: &mut Plane<'b, B>,
-    points: impl IntoIterator<Item = (f64, f64)>,
-    colour: RGBColor,
-    label: String,
-) -> Drawn
-where
-    B::ErrorType: 'static,
-{
-    lungai_figures::line(chart, points, colour, label)
+/// False positives per scan on a logarithmic axis from 1/8 to 8, and sensitivity.
+pub fn froc_axes(language: Language) -> Axes<'static> {
+    Axes {
+        x_range: ENDS[0]..ENDS[1],
+        x_labels: 7,
+        x_format: &|x| fraction(x.exp2()),
+        ..Axes::shares(
+            language.of("False positives per scan", "每例扫描假阳性数"),
+            language.of("Sensitivity", "灵敏度"),
+        )
+    }
 }
 
 /// Between lower and upper bound.

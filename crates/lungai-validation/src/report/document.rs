@@ -1,6 +1,6 @@
 //! A report before it is text: headings, paragraphs, tables whose figures say what they claim, pictures.
 
-use super::language::Language;
+use super::language::{Language, say};
 use crate::coherence::{Kind, Printed, Statement, Verdict};
 use crate::results::Figure;
 
@@ -82,6 +82,8 @@ pub struct Table {
     pub head: Vec<String>,
     /// Each as long as the head.
     pub rows: Vec<Vec<Cell>>,
+    /// Rows that page and text show at most; the tables for machines have all.
+    pub shown: usize,
 }
 
 /// A cell.
@@ -101,7 +103,7 @@ impl Table {
     /// Without rows.
     pub fn new(name: &'static str, caption: impl Into<String>, head: &[&str]) -> Self {
         let head = head.iter().map(|h| (*h).to_owned()).collect();
-        Self { name, caption: caption.into(), head, rows: Vec::new() }
+        Self { name, caption: caption.into(), head, rows: Vec::new(), shown: usize::MAX }
     }
 
     /// One more row.
@@ -119,6 +121,19 @@ impl Table {
             }
         }
         self
+    }
+
+    /// That page and text do not show all rows, where it is so.
+    pub fn more(&self, language: Language) -> Option<String> {
+        let (shown, all, name) = (self.shown, self.rows.len(), self.name);
+        let folder = language.of("tables", "tables/zh");
+        (all > shown).then(|| {
+            say!(
+                language,
+                "The first {shown} of {all}; all are in {folder}/{name}.csv.",
+                "显示前 {shown} 行，共 {all} 行；全部见 {folder}/{name}.csv。"
+            )
+        })
     }
 
     /// What it claims.
@@ -151,7 +166,7 @@ impl Cell {
         Self { figure, claims: claim.into_iter().collect(), ..Self::text(n.to_string()) }
     }
 
-    /// `16 of 20`, claimed to be so many of a population.
+    /// `16 of 20`.
     pub fn of(language: Language, found: usize, all: usize) -> Self {
         Self::text(match language {
             Language::En => format!("{found} of {all}"),

@@ -30,7 +30,7 @@ pub fn page(document: &Document) -> String {
             Block::Banner(text, tone) => {
                 let _ = writeln!(out, "<p class=\"banner {}\">{}</p>", class(*tone), escaped(text));
             }
-            Block::Table(table) => out += &table_of(table),
+            Block::Table(table) => out += &table_of(table, language),
             Block::Picture(picture) => out += &figure(picture),
             Block::Gallery(patches) => out += &gallery(patches),
         }
@@ -70,7 +70,7 @@ fn gallery(patches: &[Patch]) -> String {
     out + "</div>\n"
 }
 
-fn table_of(table: &Table) -> String {
+fn table_of(table: &Table, language: Language) -> String {
     let mut out =
         format!("<div class=\"wide\" tabindex=\"0\"><table>\n<caption>{}</caption>\n", escaped(&table.caption));
     if table.head.iter().any(|head| !head.is_empty()) {
@@ -81,14 +81,18 @@ fn table_of(table: &Table) -> String {
         out += "</tr></thead>\n";
     }
     out += "<tbody>\n";
-    for row in &table.rows {
+    for row in table.rows.iter().take(table.shown) {
         out += "<tr>";
         for (column, cell) in row.iter().enumerate() {
             out += &cell_of(cell, column == 0);
         }
         out += "</tr>\n";
     }
-    out + "</tbody></table></div>\n"
+    out += "</tbody></table></div>\n";
+    if let Some(more) = table.more(language) {
+        let _ = writeln!(out, "<p>{}</p>", escaped(&more));
+    }
+    out
 }
 
 fn cell_of(cell: &Cell, first: bool) -> String {

@@ -1,6 +1,7 @@
 //! The report as Markdown, with its figures as files beside it.
 
 use super::document::{Block, Document, Table};
+use super::language::Language;
 use std::fmt::Write;
 
 /// The text.
@@ -12,7 +13,7 @@ pub fn text(document: &Document) -> String {
             Block::Text(text) => writeln!(out, "\n{text}"),
             Block::Banner(text, _) => writeln!(out, "\n> **{text}**"),
             Block::Picture(p) => writeln!(out, "\n![{0}]({1}.svg)\n\n*{0}*", p.caption, p.name),
-            Block::Table(table) => write!(out, "\n{}", table_of(table)),
+            Block::Table(table) => write!(out, "\n{}", table_of(table, document.language)),
             Block::Gallery(patches) => {
                 patches.iter().try_for_each(|patch| writeln!(out, "\n![{0}]({1})\n\n*{0}*", patch.caption, patch.file))
             }
@@ -21,14 +22,17 @@ pub fn text(document: &Document) -> String {
     out
 }
 
-fn table_of(table: &Table) -> String {
+fn table_of(table: &Table, language: Language) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let plain = |text: &str| text.replace('|', "\\|");
     let mut out = format!("*{}*\n\n", table.caption);
     out += &line(table.head.iter().map(|head| plain(head)).collect());
     out += &line(table.head.iter().map(|_| "---".to_owned()).collect());
-    for row in &table.rows {
+    for row in table.rows.iter().take(table.shown) {
         out += &line(row.iter().map(|cell| plain(&cell.text)).collect());
+    }
+    if let Some(more) = table.more(language) {
+        let _ = writeln!(out, "\n{more}");
     }
     out
 }

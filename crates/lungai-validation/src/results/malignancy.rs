@@ -4,13 +4,8 @@ use super::{AtRate, Evaluation, Figure, Scored, widest};
 use lungai_metrics::calibration::{Bins, calibration_line, reliability};
 use lungai_metrics::proportion::proportion;
 use lungai_metrics::roc_band::{MatchedPairs, Ranked, roc_band};
-use lungai_metrics::{Interval, MetricsError, roc};
+use lungai_metrics::{Interval, roc};
 use serde::Serialize;
-
-/// Probability from which on a nodule is called malignant in the table of decisions.
-pub const LIKELY: f64 = 0.5;
-/// Diameters that differ by no more than this factor are alike: 15 %, about what two readings of one nodule differ by.
-pub const MATCHED_RATIO: f64 = 1.15;
 
 /// Malignancy of scored nodules with a diagnosis.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -39,7 +34,7 @@ pub struct Malignancy {
     pub malignant_found: usize,
     /// Of `auc`: false positive rate, sensitivity and its band over patients.
     pub band: Vec<AtRate>,
-    /// Decisions at [`LIKELY`], missed nodules not called malignant; absent where there are no nodules.
+    /// Decisions at the protocol's probability, missed nodules not called malignant; absent where there are no nodules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Confusion>,
     /// Found nodules by stated probability.
@@ -121,7 +116,6 @@ impl Evaluation<'_> {
         }
         let known: Vec<&Scored<'_>> = self.scored.iter().filter(|n| n.malignant.is_some()).collect();
         let found: Vec<&Scored<'_>> = known.iter().copied().filter(|n| n.mark.is_some()).collect();
-        let score = |n: &Scored<'_>| n.mark.and_then(|mark| mark.malignancy).unwrap_or(0.0);
         let truth = |n: &Scored<'_>| n.malignant == Some(true);
         let split =
             |nodules: &[&Scored<'_>]| -> (Vec<f64>, Vec<bool>) { nodules.iter().map(|n| (score(n), truth(n))).unzip() };
@@ -183,7 +177,8 @@ impl Evaluation<'_> {
         let share = |part: &dyn Fn(bool, bool) -> bool, whole: &dyn Fn(bool, bool) -> bool| -> (Figure, [usize; 2]) {
             let mut of_scan = vec![[0u32; 2]; self.records.len()];
             for nodule in known {
-                let (malignant, called) = (nodule.malignant == Some(true), score(nodule) >= LIKELY);
+                let (malignant, called) =
+                    (nodule.malignant == Some(true), score(nodule) >= self.protocol.malignant_from);
                 of_scan[nodule.scan][0] += u32::from(whole(malignant, called) && part(malignant, called));
                 of_scan[nodule.scan][1] += u32::from(whole(malignant, called));
             }
@@ -215,15 +210,16 @@ impl Evaluation<'_> {
     fn size_matched(&self, known: &[&Scored<'_>]) -> Option<SizeMatched> {
         let (scores, truths, scans) = cases(known);
         let sizes: Vec<f64> = known.iter().map(|n| n.diameter_mm).collect();
+        let ratio = self.protocol.alike_diameter_ratio;
         let area = |scores: &[f64], ratio: f64| -> Option<(usize, Figure)> {
             let pairs = MatchedPairs::new(scores, &truths, &sizes, &scans, ratio).ok()?;
             let value = pairs.auc(&vec![1; self.records.len()])?;
             let ci = self.bootstrap(value, |weights| pairs.auc(weights));
             Some((pairs.len(), Figure { value: Some(value), ci, n: known.len() }))
         };
-        let (pairs, auc) = area(&scores, MATCHED_RATIO)?;
+        let (pairs, auc) = area(&scores, ratio)?;
         let (_, auc_of_size) = area(&sizes, f64::MAX)?;
-        let (_, matched_auc_of_size) = area(&sizes, MATCHED_RATIO)?;
+        let (_, matched_auc_of_size) = area(&sizes, ratio)?;
         Some(SizeMatched { pairs, auc, auc_of_size, matched_auc_of_size })
     }
 
@@ -242,18 +238,16 @@ impl Evaluation<'_> {
 
     /// The wider of DeLong's interval and the patient bootstrap's.
     pub(super) fn auc(&self, nodules: &[&Scored<'_>]) -> Figure {
-        let score = |n: &Scored<'_>| n.mark.and_then(|mark| mark.malignancy).unwrap_or(0.0);
-        let area = |weights: &[u32]| -> Result<roc::Auc, MetricsError> {
-            let copies = nodules.iter().flat_map(|n| std::iter::repeat_n(n, weights[n.scan] as usize));
-            let (scores, truths): (Vec<f64>, Vec<bool>) = copies.map(|n| (score(n), n.malignant == Some(true))).unzip();
-            roc::auc(&scores, &truths, self.level())
-        };
         let n = nodules.len();
         if !self.rates_malignancy() {
             return Figure::default();
         }
-        let Ok(auc) = area(&vec![1; self.records.len()]) else { return Figure { n, ..Figure::default() } };
-        let drawn = self.bootstrap(auc.value, |weights| area(weights).ok().map(|a| a.value));
+        let (scores, truths, scans) = cases(nodules);
+        let (Ok(auc), Ok(ranked)) = (roc::auc(&scores, &truths, self.level()), Ranked::new(&scores, &truths, &scans))
+        else {
+            return Figure { n, ..Figure::default() };
+        };
+        let drawn = self.bootstrap(auc.value, |weights| ranked.auc(weights));
         // Complete separation has neither variance nor another draw. But as many pairs as the smaller group has cases share
         // no case, so that each is a trial of its own which is won with the probability that the AUC is.
         let pairs = auc.positives.min(auc.negatives);

@@ -1,6 +1,5 @@
 //! How far readers agree with each other, and the system with them.
 
-use super::malignancy::LIKELY;
 use super::{Evaluation, Figure, rule};
 use crate::record::{Reading, ScanRecord, SystemMark};
 use lungai_ct::WorldPoint;
@@ -138,7 +137,9 @@ impl Seen {
             let marks = r.marks.iter().filter(|m| m.score >= eval.threshold);
             // As large as a finding of unknown size, where the system measures none.
             let size = |m: &SystemMark| m.diameter_mm.unwrap_or(eval.protocol.matching.unknown_diameter_mm);
-            marks.map(|m| mark(m.position_lps_mm, size(m), rating_of(m.malignancy))).collect()
+            marks
+                .map(|m| mark(m.position_lps_mm, size(m), rating_of(m.malignancy, eval.protocol.malignant_from)))
+                .collect()
         };
         let mut found = vec![Vec::new(); eval.records.len()];
         eval.scored.iter().for_each(|nodule| found[nodule.scan].push(nodule.mark.is_some()));
@@ -254,8 +255,8 @@ fn mark(position_lps_mm: [f64; 3], diameter_mm: f64, malignancy: u8) -> joining:
 }
 
 /// The system's probability as one of the two decided ratings; 0 where it gives none.
-fn rating_of(probability: Option<f64>) -> u8 {
-    probability.map_or(0, |p| if p >= LIKELY { SUSPICIOUS } else { UNSUSPICIOUS })
+fn rating_of(probability: Option<f64>, malignant_from: f64) -> u8 {
+    probability.map_or(0, |p| if p >= malignant_from { SUSPICIOUS } else { UNSUSPICIOUS })
 }
 
 fn within([low, high]: Interval, [least, most]: Interval, value: f64) -> Interval {

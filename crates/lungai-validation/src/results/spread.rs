@@ -1,5 +1,6 @@
 //! How values lie: percentiles, not a mean that hides the worst scan.
 
+use lungai_metrics::sample_quantile;
 use serde::Serialize;
 
 /// Percentiles of values, linear between ranks.
@@ -32,11 +33,7 @@ impl Spread {
         sorted.sort_unstable_by(f64::total_cmp);
         let n = sorted.len();
         let last = n.checked_sub(1)?;
-        let at = |share: f64| {
-            let rank = share * last as f64;
-            let (low, high) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
-            low + rank.fract() * (high - low)
-        };
+        let at = |share| sample_quantile(&sorted, share);
         Some(Self {
             n,
             mean: sorted.iter().sum::<f64>() / n as f64,

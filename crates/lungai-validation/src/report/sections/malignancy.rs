@@ -4,7 +4,7 @@ use super::{Context, whole};
 use crate::coherence::Kind;
 use crate::report::document::{Block, Cell, Table, claim};
 use crate::report::language::say;
-use crate::results::{Figure, LIKELY, MATCHED_RATIO};
+use crate::results::Figure;
 
 /// Ranking and decisions.
 pub fn roc(c: &Context<'_>) -> Vec<Block> {
@@ -57,14 +57,14 @@ fn areas(c: &Context<'_>) -> Table {
     table
 }
 
-/// The two-by-two table at one half, missed nodules counted as not called malignant.
+/// The two-by-two table at the protocol's probability, missed nodules counted as not called malignant.
 fn decisions(c: &Context<'_>) -> Option<Table> {
     let confusion = c.results.malignancy.confusion.as_ref()?;
-    let name = "decisions";
+    let (name, from) = ("decisions", c.protocol.malignant_from);
     let caption = say!(
         c.language,
-        "Called malignant from a probability of {LIKELY} on, all nodules with a diagnosis; missed ones are not called malignant",
-        "概率不低于 {LIKELY} 判为恶性，全部有诊断结节；漏检者视为未判恶性"
+        "Called malignant from a probability of {from} on, all nodules with a diagnosis; missed ones are not called malignant",
+        "概率不低于 {from} 判为恶性，全部有诊断结节；漏检者视为未判恶性"
     );
     let head =
         [c.word("figure", "指标"), &c.with_interval("value", "结果"), c.word("count", "计数"), c.word("of", "总数")];
@@ -175,7 +175,7 @@ pub fn size_matched(c: &Context<'_>) -> Vec<Block> {
     let m = &c.results.malignancy;
     let Some(matched) = m.size_matched.as_ref() else { return Vec::new() };
     let mut blocks = vec![c.heading("size-matched", "Malignancy at equal size", "同等大小下的良恶性")];
-    let percent = (100.0 * (MATCHED_RATIO - 1.0)).round();
+    let percent = (100.0 * (c.protocol.alike_diameter_ratio - 1.0)).round();
     blocks.push(Block::Text(say!(
         c.language,
         "Large nodules are malignant more often, so a high AUC may be read off the diameter alone. Here a malignant nodule is \
