@@ -1,6 +1,7 @@
 //! `experiments/*.yaml`: everything that decides a run.
 
 use anyhow::{Context, bail};
+use lungai_imaging::augment::AugmentConfig;
 use lungai_models::classifier::ClassifierConfig;
 use lungai_models::detector::DetectorConfig;
 use lungai_models::lung::LungConfig;
@@ -127,6 +128,9 @@ pub enum Precision {
 pub struct LungTraining {
     /// Share of patches centred on the lungs' surface, `0..=1`; the rest lie anywhere.
     pub surface_share: f64,
+    /// What else may be done to a patch and its truth (`lungai_imaging::augment`); mirroring along x always is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<AugmentConfig>,
 }
 
 /// How the detector is trained. What the shares leave lies anywhere in the lungs.
@@ -227,6 +231,10 @@ impl Training {
         };
         if let Some(lung) = &self.lung {
             share("surface_share", lung.surface_share)?;
+            // Left and right are told apart by where a patch lies, which the mirror of an augmentation does not know.
+            if lung.augment.as_ref().is_some_and(|a| a.flip.is_some()) {
+                bail!("training.lung.augment.flip: leave it out, patches are mirrored along x already");
+            }
         }
         if let Some(d) = &self.detector {
             share("positive_share", d.positive_share)?;

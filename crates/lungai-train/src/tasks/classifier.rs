@@ -133,7 +133,7 @@ impl Task for ClassifierTask {
             let start = [0; 3].map(|_: i32| rng.random_range(0..=2 * JITTER) as isize);
             let symmetry = Symmetry::draw_any(rng);
             let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
-            cut(hu.view(), start, edge, symmetry, hu_value(shift, self.config.window_hu), &mut values);
+            values.extend(cut(hu.view(), start, edge, symmetry, hu_value(shift, self.config.window_hu)));
             malignant.push(f32::from(nodule.malignant == Some(true)));
             kind.extend(KINDS.map(|k| f32::from(nodule.kind == Some(k))));
             log_diameter.push((nodule.diameter_mm / 10.0).ln() as f32);

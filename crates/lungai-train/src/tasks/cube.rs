@@ -47,25 +47,20 @@ impl Symmetry {
     }
 }
 
-/// Appends the cube of `edge` voxels at `start` (which may reach outside), `value` of each voxel or of `None` outside.
+/// The cube of `edge` voxels at `start` (which may reach outside): `value` of each voxel, or of `None` outside.
 pub fn cut<T: Copy, U>(
     from: ArrayView3<'_, T>,
     start: [isize; 3],
     edge: usize,
     symmetry: Symmetry,
     value: impl Fn(Option<T>) -> U,
-    to: &mut Vec<U>,
-) {
-    for z in 0..edge {
-        for y in 0..edge {
-            for x in 0..edge {
-                let at = symmetry.source([z, y, x], edge);
-                let index: [usize; 3] = std::array::from_fn(|i| (start[i] + at[i] as isize) as usize);
-                // A negative index has become a huge one and is outside as well.
-                to.push(value(from.get(index).copied()));
-            }
-        }
-    }
+) -> Array3<U> {
+    Array3::from_shape_fn([edge; 3], |(z, y, x)| {
+        let at = symmetry.source([z, y, x], edge);
+        let index: [usize; 3] = std::array::from_fn(|i| (start[i] + at[i] as isize) as usize);
+        // A negative index has become a huge one and is outside as well.
+        value(from.get(index).copied())
+    })
 }
 
 /// HU with an offset, scaled to `-1..=1`; air outside.
@@ -104,9 +99,8 @@ impl Intensity {
         symmetry: Symmetry,
         rng: &mut StdRng,
     ) -> Array3<f32> {
-        let (mut hu, outside) = (Vec::with_capacity(edge.pow(3)), f32::from(AIR_HU));
-        cut(from, start, edge, symmetry, |hu| hu.map_or(outside, f32::from), &mut hu);
-        let cube = Array3::from_shape_vec([edge; 3], hu).expect("a cube was cut");
+        let outside = f32::from(AIR_HU);
+        let cube = cut(from, start, edge, symmetry, |hu| hu.map_or(outside, f32::from));
         Augmentation::draw(&self.config, rng.random()).image(&cube, self.spacing, outside)
     }
 }
@@ -123,10 +117,9 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         for _ in 0..100 {
             let symmetry = Symmetry::draw_any(&mut rng);
-            let mut cube = Vec::new();
-            cut(volume.view(), [0; 3], 8, symmetry, |hu| hu.unwrap_or(0), &mut cube);
+            let cube = cut(volume.view(), [0; 3], 8, symmetry, |hu| hu.unwrap_or(0));
             let [z, y, x] = symmetry.point([1.0, 2.0, 5.0], 8).map(|v| v as usize);
-            assert_eq!(cube[(z * 8 + y) * 8 + x], 1000);
+            assert_eq!(cube[[z, y, x]], 1000);
         }
     }
 
@@ -134,8 +127,7 @@ mod tests {
     fn outside_of_the_volume_there_is_air() {
         let volume = Array3::<i16>::zeros((2, 2, 2));
         let symmetry = Symmetry { axes: [0, 1, 2], mirrored: [false; 3] };
-        let mut cube = Vec::new();
-        cut(volume.view(), [-1, 0, 0], 2, symmetry, hu_value(0.0, (-1024.0, 1024.0)), &mut cube);
-        assert_eq!(cube, [-1.0, -1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0]);
+        let cube = cut(volume.view(), [-1, 0, 0], 2, symmetry, hu_value(0.0, (-1024.0, 1024.0)));
+        assert_eq!(cube.into_raw_vec_and_offset().0, [-1.0, -1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0]);
     }
 }

@@ -1,15 +1,16 @@
 //! Lung segmentation.
 
-use super::cube::{Symmetry, cut, hu_value};
+use super::cube::{Symmetry, cut};
 use super::{Host, each_case, judge, optimise};
 use crate::cases::Cases;
 use crate::config::{LungTraining, Training};
 use crate::run::{Loss, Task};
 use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
-use lungai_ct::{LabelMap, Lung, Spacing, Volume};
+use lungai_ct::{AIR_HU, LabelMap, Lung, Spacing, Volume};
 use lungai_datasets::Case;
-use lungai_imaging::{axial, resample, resample_labels};
+use lungai_imaging::augment::Augmentation;
+use lungai_imaging::{axial, normalise, resample, resample_labels};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::{
     loss,
@@ -135,16 +136,21 @@ impl Task for LungTask {
             };
             let symmetry = Symmetry::draw_side(rng);
             let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
+            let drawn = self.own().augment.as_ref().map(|config| Augmentation::draw(config, rng.random()));
+            let drawn = drawn.unwrap_or_else(Augmentation::identity);
+            let outside = f32::from(AIR_HU);
+            let hu = cut(volume.hu(), start, edge, symmetry, |hu| hu.map_or(outside, f32::from));
+            let hu = drawn.image(&hu, lungs.geometry().spacing(), outside);
             let mut cube = Vec::with_capacity(CHANNELS * edge.pow(3));
-            cut(volume.hu(), start, edge, symmetry, hu_value(shift, self.config.window_hu), &mut cube);
+            cube.extend(hu.iter().map(|hu| normalise(hu + shift, self.config.window_hu)));
             let width = volume.geometry().size()[2];
             // What is mirrored lies on the other side of the scan's middle.
             let mirrored = width as isize - start[2] - edge as isize;
             let first = if symmetry.swaps_sides() { mirrored } else { start[2] };
             with_position(&mut cube, edge, first, width, self.config.spacing_mm);
             values.extend(cube);
-            let mut labels = Vec::with_capacity(edge.pow(3));
-            cut(lungs.labels(), start, edge, symmetry, |label| label.unwrap_or(0), &mut labels);
+            let labels = cut(lungs.labels(), start, edge, symmetry, |label| label.unwrap_or(0));
+            let labels = drawn.labels(&labels, lungs.geometry().spacing());
             for class in 0..CLASSES as u8 {
                 let label = match (symmetry.swaps_sides(), class) {
                     (true, 1) => Lung::Left as u8,
