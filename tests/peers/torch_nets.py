@@ -31,12 +31,15 @@ BOX_VALUES = 4
 
 
 class ConvNorm(nn.Module):
-    """Convolution, group normalisation or a bias instead, ReLU."""
+    """Convolution, group or instance normalisation or a bias instead, ReLU."""
 
-    def __init__(self, inputs, outputs, stride=1, norm=True):
+    def __init__(self, inputs, outputs, stride=1, norm="group"):
         super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=not norm)
-        groups = max(g for g in range(1, -(-outputs // 8) + 1) if outputs % g == 0)
+        if norm not in ("group", "instance", None):
+            raise ValueError(f"{norm} normalisation is not in these networks: group or instance")
+        self.conv = nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=norm is None)
+        eighths = max(g for g in range(1, -(-outputs // 8) + 1) if outputs % g == 0)
+        groups = outputs if norm == "instance" else eighths
         self.norm = nn.GroupNorm(groups, outputs, eps=1e-5) if norm else None
 
     def linear(self, x):
@@ -50,7 +53,7 @@ class ConvNorm(nn.Module):
 class Residual(nn.Module):
     """relu(f(x) + projection(x)); where it halves the size the projection averages first."""
 
-    def __init__(self, inputs, outputs, stride=1, norm=True):
+    def __init__(self, inputs, outputs, stride=1, norm="group"):
         super().__init__()
         self.first = ConvNorm(inputs, outputs, stride, norm)
         self.second = ConvNorm(outputs, outputs, 1, norm)
@@ -78,10 +81,10 @@ class Up(nn.Module):
 
 
 class Double(nn.Module):
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs, outputs, norm):
         super().__init__()
-        self.first = ConvNorm(inputs, outputs)
-        self.second = ConvNorm(outputs, outputs)
+        self.first = ConvNorm(inputs, outputs, norm=norm)
+        self.second = ConvNorm(outputs, outputs, norm=norm)
 
     def forward(self, x):
         return self.second(self.first(x))
@@ -90,15 +93,17 @@ class Double(nn.Module):
 class LungNet(nn.Module):
     """scans [b, 2, d, h, w] to logits [b, 3, d, h, w]."""
 
-    def __init__(self, width, depth):
+    def __init__(self, width, depth, norm="group", deep_supervision=0):
         super().__init__()
         widths = [width << level for level in range(depth + 1)]
-        self.encoder = nn.ModuleList(Double(i, o) for i, o in zip([2] + widths, widths[:-1]))
-        self.bottleneck = Double(widths[-2], widths[-1])
+        self.encoder = nn.ModuleList(Double(i, o, norm) for i, o in zip([2] + widths, widths[:-1]))
+        self.bottleneck = Double(widths[-2], widths[-1], norm)
         down = list(reversed(range(depth)))
         self.up = nn.ModuleList(Up(widths[level + 1], widths[level]) for level in down)
-        self.decoder = nn.ModuleList(Double(2 * widths[level], widths[level]) for level in down)
+        self.decoder = nn.ModuleList(Double(2 * widths[level], widths[level], norm) for level in down)
         self.head = nn.Conv3d(width, 3, 1)
+        # Heads of coarser levels, which only training looks at.
+        self.deep = nn.ModuleList(nn.Conv3d(widths[level], 3, 1) for level in range(1, deep_supervision + 1))
 
     def forward(self, x):
         skips = []
@@ -117,14 +122,14 @@ class DetectorNet(nn.Module):
     def __init__(self, stem, widths, head_width, anchors):
         super().__init__()
         pooled = stem == "pool"
-        self.stem = ConvNorm(1, widths[0], norm=False) if pooled else None
+        self.stem = ConvNorm(1, widths[0], norm=None) if pooled else None
         inputs = [widths[0] if pooled else 1] + widths
-        self.encoder = nn.ModuleList(Residual(i, o, norm=False) for i, o in zip(inputs, widths))
+        self.encoder = nn.ModuleList(Residual(i, o, norm=None) for i, o in zip(inputs, widths))
         out = 1 if pooled else 2
         top_down = list(reversed(range(out, len(widths) - 1)))
         self.up = nn.ModuleList(Up(widths[level + 1], widths[level]) for level in top_down)
         self.lateral = nn.ModuleList(nn.Conv3d(widths[level], widths[level], 1) for level in top_down)
-        self.neck = ConvNorm(widths[out], head_width, norm=False)
+        self.neck = ConvNorm(widths[out], head_width, norm=None)
         setattr(self, "class", nn.Conv3d(head_width, anchors, 1))
         self.boxes = nn.Conv3d(head_width, BOX_VALUES * anchors, 1)
 
@@ -191,7 +196,7 @@ def build(kind, config_json):
     """The network `kind` of a configuration (JSON text or mapping), with PyTorch's own initial weights."""
     config = json.loads(config_json) if isinstance(config_json, str) else config_json
     if kind == "lung":
-        return LungNet(config["width"], config["depth"])
+        return LungNet(config["width"], config["depth"], config["norm"], config["deep_supervision"])
     if kind == "detector":
         return DetectorNet(config["stem"], config["widths"], config["head_width"], len(config["anchors_mm"]))
     if kind == "classifier":

@@ -60,6 +60,9 @@ pub fn programs() -> anyhow::Result<()> {
     needed()?;
     let mut command = cargo();
     command.args(["build", "--workspace", "--bins"]).stdout(Stdio::null());
+    if let Some(features) = std::env::var_os("LUNGAI_FEATURES") {
+        command.arg("--features").arg(features);
+    }
     // A first build takes minutes and should be seen; later ones should not be heard of.
     if path_of("lungai").exists() {
         command.arg("--quiet");

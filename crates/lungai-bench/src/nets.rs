@@ -56,14 +56,12 @@ pub const NETS: [Net; 3] = [
     },
 ];
 
-/// Writes configuration, weights, ONNX file and input of each network, once.
+/// Writes configuration, weights, ONNX file and input of each network. Always: a file of an earlier exporter or experiment would
+/// race against today's network.
 pub fn make(folder: &Path) -> anyhow::Result<()> {
     let device = Device::flex();
     for net in &NETS {
         let to = folder.join("data/nets").join(net.name);
-        if to.join("input.f32").exists() {
-            continue;
-        }
         fs::create_dir_all(&to)?;
         let (weights, graph) = match net.name {
             "lung" => {

@@ -22,7 +22,7 @@ pub enum DeviceError {
     #[error("device `{0}` is unknown: use auto, cpu or cuda:N")]
     Unknown(String),
     /// There is no such CUDA device, or this program was built without CUDA.
-    #[error("cuda:{index} is not available ({found} CUDA devices found{})", if cfg!(feature = "cuda") { "" } else { "; built without the `cuda` feature" })]
+    #[error("cuda:{index} is not available ({found} CUDA devices found{})", if cfg!(feature = "cuda") { "" } else { "; this build has no GPU code: set LUNGAI_FEATURES=cuda for cargo xtask" })]
     NoCuda {
         /// Requested index.
         index: usize,

@@ -135,7 +135,8 @@ pub fn classifier(
     let [b, _] = outputs.dims();
     let column = |at: usize| outputs.clone().narrow(1, at, 1).reshape([b]);
     let main = masked_cross_entropy(column(0), malignant, smoothing);
-    let kinds = -(log_softmax(outputs.clone().narrow(1, 1, 4), 1) * kind).sum_dim(1).mean();
+    let known = kind.clone().sum().clamp_min(1.0);
+    let kinds = -(log_softmax(outputs.clone().narrow(1, 1, 4), 1) * kind).sum() / known;
     let size = (column(5) - log_diameter).abs().mean();
     let spikes = masked_cross_entropy(column(6), spiculation, 0.0);
     main + (kinds + size + spikes) * 0.3

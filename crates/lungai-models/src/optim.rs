@@ -18,12 +18,14 @@ pub struct AdamW {
     pub epsilon: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
+    /// Largest L2 norm of one tensor's gradient: what is longer is shortened to it.
+    pub clip_norm: f32,
 }
 
 impl Default for AdamW {
-    /// PyTorch's, without weight decay.
+    /// PyTorch's, without weight decay and clipping.
     fn default() -> Self {
-        Self { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0 }
+        Self { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: f32::INFINITY }
     }
 }
 
@@ -49,7 +51,7 @@ impl Optimizer for AdamW {
             epsilon: self.epsilon,
         };
         let [moment_1, moment_2] = moments;
-        let (moment_1, moment_2) = self.moments(moment_1, moment_2, grad);
+        let (moment_1, moment_2) = self.moments(moment_1, moment_2, self.clipped(grad));
         let weights = moved(weights, moment_1.clone(), moment_2.clone(), step);
         let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2: None };
         (weights, Some(AdamWState { momentum }))
@@ -61,6 +63,17 @@ impl Optimizer for AdamW {
 }
 
 impl AdamW {
+    /// Burn's own clipping adds up a large tensor in whatever order its threads come; here every sum has one order, so that
+    /// the same gradient is shortened by the same bits.
+    fn clipped<const D: usize>(&self, grad: Tensor<D>) -> Tensor<D> {
+        if self.clip_norm.is_infinite() {
+            return grad;
+        }
+        let sum = (0..D).rev().fold(grad.clone().square(), |sum, axis| sum.sum_dim(axis));
+        let share = (sum.sqrt().clamp_min(f32::MIN_POSITIVE).recip() * self.clip_norm).clamp_max(1.0);
+        grad * share
+    }
+
     fn moments<const D: usize>(&self, first: Tensor<D>, second: Tensor<D>, grad: Tensor<D>) -> (Tensor<D>, Tensor<D>) {
         let [beta_1, beta_2] = self.betas;
         if on_cpu(&grad.device()) {
@@ -139,5 +152,23 @@ mod tests {
         }
         let off: f32 = (a.0 - b.0).abs().max().into_scalar();
         assert!(off < 1e-6, "{off}");
+    }
+
+    #[test]
+    fn a_long_gradient_is_shortened_to_the_limit_with_the_same_bits_each_time() {
+        let device = Device::flex();
+        let clip = AdamW { clip_norm: 2.0, ..AdamW::default() };
+        // More values than Burn adds up in one thread.
+        let ramp = Tensor::<1, burn::tensor::Int>::arange(0..5_000_000, &device).float() % 1.7 - 0.8;
+        let grad = ramp.reshape([5000, 10, 100]);
+        let bits = || clip.clipped(grad.clone()).into_data();
+        let first = bits();
+        let norm = first.iter::<f64>().map(|v| v * v).sum::<f64>().sqrt();
+        assert!((norm - 2.0).abs() < 1e-5, "{norm}");
+        assert!((0..5).all(|_| bits() == first));
+        let short = Tensor::<2>::from_floats([[0.3, -0.4]], &device);
+        assert_eq!(clip.clipped(short.clone()).into_data(), short.into_data());
+        let none = Tensor::<2>::zeros([2, 2], &device);
+        assert_eq!(clip.clipped(none.clone()).into_data(), none.into_data());
     }
 }

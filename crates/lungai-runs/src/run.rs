@@ -102,17 +102,27 @@ impl Run {
     }
 }
 
-/// Run folders: `folder` itself, or those directly in it, by name.
+/// Run folders by name: `folder` itself, or those in it and in the folders in it, such as one of several folds and seeds.
 ///
 /// # Errors
 /// A folder that cannot be read.
 pub fn find_runs(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
-    let is_run = |path: &PathBuf| path.join(JOURNAL).is_file();
-    if is_run(&folder.to_owned()) {
+    let is_run = |path: &Path| path.join(JOURNAL).is_file();
+    let below = |folder: &Path| -> Result<Vec<PathBuf>, RunError> {
+        let entries = fs::read_dir(folder).map_err(RunError::io(folder))?;
+        Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect())
+    };
+    if is_run(folder) {
         return Ok(vec![folder.to_owned()]);
     }
-    let entries = fs::read_dir(folder).map_err(RunError::io(folder))?;
-    let mut runs: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_run).collect();
+    let mut runs = Vec::new();
+    for path in below(folder)? {
+        if is_run(&path) {
+            runs.push(path);
+        } else {
+            runs.extend(below(&path)?.into_iter().filter(|path| is_run(path)));
+        }
+    }
     runs.sort();
     Ok(runs)
 }

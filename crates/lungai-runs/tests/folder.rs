@@ -216,7 +216,9 @@ fn runs_are_found_in_a_folder_of_runs_and_as_themselves() {
     fs::create_dir_all(parent.join("no-run")).unwrap();
     fs::create_dir_all(parent.join("b")).unwrap();
     fs::copy(folder.path().join("journal.jsonl"), parent.join("b/journal.jsonl")).unwrap();
-    assert_eq!(find_runs(&parent).unwrap(), [parent.join("b")]);
+    fs::create_dir_all(parent.join("folds/fold-0")).unwrap();
+    fs::copy(folder.path().join("journal.jsonl"), parent.join("folds/fold-0/journal.jsonl")).unwrap();
+    assert_eq!(find_runs(&parent).unwrap(), [parent.join("b"), parent.join("folds/fold-0")]);
     assert_eq!(find_runs(folder.path()).unwrap(), [folder.path()]);
     fs::remove_dir_all(parent).unwrap();
 }

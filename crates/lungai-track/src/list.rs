@@ -4,7 +4,7 @@ use crate::table::{duration, figure, table};
 use crate::{Failure, Report};
 use lungai_runs::{Run, State, find_runs};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -18,12 +18,14 @@ pub struct Args {
 
 /// The verb. A run that cannot be read is listed with the reason; the others are none the worse for it.
 pub fn run(args: &Args) -> Result<Report, Failure> {
-    let folders = find_runs(&args.folder)?;
+    // Where nobody has trained yet there is no folder.
+    let folders = if args.folder.exists() { find_runs(&args.folder)? } else { Vec::new() };
     let mut rows = vec![["run", "network", "state", "steps", "best", "time", "data"].map(str::to_owned).to_vec()];
     let mut list = Vec::new();
     let mut remarks = String::new();
     for folder in &folders {
-        let name = folder.file_name().unwrap_or(folder.as_os_str()).display().to_string();
+        let within = folder.strip_prefix(&args.folder).ok().filter(|path| !path.as_os_str().is_empty());
+        let name = within.unwrap_or(Path::new(folder.file_name().unwrap_or(folder.as_os_str()))).display().to_string();
         let run = match Run::read(folder) {
             Ok(run) => run,
             Err(error) => {
@@ -56,8 +58,11 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
             "cut_lines": run.journal.cut,
         }));
     }
-    let text =
-        if folders.is_empty() { format!("no runs in {}", args.folder.display()) } else { table(&rows) + &remarks };
+    let text = if folders.is_empty() {
+        format!("no runs in {} (`cargo xtask train EXPERIMENT` makes one)\n", args.folder.display())
+    } else {
+        table(&rows) + &remarks
+    };
     Ok(Report { json: json!({ "ok": true, "folder": args.folder, "runs": list }), text })
 }
 

@@ -37,7 +37,7 @@ pub fn run_name(run: &Run) -> String {
 /// Every figure of the journal, in its order.
 ///
 /// A resumed run repeats the steps after its checkpoint with the same results; a server cannot forget a point, so an
-/// equal one is not repeated. One that differs (trained on on another device) follows the first with its later time.
+/// equal one is not repeated. One that differs (trained on another device) follows the first with its later time.
 pub fn points(run: &Run) -> Vec<Point> {
     let mut seen = HashSet::new();
     let mut points = Vec::new();

@@ -10,7 +10,7 @@ use crate::replay::{self, FILES_TAG, JOURNAL_TAG, Point, RUN_TAG};
 use crate::server::Server;
 use crate::{Failure, Report, list};
 use indicatif::{ProgressBar, ProgressStyle};
-use lungai_runs::{BEST, CURVES_PNG, CURVES_SVG, EXPERIMENT, JOURNAL, RUN, Run, State, WEIGHTS, hex};
+use lungai_runs::{BEST, CURVES_PNG, CURVES_SVG, EXPERIMENT, JOURNAL, RUN, Run, State, WEIGHTS, find_runs, hex};
 use lungai_trace::implements;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use std::time::UNIX_EPOCH;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run folders.
+    /// Run folders, or folders of them.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Address of the MLflow server, for example http://127.0.0.1:5000; MLFLOW_TRACKING_URI by default.
@@ -70,7 +70,13 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         registry::check_names(name, args.alias.as_deref())?;
     }
     // All are read before anything is sent: a mistyped folder must not leave half of the work done.
-    let runs = args.runs.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<_>, _>>()?;
+    let mut runs = Vec::new();
+    for folder in &args.runs {
+        let below = if folder.is_dir() { find_runs(folder)? } else { Vec::new() };
+        // What is no run and holds none is named by the error of reading it.
+        let found = if below.is_empty() { vec![folder.clone()] } else { below };
+        runs.extend(found.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<_>, _>>()?);
+    }
     check_registration(args, &runs)?;
     let mlflow = Mlflow::new(server)?;
     let environment = std::env::var("MLFLOW_EXPERIMENT_NAME").ok().filter(|name| !name.is_empty());

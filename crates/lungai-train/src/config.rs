@@ -324,20 +324,39 @@ impl Experiment {
         if !(0.0..=500.0).contains(&t.shift_hu) {
             bail!("training.shift_hu is {}, not within 0..=500", t.shift_hu);
         }
+        if !(t.clip_norm > 0.0 && t.clip_norm.is_finite()) {
+            bail!("training.clip_norm is {}: it must be above 0", t.clip_norm);
+        }
+        if !(0.0..1.0).contains(&t.weight_decay) {
+            bail!("training.weight_decay is {}, not within 0..1", t.weight_decay);
+        }
+        // Every batch holds both classes alike.
+        if matches!(self.network, Network::Classifier(_) | Network::Reducer(_)) && !t.batch.is_multiple_of(2) {
+            bail!("training.batch is {}: it must be even, for one half of it is of each class", t.batch);
+        }
         t.check_sections(self.network.name())?;
         if let Network::Lung(c) = &self.network
             && c.deep_supervision >= c.depth
         {
             bail!("network.lung.deep_supervision is {}: it must be less than depth ({})", c.deep_supervision, c.depth);
         }
-        let levels = match &self.network {
-            Network::Lung(c) => c.depth,
-            Network::Detector(c) => c.widths.len(),
-            Network::Classifier(c) => c.blocks.len(),
-            Network::Reducer(c) => c.blocks.len(),
+        let (levels, most) = match &self.network {
+            Network::Lung(c) => (c.depth, 5),
+            Network::Detector(c) => (c.widths.len(), 6),
+            Network::Classifier(c) => (c.blocks.len(), 6),
+            Network::Reducer(c) => (c.blocks.len(), 6),
         };
-        if !(1..=6).contains(&levels) {
-            bail!("network.{} has {levels} levels, not 1 to 6", self.network.name());
+        if !(1..=most).contains(&levels) {
+            bail!("network.{} has {levels} levels, not 1 to {most}", self.network.name());
+        }
+        let counts = match &self.network {
+            Network::Lung(c) => vec![c.width],
+            Network::Detector(c) => [c.widths.as_slice(), &[c.head_width]].concat(),
+            Network::Classifier(c) => [c.blocks.as_slice(), &[c.width]].concat(),
+            Network::Reducer(c) => [c.blocks.as_slice(), &[c.width]].concat(),
+        };
+        if counts.contains(&0) {
+            bail!("network.{}: widths and blocks must be at least 1", self.network.name());
         }
         let (tile, stride, spacing_mm, window) = match &self.network {
             Network::Lung(c) => (c.tile, 1 << c.depth, c.spacing_mm, c.window_hu),
@@ -367,8 +386,8 @@ impl Experiment {
         if !(0.2..=10.0).contains(&spacing_mm) {
             bail!("network.{name}.spacing_mm is {spacing_mm}, not within 0.2..=10");
         }
-        if window.0 >= window.1 {
-            bail!("network.{name}.window_hu is empty");
+        if !(window.0 < window.1 && window.0.is_finite() && window.1.is_finite()) {
+            bail!("network.{name}.window_hu is {window:?}: two numbers, the lower one first");
         }
         if self.name.is_empty() || !self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
             bail!("name `{}` may hold letters, digits, `-`, `_` and `.` only", self.name);
@@ -434,6 +453,16 @@ training: {steps: 100, batch: 2, accumulate: 1, average: 0.0, learning_rate: 0.0
         );
         assert_eq!(read(TEXT, &["fold={index: 1, of: 5}"]).unwrap().fold, Some(Fold { index: 1, of: 5 }));
         assert!(read(TEXT, &["training.accumulate=0"]).unwrap_err().contains("at least 1"));
+        for (value, message) in [
+            ("training.clip_norm=-1.0", "must be above 0"),
+            ("training.weight_decay=.nan", "not within 0..1"),
+            ("network.lung.window_hu=[.nan, 600.0]", "the lower one first"),
+            ("network.lung.width=0", "at least 1"),
+            ("network.lung.depth=6", "not 1 to 5"),
+        ] {
+            let error = read(TEXT, &[value]).unwrap_err();
+            assert!(error.contains(message), "{value}: {error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Training on several devices at once: the batches behind one step (`training.accumulate`) are shared out, each device works
 //! on its own copy of the network, and the gradients are added on the first device in the order of the batches. So a run on
 //! several devices takes the steps of one that accumulates as many batches on a single device, to the last bit where the
-//! devices compute alike; an all-reduce between devices promises no order.
+//! devices compute alike; an all-reduce between devices promises no order. Batch normalisation alone would differ: what it
+//! remembers is of the first device's batches.
 
 use anyhow::ensure;
 use burn::module::Module;
@@ -9,6 +10,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn_train::TrainStep;
 use lungai_models::{DeviceChoice, DeviceError};
+use std::panic::resume_unwind;
 
 /// At least one, all of one kind.
 #[derive(Debug)]
@@ -103,7 +105,10 @@ where
             })
             .collect();
         let mut all = vec![own.into_iter().map(|batch| step(objective, batch)).collect::<Vec<_>>().into_iter()];
-        all.extend(others.into_iter().map(|other| other.join().expect("a step does not panic").into_iter()));
+        // A device's panic goes on here as it is: what it says decides what the user is told.
+        let joined =
+            |other: std::thread::ScopedJoinHandle<'_, Vec<_>>| other.join().unwrap_or_else(|e| resume_unwind(e));
+        all.extend(others.into_iter().map(|other| joined(other).into_iter()));
         all
     });
     // Batch i was the (i / count)-th of device i % count.

@@ -5,6 +5,7 @@ use crate::card::{Facts, NetworkFacts, card};
 use crate::config::Network;
 use crate::ensemble::{self, Measured, Run, Runs};
 use crate::optimise::Optimisation;
+use crate::record;
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -105,8 +106,13 @@ pub fn freeze(args: &FreezeArgs) -> anyhow::Result<Printed> {
     // What was written must pass the checks that everybody else will make.
     let trust = frozen::Trust::from_pem(&key.public_pem(), Path::new("the signing key"))?;
     let loaded = frozen::load(&folder, &trust, &device)?;
-    if args.key.is_none() {
-        publish_throw_away_key(args, &key)?;
+    match &args.key {
+        None => publish_throw_away_key(args, &key)?,
+        Some(path) => eprintln!(
+            "whoever uses the model needs the public half of {}: `openssl pkey -pubout`, then --trusted-key or a place in {}",
+            path.display(),
+            args.models.join("trusted-keys").display()
+        ),
     }
     let value = json!({
         "ok": true, "model": folder, "sha256": loaded.sha256, "synthetic": manifest.synthetic,
@@ -230,6 +236,8 @@ fn origin((folder, run): &Run) -> Training {
         threads: run.record.threads,
         metrics: run.best.metrics.clone(),
         imported_sha256: run.record.imported.as_ref().map(|imported| imported.sha256.clone()),
+        experiment: serde_json::to_value(&run.experiment).expect("plain data"),
+        code: run.record.code.clone(),
     }
 }
 
@@ -282,7 +290,7 @@ fn manifest(
         },
         training,
         ensembles,
-        code: runs["lung"][0].1.record.code.clone(),
+        code: record::code(),
         golden_tolerance: GOLDEN_TOLERANCE,
     })
 }

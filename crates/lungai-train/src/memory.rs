@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What helps, cheapest first.
 pub const REMEDY: &str = "lower training.batch and raise training.accumulate by the same factor (the same steps, less at \
-a time), set training.checkpoint_gradients=true, or choose a smaller network.*.tile or patch; then start the run anew";
+a time), on a GPU set training.checkpoint_gradients=true, or choose a smaller network.*.tile or patch; then start the run \
+anew";
 
 /// `work`, whose panic for want of a GPU's memory becomes an error that says what helps. On the CPU the system ends the
 /// process instead; who started it says the same then.

@@ -1,6 +1,6 @@
 //! Begins and ends a run folder; what lies in it: `lungai-runs`.
 
-use crate::config::Experiment;
+use crate::config::{Experiment, Precision};
 use crate::proposer::Proposer;
 use crate::run::{Outcome, write_whole};
 use anyhow::{Context, bail, ensure};
@@ -45,7 +45,10 @@ pub fn begin(
         synthetic: manifest.synthetic,
         device: device.to_owned(),
         threads: rayon::current_num_threads(),
-        precision: "f32".into(),
+        precision: match experiment.training.precision {
+            Precision::F32 => "f32".into(),
+            Precision::Bf16 => "bf16 convolutions, f32 weights".into(),
+        },
         code: code(),
         imported,
         proposer,
@@ -63,9 +66,21 @@ pub fn write_experiment(folder: &Path, experiment: &Experiment) -> anyhow::Resul
     write_whole(&folder.join(EXPERIMENT), serde_yaml::to_string(experiment)?.as_bytes())
 }
 
-/// A resumed run must see the data that it began with, and a reducer the same detector.
-pub fn check_same_data(folder: &Path, experiment: &Experiment, manifest: &Manifest) -> anyhow::Result<()> {
+/// A resumed run must be the one that began: the same experiment and data, for a reducer the same detector, on a device that
+/// rounds alike.
+pub fn check_same(folder: &Path, experiment: &Experiment, manifest: &Manifest, device: &str) -> anyhow::Result<()> {
     let record: RunRecord = read_json(&folder.join(RUN))?;
+    let lines = lungai_runs::read_journal(folder)?.lines;
+    let began = lines.iter().find_map(|line| match &line.event {
+        Event::Start { experiment, .. } => Some(experiment),
+        _ => None,
+    });
+    ensure!(
+        began == Some(&serde_json::to_value(experiment)?),
+        "{} is not what this run began with; start a new run",
+        folder.join(EXPERIMENT).display()
+    );
+    ensure!(record.device == device, "this run began on {0}, not on {device}: go on with --device {0}", record.device);
     ensure!(
         record.data.manifest_sha256 == manifest.fingerprint(),
         "the data set changed since this run began; start a new run"
@@ -105,7 +120,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 }
 
 /// The state of the program's sources, as far as it can be seen from the working directory.
-fn code() -> Code {
+pub fn code() -> Code {
     let output = |program: &str, args: &[&str]| {
         let output = Command::new(program).args(args).output().ok().filter(|o| o.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -7,7 +7,6 @@ use crate::curves;
 use crate::devices::{self, Devices};
 use anyhow::{Context, bail, ensure};
 use burn::module::Module;
-use burn::optim::grad_clipping::GradientClipping;
 use burn::optim::{GradientsAccumulator, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_train::{ItemLazy, TrainStep};
@@ -26,7 +25,7 @@ use std::{
 pub type Mined = Vec<Vec<[f64; 3]>>;
 const MINED: &str = "mined.json";
 
-/// What differs between the three networks.
+/// What differs between the networks.
 pub trait Task: Sync {
     /// The network with its loss.
     type Objective: Module + TrainStep<Input = Self::Batch, Output = Loss>;
@@ -108,7 +107,6 @@ pub fn run<T: Task>(
         on_gpu || training.precision == Precision::F32,
         "training.precision bf16 is for GPUs: choose f32, or another --device"
     );
-    ops::convolve_in_bf16(training.precision == Precision::Bf16);
     let mut run = Run::begin(task, experiment, folder, devices)?;
     // Only before the search for false positives, and at its step: there it is done once more, with the same result.
     let mines_at = task.mines_at().filter(|at| run.state.step <= *at && *at < training.steps);
@@ -179,19 +177,42 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(run)
     }
 
-    /// From the newest checkpoint.
+    /// From the newest checkpoint that can be read.
     fn go_on(&mut self) -> anyhow::Result<()> {
-        let (state, at) = newest_checkpoint(self.folder.path)?.context("there is no checkpoint to resume from")?;
-        let read = |module: T::Objective, file: &str| {
-            module.try_load_file(at.join(file)).map_err(|e| anyhow::anyhow!("{e:?}"))
+        let mut all = checkpoints(self.folder.path)?;
+        let Some(mut at) = all.pop() else {
+            bail!(
+                "{0} has no checkpoint yet (the first comes with the first evaluation): delete the folder and start again",
+                self.folder.path.display()
+            );
         };
-        self.objective = read(self.objective.clone(), "model.bpk")?;
-        self.mean = self.mean.take().map(|mean| read(mean, "mean.bpk")).transpose()?;
-        let optimiser = optimiser(&self.experiment.training);
-        self.optimiser = optimiser.load(at.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("{e:?}"))?;
-        self.state = state;
+        while let Err(error) = self.read_checkpoint(&at) {
+            let Some(older) = all.pop() else { return Err(error) };
+            self.say(&format!("  {error:#}; going on from the checkpoint before"));
+            at = older;
+        }
         self.folder.journal.write(Event::Resume { step: self.state.step })?;
         Ok(())
+    }
+
+    fn read_checkpoint(&mut self, at: &Path) -> anyhow::Result<()> {
+        let text = fs::read_to_string(at.join("state.json")).with_context(|| format!("{}", at.display()))?;
+        let state: Progress = serde_json::from_str(&text).with_context(|| format!("{}", at.display()))?;
+        ensure!(at.ends_with(format!("{:09}", state.step)), "{} is not the checkpoint it says", at.display());
+        let read = |module: T::Objective, file: &str| {
+            module.try_load_file(at.join(file)).map_err(|e| anyhow::anyhow!("{}: {e:?}", at.display()))
+        };
+        let objective = read(self.objective.clone(), "model.bpk")?;
+        let mean = self.mean.clone().map(|mean| read(mean, "mean.bpk")).transpose()?;
+        let optimiser = optimiser(&self.experiment.training).load(at.join("optimiser.bpk"));
+        self.optimiser = optimiser.map_err(|e| anyhow::anyhow!("{}: {e:?}", at.display()))?;
+        (self.objective, self.mean, self.state) = (objective, mean, state);
+        Ok(())
+    }
+
+    /// Frozen networks compute in 32 bits, and so does everything here that chooses weights, thresholds or false positives.
+    fn in_training_precision(&self) {
+        ops::convolve_in_bf16(self.experiment.training.precision == Precision::Bf16);
     }
 
     /// What is evaluated and kept.
@@ -207,6 +228,7 @@ impl<'a, T: Task> Run<'a, T> {
     /// Steps until `last` are done or patience is over; evaluations in between.
     fn steps(&mut self, task: &T, last: u64) -> anyhow::Result<()> {
         let training = &self.experiment.training;
+        self.in_training_precision();
         let (seed, parts) = (self.experiment.seed, training.accumulate as u64);
         let batches = self.state.step * parts..last * parts;
         std::thread::scope(|scope| -> anyhow::Result<()> {
@@ -282,7 +304,9 @@ impl<'a, T: Task> Run<'a, T> {
     fn evaluate(&mut self, task: &T, waited: f64) -> anyhow::Result<()> {
         let (step, folder) = (self.state.step, self.folder.path);
         let judged = self.judged();
+        ops::convolve_in_bf16(false);
         let metrics = task.evaluate(&judged, self.device)?;
+        self.in_training_precision();
         let chosen = *metrics.get(self.selector).context("a task reports its selector")?;
         self.folder.journal.write(Event::Evaluation { step, metrics: metrics.clone(), waited: Some(waited) })?;
         let idle = format!("{:.0} % waiting for batches", 100.0 * waited);
@@ -315,6 +339,7 @@ impl<'a, T: Task> Run<'a, T> {
                 .expect("a constant template"),
         );
         bar.set_prefix(self.experiment.network.name());
+        ops::convolve_in_bf16(false);
         let mined = task.mine(&self.judged(), self.device, &|| bar.inc(1));
         bar.finish_and_clear();
         let (step, found) = (self.state.step, mined.iter().map(Vec::len).sum());
@@ -353,8 +378,12 @@ pub fn judge<T: Task>(task: &T, weights: &[u8], device: &Device) -> anyhow::Resu
 fn optimiser(training: &Training) -> ModuleOptimizer {
     let parts = training.accumulate as f32;
     let usual = AdamW::default();
-    let adam = AdamW { epsilon: usual.epsilon * parts, weight_decay: training.weight_decay as f32, ..usual };
-    ModuleOptimizer::from(adam).with_grad_clipping(GradientClipping::Norm(training.clip_norm * parts))
+    ModuleOptimizer::from(AdamW {
+        epsilon: usual.epsilon * parts,
+        weight_decay: training.weight_decay as f32,
+        clip_norm: training.clip_norm * parts,
+        ..usual
+    })
 }
 
 /// Seed of a batch (SplitMix64's mixing of run seed and the batch's number), so that a resumed run draws what an
@@ -390,6 +419,10 @@ fn checkpoint<M: Module>(
     }
     optimiser.save(draft.join("optimiser.bpk")).map_err(|e| anyhow::anyhow!("checkpoint: {e:?}"))?;
     write_whole(&draft.join("state.json"), &serde_json::to_vec(state)?)?;
+    // On the disk before it has a name, so that a crash of the machine leaves a whole one.
+    for entry in fs::read_dir(&draft)? {
+        fs::File::open(entry?.path())?.sync_all()?;
+    }
     let done = all.join(format!("{:09}", state.step));
     if done.exists() {
         fs::remove_dir_all(&done)?;
@@ -414,14 +447,6 @@ fn checkpoints(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .collect();
     found.sort();
     Ok(found)
-}
-
-fn newest_checkpoint(folder: &Path) -> anyhow::Result<Option<(Progress, PathBuf)>> {
-    let Some(path) = checkpoints(folder)?.pop() else { return Ok(None) };
-    let text = fs::read_to_string(path.join("state.json"))?;
-    let state: Progress = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
-    ensure!(path.ends_with(format!("{:09}", state.step)), "{} is not the checkpoint it says", path.display());
-    Ok(Some((state, path)))
 }
 
 /// Writes beside, then renames: a reader sees the old file or the new one.

@@ -1,11 +1,13 @@
 //! The figures, in each language as SVG and, where a font has the letters, as PNG from the same drawing.
 
 mod agreement;
-pub mod curves;
+mod curves;
 mod flow;
 mod forest;
 mod groups;
 mod spreads;
+
+pub use curves::{ENDS, froc_axes};
 
 use crate::protocol::Property;
 use crate::record::{FlowStep, ScanRecord};

@@ -1,5 +1,6 @@
 //! Writing and reading the folder.
 
+use super::signature::Signed;
 use super::{
     FrozenError, Golden, Manifest, Networks, SigningKey, Storage, Trust, halved, io, sha256_hex, weights_from_bytes,
     weights_to_bytes,
@@ -15,7 +16,7 @@ use std::{
 const MANIFEST: &str = "manifest.json";
 const WEIGHTS: &str = "model.safetensors";
 const CARD: &str = "MODEL_CARD.md";
-const SIGNATURE: &str = "model.sig";
+pub(super) const SIGNATURE: &str = "model.sig";
 pub(super) const GOLDEN: &str = "golden/golden.safetensors";
 
 /// A frozen model that passed every check.
@@ -63,14 +64,16 @@ pub fn save(
         (CARD, card.as_bytes().to_vec()),
         (GOLDEN, golden.to_bytes(networks)),
     ];
-    let listed: BTreeMap<String, String> =
-        files.iter().map(|(name, bytes)| ((*name).to_owned(), sha256_hex(bytes))).collect();
+    let signed = Signed {
+        model: manifest.full_name(),
+        files: files.iter().map(|(name, bytes)| ((*name).to_owned(), sha256_hex(bytes))).collect(),
+    };
     let write = || -> Result<(), FrozenError> {
         fs::create_dir_all(draft.join("golden")).map_err(io(&draft))?;
         for (name, bytes) in &files {
             fs::write(draft.join(name), bytes).map_err(io(&draft.join(name)))?;
         }
-        fs::write(draft.join(SIGNATURE), key.sign(&listed)).map_err(io(&draft.join(SIGNATURE)))?;
+        fs::write(draft.join(SIGNATURE), key.sign(&signed)).map_err(io(&draft.join(SIGNATURE)))?;
         fs::rename(&draft, folder).map_err(io(folder))
     };
     let written = write();
@@ -118,16 +121,18 @@ fn locate(models: &Path) -> Result<PathBuf, FrozenError> {
 /// [`FrozenError`] names the first check that failed.
 #[implements("SR-002", "R-005")]
 pub fn load(folder: &Path, trust: &Trust, device: &Device) -> Result<Frozen, FrozenError> {
-    let signature = folder.join(SIGNATURE);
-    let signed = trust.verify(&signature)?;
+    let path = folder.join(SIGNATURE);
+    let missing = |_| FrozenError::Signature { path: path.clone(), reason: "the signature is missing" };
+    let signature = fs::read(&path).map_err(missing)?;
+    let signed = trust.verify(&signature, &path)?;
     for present in files_below(folder)? {
-        if present != SIGNATURE && !signed.contains_key(&present) {
+        if present != SIGNATURE && !signed.files.contains_key(&present) {
             return Err(FrozenError::File { file: present, state: "not signed" });
         }
     }
     // Each file is read once, and what was hashed is what is used.
     let mut files = BTreeMap::new();
-    for (name, sha256) in signed {
+    for (name, sha256) in signed.files {
         // The names come from a signed list, yet must not lead out of the folder.
         let inside = Path::new(&name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         let bytes = if inside { fs::read(folder.join(&name)).ok() } else { None };
@@ -143,11 +148,22 @@ pub fn load(folder: &Path, trust: &Trust, device: &Device) -> Result<Frozen, Fro
     let manifest: Manifest =
         serde_json::from_slice(&take(MANIFEST)?).map_err(|error| format(MANIFEST, error.to_string()))?;
     manifest.check().map_err(|reason| format(MANIFEST, reason))?;
+    check_place(folder, &signed.model, &manifest)?;
     let mut networks = manifest.init(device);
     weights_from_bytes(&mut networks, take(WEIGHTS)?).map_err(|reason| format(WEIGHTS, reason))?;
     Golden::check(&take(GOLDEN)?, &networks, manifest.golden_tolerance, device)?;
-    let sha256 = sha256_hex(&fs::read(&signature).map_err(io(&signature))?);
-    Ok(Frozen { manifest, networks, sha256, device: device.clone() })
+    Ok(Frozen { manifest, networks, sha256: sha256_hex(&signature), device: device.clone() })
+}
+
+/// An older model must not pass for a newer one by lying in its place.
+fn check_place(folder: &Path, signed_as: &str, manifest: &Manifest) -> Result<(), FrozenError> {
+    let folder = folder.canonicalize().map_err(io(folder))?;
+    let names: Vec<_> = folder.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+    let here = names.iter().rev().map(AsRef::as_ref).collect::<Vec<&str>>().join("/");
+    if signed_as != manifest.full_name() || signed_as != here {
+        return Err(FrozenError::Place { signed_as: signed_as.to_owned(), here });
+    }
+    Ok(())
 }
 
 /// Relative paths of all files below `folder`, with `/`.
@@ -306,6 +322,18 @@ mod tests {
 
     #[verifies("SR-002")]
     #[test]
+    fn an_older_model_cannot_stand_in_a_newer_one_s_place() {
+        let registry = tempfile::tempdir().unwrap();
+        let (folder, _) = frozen(registry.path());
+        let newer = folder.with_file_name("2");
+        fs::rename(&folder, &newer).unwrap();
+        let error = load_here(&newer).unwrap_err();
+        assert_eq!((error.rule(), error.is_integrity()), ("model-place", true));
+        assert!(error.to_string().starts_with("signed as model untrained/1, but the folder is untrained/2"), "{error}");
+    }
+
+    #[verifies("SR-002")]
+    #[test]
     fn a_stranger_s_signature_is_refused() {
         let registry = tempfile::tempdir().unwrap();
         let (folder, _) = frozen(registry.path());
@@ -334,10 +362,8 @@ mod tests {
     /// Gives the model other weights under a good signature.
     fn resign(folder: &Path, key: &SigningKey, networks: &Networks) {
         fs::write(folder.join(WEIGHTS), weights_to_bytes(networks)).unwrap();
-        let mut listed = BTreeMap::new();
-        for name in [MANIFEST, WEIGHTS, CARD, GOLDEN] {
-            listed.insert(name.to_owned(), sha256_hex(&fs::read(folder.join(name)).unwrap()));
-        }
-        fs::write(folder.join(SIGNATURE), key.sign(&listed)).unwrap();
+        let hashed = |name: &str| (name.to_owned(), sha256_hex(&fs::read(folder.join(name)).unwrap()));
+        let files = [MANIFEST, WEIGHTS, CARD, GOLDEN].map(hashed).into();
+        fs::write(folder.join(SIGNATURE), key.sign(&Signed { model: "untrained/1".into(), files })).unwrap();
     }
 }

@@ -34,7 +34,7 @@ pub struct Manifest {
     /// Networks that are several, averaged, by network name; and a reducer behind several detectors.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ensembles: BTreeMap<String, Ensemble>,
-    /// The program that trained them.
+    /// The program that froze it.
     pub code: Code,
     /// Largest relative difference that the golden self-test allows.
     pub golden_tolerance: f64,
@@ -124,6 +124,10 @@ pub struct Training {
     /// SHA-256 of the file that the weights were imported from, where another program trained them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported_sha256: Option<String>,
+    /// The resolved experiment.
+    pub experiment: serde_json::Value,
+    /// The program that trained it.
+    pub code: Code,
 }
 
 /// Networks of one kind at most.
@@ -140,6 +144,11 @@ impl Calibration {
 }
 
 impl Manifest {
+    /// `NAME/VERSION`, as it lies in a registry.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.name, self.version)
+    }
+
     /// What a manifest promises beyond its types.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.schema != 1 {

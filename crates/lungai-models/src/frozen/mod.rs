@@ -111,7 +111,9 @@ pub enum FrozenError {
     #[error("{0} exists already; a frozen model never changes: choose another version")]
     Exists(PathBuf),
     /// A key file that is not a P-256 key.
-    #[error("{0} holds no P-256 key in PEM form")]
+    #[error(
+        "{0} holds no P-256 key in PKCS#8 PEM form; `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one, `openssl pkey -pubout` its public half"
+    )]
     Key(PathBuf),
     /// No trusted key was found.
     #[error("no trusted public key: give --trusted-key PEM or place one in {0}")]
@@ -131,6 +133,14 @@ pub enum FrozenError {
         file: String,
         /// `missing`, `changed` or `not signed`.
         state: &'static str,
+    },
+    /// A model lies in the place of another one.
+    #[error("signed as model {signed_as}, but the folder is {here}: an older version may stand in a newer one's place")]
+    Place {
+        /// `NAME/VERSION` in signature and manifest.
+        signed_as: String,
+        /// The last two folders of its path.
+        here: String,
     },
     /// A file of the model does not have its format.
     #[error("frozen file `{file}`: {reason}")]
@@ -171,6 +181,7 @@ impl FrozenError {
             Self::NoTrust(_) => "model-no-trusted-key",
             Self::Signature { .. } => "model-signature",
             Self::File { .. } => "model-file",
+            Self::Place { .. } => "model-place",
             Self::Format { .. } => "model-format",
             Self::Golden { .. } => "model-golden",
         }

@@ -1,5 +1,8 @@
-//! Who froze the model: a DSSE envelope (Dead Simple Signing Envelope 1.0) round an in-toto statement that lists the
-//! SHA-256 of every file, signed with ECDSA on P-256.
+//! Who froze the model: OpenSSF model signing 1.0. The file is a Sigstore bundle 0.3 with a DSSE envelope (Dead Simple
+//! Signing Envelope 1.0) round an in-toto statement that lists the SHA-256 of every file, signed with ECDSA on P-256. The
+//! `model_signing` tool verifies it without us: `model_signing verify key FOLDER --public_key PEM --signature FOLDER/model.sig`.
+//!
+//! Stricter than that tool: the bundle has one way to be written, so that no byte of it can be changed.
 
 use super::{FrozenError, io};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -9,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fs, path::Path};
 
+const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-const PREDICATE: &str = "https://lungai.example/frozen-model/v1";
+const PREDICATE: &str = "https://model_signing/signature/v1.0";
+/// The one hash function in use.
+const HASH: &str = "sha256";
 
 /// A private key that freezes models.
 pub struct SigningKey(p256::ecdsa::SigningKey);
@@ -22,33 +28,149 @@ pub struct Trust(Vec<p256::ecdsa::VerifyingKey>);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Bundle {
+    media_type: String,
+    verification_material: Material,
+    dsse_envelope: Envelope,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Material {
+    public_key: KeyHint,
+    /// None: a key of one's own is in no public log.
+    tlog_entries: [(); 0],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyHint {
+    hint: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Envelope {
-    payload_type: String,
     payload: String,
-    signatures: Vec<EnvelopeSignature>,
+    payload_type: String,
+    signatures: [EnvelopeSignature; 1],
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EnvelopeSignature {
-    keyid: String,
     sig: String,
+    keyid: String,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Statement {
     #[serde(rename = "_type")]
     kind: String,
-    subject: Vec<Subject>,
-    #[serde(rename = "predicateType")]
+    subject: [Subject; 1],
     predicate_type: String,
-    predicate: BTreeMap<String, String>,
+    predicate: Predicate,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Subject {
     name: String,
     digest: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Predicate {
+    serialization: Serialization,
+    resources: Vec<Resource>,
+}
+
+/// How the files were hashed: one by one.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Serialization {
+    method: String,
+    hash_type: String,
+    allow_symlinks: bool,
+    ignore_paths: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resource {
+    name: String,
+    algorithm: String,
+    digest: String,
+}
+
+/// What is signed.
+#[derive(Debug, PartialEq)]
+pub(super) struct Signed {
+    /// `NAME/VERSION`.
+    pub model: String,
+    /// Relative path of each file to its SHA-256.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Signed {
+    fn statement(&self) -> Vec<u8> {
+        // The whole is pinned by the digests of all files, one after the other.
+        let digests = self.files.values().flat_map(|hex| {
+            (0..hex.len() / 2)
+                .map(|i| hex.get(2 * i..2 * i + 2).and_then(|b| u8::from_str_radix(b, 16).ok()).unwrap_or(0))
+        });
+        let root = sha256_hex(&digests.collect::<Vec<u8>>());
+        let resource = |(name, digest): (&String, &String)| Resource {
+            name: name.clone(),
+            algorithm: HASH.into(),
+            digest: digest.clone(),
+        };
+        let statement = Statement {
+            kind: STATEMENT.into(),
+            subject: [Subject { name: self.model.clone(), digest: BTreeMap::from([(HASH.to_owned(), root)]) }],
+            predicate_type: PREDICATE.into(),
+            predicate: Predicate {
+                serialization: Serialization {
+                    method: "files".into(),
+                    hash_type: HASH.into(),
+                    allow_symlinks: false,
+                    ignore_paths: vec![super::folder::SIGNATURE.into()],
+                },
+                resources: self.files.iter().map(resource).collect(),
+            },
+        };
+        serde_json::to_vec(&statement).expect("plain data")
+    }
+
+    fn of(payload: &[u8]) -> Option<Self> {
+        let Statement { subject: [subject], predicate, .. } = serde_json::from_slice(payload).ok()?;
+        let files = predicate.resources.into_iter().map(|resource| (resource.name, resource.digest)).collect();
+        let signed = Self { model: subject.name, files };
+        // Whatever else a statement may say, ours says this.
+        (signed.statement() == payload).then_some(signed)
+    }
+}
+
+fn bundle(payload: &[u8], signature: &p256::ecdsa::Signature, key: &p256::ecdsa::VerifyingKey) -> Vec<u8> {
+    let bundle = Bundle {
+        media_type: MEDIA_TYPE.into(),
+        verification_material: Material {
+            public_key: KeyHint { hint: sha256_hex(public_pem(key).as_bytes()) },
+            tlog_entries: [],
+        },
+        dsse_envelope: Envelope {
+            payload: BASE64.encode(payload),
+            payload_type: PAYLOAD_TYPE.into(),
+            signatures: [EnvelopeSignature { sig: BASE64.encode(signature.to_der()), keyid: String::new() }],
+        },
+    };
+    serde_json::to_vec_pretty(&bundle).expect("plain data")
+}
+
+fn public_pem(key: &p256::ecdsa::VerifyingKey) -> String {
+    p256::PublicKey::from(key).to_public_key_pem(LineEnding::LF).expect("a key has a PEM form")
 }
 
 impl SigningKey {
@@ -70,31 +192,14 @@ impl SigningKey {
 
     /// Public key as PEM.
     pub fn public_pem(&self) -> String {
-        p256::PublicKey::from(self.0.verifying_key()).to_public_key_pem(LineEnding::LF).expect("a key has a PEM form")
+        public_pem(self.0.verifying_key())
     }
 
-    /// The envelope for `files` (relative path to SHA-256).
-    pub(super) fn sign(&self, files: &BTreeMap<String, String>) -> Vec<u8> {
-        let subject = files
-            .iter()
-            .map(|(name, sha256)| Subject {
-                name: name.clone(),
-                digest: BTreeMap::from([("sha256".to_owned(), sha256.clone())]),
-            })
-            .collect();
-        let statement =
-            Statement { kind: STATEMENT.into(), subject, predicate_type: PREDICATE.into(), predicate: BTreeMap::new() };
-        let payload = serde_json::to_vec(&statement).expect("plain data");
+    /// The signature file.
+    pub(super) fn sign(&self, signed: &Signed) -> Vec<u8> {
+        let payload = signed.statement();
         let signature: p256::ecdsa::Signature = self.0.sign(&pre_authentication(&payload));
-        let envelope = Envelope {
-            payload_type: PAYLOAD_TYPE.into(),
-            payload: BASE64.encode(&payload),
-            signatures: vec![EnvelopeSignature {
-                keyid: key_id(self.0.verifying_key()),
-                sig: BASE64.encode(signature.to_der()),
-            }],
-        };
-        serde_json::to_vec_pretty(&envelope).expect("plain data")
+        bundle(&payload, &signature.normalize_s(), self.0.verifying_key())
     }
 }
 
@@ -129,28 +234,23 @@ impl Trust {
         if trusted.is_empty() { Err(FrozenError::NoTrust(keys)) } else { Ok(Self(trusted)) }
     }
 
-    /// The signed list of files: relative path to SHA-256.
-    pub(super) fn verify(&self, path: &Path) -> Result<BTreeMap<String, String>, FrozenError> {
+    /// What the bytes of a signature file, which lies at `path`, sign.
+    pub(super) fn verify(&self, bytes: &[u8], path: &Path) -> Result<Signed, FrozenError> {
         let wrong = |reason| FrozenError::Signature { path: path.to_owned(), reason };
-        let bytes = fs::read(path).map_err(|_| wrong("the signature is missing"))?;
-        let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|_| wrong("not a signature envelope"))?;
-        let payload = BASE64.decode(&envelope.payload).map_err(|_| wrong("not a signature envelope"))?;
+        let parsed: Bundle = serde_json::from_slice(bytes).map_err(|_| wrong("not a signature of a model"))?;
+        let [EnvelopeSignature { sig, .. }] = &parsed.dsse_envelope.signatures;
+        let decode = |text: &str| BASE64.decode(text).map_err(|_| wrong("not a signature of a model"));
+        let (payload, der) = (decode(&parsed.dsse_envelope.payload)?, decode(sig)?);
         let message = pre_authentication(&payload);
-        let good = envelope.payload_type == PAYLOAD_TYPE
-            && envelope.signatures.iter().any(|signature| {
-                let der = BASE64.decode(&signature.sig).unwrap_or_default();
-                p256::ecdsa::Signature::from_der(&der)
-                    .is_ok_and(|signature| self.0.iter().any(|key| key.verify(&message, &signature).is_ok()))
-            });
-        if !good {
-            return Err(wrong("no valid signature by a trusted key"));
+        let signature = p256::ecdsa::Signature::from_der(&der).map_err(|_| wrong("not a signature of a model"))?;
+        let key = self.0.iter().find(|key| key.verify(&message, &signature).is_ok());
+        let key = key.ok_or_else(|| wrong("no valid signature by a trusted key"))?;
+        let signed = Signed::of(&payload).ok_or_else(|| wrong("signed for another purpose"))?;
+        // Of the two signatures that a key can give for one message the smaller one.
+        if bundle(&payload, &signature.normalize_s(), key) != bytes {
+            return Err(wrong("not as it was written"));
         }
-        let statement: Statement = serde_json::from_slice(&payload).map_err(|_| wrong("not an in-toto statement"))?;
-        if statement.kind != STATEMENT || statement.predicate_type != PREDICATE {
-            return Err(wrong("signed for another purpose"));
-        }
-        let digest = |mut subject: Subject| Some((subject.name, subject.digest.remove("sha256")?));
-        statement.subject.into_iter().map(digest).collect::<Option<_>>().ok_or_else(|| wrong("a file without SHA-256"))
+        Ok(signed)
     }
 }
 
@@ -159,13 +259,36 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn key_id(key: &p256::ecdsa::VerifyingKey) -> String {
-    sha256_hex(key.to_sec1_point(true).as_bytes())
-}
-
 /// DSSE's pre-authentication encoding: type and length are signed along with the payload.
 fn pre_authentication(payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
     bytes.extend_from_slice(payload);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_trace::verifies;
+
+    #[verifies("SR-002", "R-005")]
+    #[test]
+    fn no_byte_of_a_signature_can_be_changed() {
+        let key = SigningKey::generate();
+        let trust = Trust::from_pem(&key.public_pem(), Path::new("key.pem")).unwrap();
+        let files = BTreeMap::from([("a".to_owned(), sha256_hex(b"a")), ("b/c".to_owned(), sha256_hex(b"c"))]);
+        let signed = Signed { model: "net/1".into(), files };
+        let bytes = key.sign(&signed);
+        assert_eq!(trust.verify(&bytes, Path::new("model.sig")).unwrap(), signed);
+        for place in 0..bytes.len() {
+            for bit in [1, 2, 32] {
+                let mut other = bytes.clone();
+                other[place] ^= bit;
+                let error = trust.verify(&other, Path::new("model.sig")).unwrap_err();
+                assert_eq!(error.rule(), "model-signature", "byte {place}");
+            }
+        }
+        let spaced = [bytes.as_slice(), b"\n"].concat();
+        assert!(trust.verify(&spaced, Path::new("model.sig")).is_err());
+    }
 }

@@ -54,6 +54,8 @@ pub(super) fn pairs(operating_points: BTreeMap<String, f64>) -> (Manifest, Netwo
         threads: 1,
         metrics: BTreeMap::new(),
         imported_sha256: None,
+        experiment: serde_json::Value::Null,
+        code: no_code(),
     };
     let pair = Ensemble { further: vec![training], metrics: BTreeMap::new(), basis: Basis::HeldOut, cases: 1 };
     for name in ["lung", "detector", "classifier", "reducer"] {
@@ -114,7 +116,6 @@ pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
         classifier: ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 2.0, tile: 16, window_hu },
         reducer: None,
     };
-    let unknown = || "unknown".to_owned();
     Manifest {
         schema: 1,
         name: "untrained".into(),
@@ -128,7 +129,12 @@ pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
         calibration: Calibration::NONE,
         training: BTreeMap::new(),
         ensembles: BTreeMap::new(),
-        code: Code { commit: unknown(), dirty: false, lock_sha256: unknown(), toolchain: unknown() },
+        code: no_code(),
         golden_tolerance: 1e-3,
     }
+}
+
+fn no_code() -> Code {
+    let unknown = || "unknown".to_owned();
+    Code { commit: unknown(), dirty: false, lock_sha256: unknown(), toolchain: unknown() }
 }

@@ -114,16 +114,11 @@ fn check_both_ways(network: &Network, shape: [usize; 5]) {
 
 #[test]
 fn the_lung_network_is_the_same_in_pytorch() {
-    let config = LungConfig {
-        width: 8,
-        depth: 2,
-        norm: Normalise::Group,
-        deep_supervision: 0,
-        spacing_mm: 5.0,
-        tile: 16,
-        window_hu: WINDOW,
-    };
-    check_both_ways(&Network::Lung(config), [2, CHANNELS, 8, 12, 16]);
+    for (norm, deep_supervision) in [(Normalise::Group, 0), (Normalise::Group, 1), (Normalise::Instance, 0)] {
+        let (width, depth, spacing_mm, tile, window_hu) = (8, 2, 5.0, 16, WINDOW);
+        let config = LungConfig { width, depth, norm, deep_supervision, spacing_mm, tile, window_hu };
+        check_both_ways(&Network::Lung(config), [2, CHANNELS, 8, 12, 16]);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ python engine.py quantise NET.onnx OUT.onnx INPUTS.f32 SHAPE
 """
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -61,6 +62,7 @@ def quantise(path, out, inputs, shape):
         per_channel=True,
         op_types_to_quantize=["Conv", "Gemm", "MatMul"],
     )
+    os.remove(prepared)
     print(json.dumps({"version": onnxruntime.__version__}))
 
 

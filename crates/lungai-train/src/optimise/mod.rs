@@ -216,6 +216,11 @@ impl Optimisation {
 fn chosen(manifest: &Manifest, runs: &Runs, wanted: usize) -> anyhow::Result<Vec<Case>> {
     let folds = runs.values().flatten().any(|(_, run)| run.experiment.fold.is_some());
     ensure!(!folds, "folds have no cases in common that none of them has learned: measure runs without `fold`");
+    let fingerprint = manifest.fingerprint();
+    for (folder, run) in runs.values().flatten() {
+        let same = run.record.data.manifest_sha256 == fingerprint;
+        ensure!(same, "{} was trained on another data set: its network may have learned these scans", folder.display());
+    }
     let all = Cases::of(manifest, None)?.tune;
     let wanted = wanted.min(all.len());
     Ok((0..wanted).map(|i| all[i * all.len() / wanted].clone()).collect())
@@ -332,6 +337,7 @@ fn quantise(
 struct Shown {
     volume: Volume,
     lungs: LabelMap,
+    gate: Gate,
     lesions: Vec<Lesion>,
     /// With a known diagnosis.
     nodules: Vec<ReferenceNodule>,
@@ -340,8 +346,8 @@ struct Shown {
 impl Shown {
     fn open(case: &Case) -> anyhow::Result<Self> {
         let volume = case.load_scan()?.volume;
-        let lungs = case.load_lungs(volume.geometry())?;
-        Ok(Self { volume, lungs, lesions: judge::lesions(case)?, nodules: judge::labelled(case)? })
+        let (lungs, gate) = (case.load_lungs(volume.geometry())?, judge::gate(case, &volume)?);
+        Ok(Self { volume, lungs, gate, lesions: judge::lesions(case)?, nodules: judge::labelled(case)? })
     }
 }
 
@@ -371,10 +377,10 @@ impl<'a> Trial<'a> {
         self.seconds[0].push(clock.elapsed().as_secs_f64());
         self.dice.push([Lung::Left, Lung::Right].map(|lung| judge::dice(&shown.lungs, &labels, lung as u8)));
 
-        let (gate, config) = (Gate::new(&[&shown.lungs]), &configs.detector);
-        let least = judge::EVALUATION_SCORE;
+        let (config, least) = (&configs.detector, judge::EVALUATION_SCORE);
         let clock = Instant::now();
-        let candidates = detect::candidates_by(&forward.detector, config, volume, &gate, least, forward.tiles, device);
+        let candidates =
+            detect::candidates_by(&forward.detector, config, volume, &shown.gate, least, forward.tiles, device);
         self.seconds[1].push(clock.elapsed().as_secs_f64());
         self.found.push((judge::marks(&candidates), shown.lesions.clone()));
 

@@ -3,7 +3,7 @@
 
 use crate::calibrate::platt;
 use burn::tensor::Device;
-use lungai_ct::{LabelMap, Lung, ReferenceNodule, Scan};
+use lungai_ct::{LabelMap, Lung, ReferenceNodule, Scan, Volume};
 use lungai_datasets::Case;
 use lungai_metrics::froc::{Interpolation, froc};
 use lungai_metrics::matching::{Lesion, Mark, MatchRule};
@@ -101,7 +101,13 @@ pub fn classifier(
     ]))
 }
 
-/// Candidates within the true lungs and the margin round them.
+/// Where the product would look: the true lungs in place of the network's, united with the classical region. A threshold that
+/// was chosen behind a narrower gate would let more false positives through than it promises.
+pub fn gate(case: &Case, volume: &Volume) -> anyhow::Result<Gate> {
+    Ok(Gate::new(&[&case.load_lungs(volume.geometry())?, &lungai_imaging::lungs::segment(volume)]))
+}
+
+/// Candidates that the product would give, at [`gate`].
 pub fn candidates(
     nets: &[&DetectorNet],
     config: &DetectorConfig,
@@ -110,8 +116,7 @@ pub fn candidates(
     least: f64,
     device: &Device,
 ) -> anyhow::Result<Vec<Candidate>> {
-    let gate = Gate::new(&[&case.load_lungs(scan.volume.geometry())?]);
-    Ok(detect::candidates(nets, config, &scan.volume, &gate, least, device))
+    Ok(detect::candidates(nets, config, &scan.volume, &gate(case, &scan.volume)?, least, device))
 }
 
 /// Nodules whose malignancy is known.

@@ -3,8 +3,7 @@
 use super::{CaseChange, Compared, Comparison, Found, Method, NoduleChange, StratumDelta, Test};
 use crate::coherence::{Kind, Statement};
 use crate::failure::{Failure, io};
-use crate::figures::curves::{ENDS, froc_axes};
-use crate::figures::roomy;
+use crate::figures::{ENDS, froc_axes, roomy};
 use crate::report::document::{Block, Cell, Document, Picture, Table, Tone, claim, shown};
 use crate::report::language::{Language, say};
 use crate::report::{notice_in, publish, words};
