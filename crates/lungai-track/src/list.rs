@@ -6,10 +6,13 @@ use lungai_runs::{Run, State, find_runs};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
+/// Where `train` puts runs.
+const RUNS: &str = "experiments/runs";
+
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder of run folders, or one run folder.
-    #[arg(default_value = "experiments/runs")]
+    #[arg(default_value = RUNS)]
     folder: PathBuf,
     /// Print the result as JSON.
     #[arg(long)]
@@ -18,8 +21,9 @@ pub struct Args {
 
 /// The verb. A run that cannot be read is listed with the reason; the others are none the worse for it.
 pub fn run(args: &Args) -> Result<Report, Failure> {
-    // Where nobody has trained yet there is no folder.
-    let folders = if args.folder.exists() { find_runs(&args.folder)? } else { Vec::new() };
+    // Where nobody has trained yet the usual folder is not there; another one was named by mistake.
+    let none_yet = args.folder == Path::new(RUNS) && !args.folder.exists();
+    let folders = if none_yet { Vec::new() } else { find_runs(&args.folder)? };
     let mut rows = vec![["run", "network", "state", "steps", "best", "time", "data"].map(str::to_owned).to_vec()];
     let mut list = Vec::new();
     let mut remarks = String::new();
