@@ -1,4 +1,4 @@
-//! Volumes as training reads them: one file per scan, mapped into memory, so that a patch costs a few rows of the page
+//! Volumes for training by programs that read patches from disk (ours keeps its scans in memory): one file per scan, mapped into memory, so that a patch costs a few rows of the page
 //! cache and not a series of 300 files.
 //!
 //! A file is named by what it holds (voxels' hash, their grid where the manifest has it, as of every imported set, lung mask's

@@ -1,4 +1,4 @@
-//! The few layers that the three networks are built from.
+//! The few layers that the networks are built from.
 //!
 //! Weights are drawn here from an explicit generator, so that a seed gives the same bits on every device.
 

@@ -268,7 +268,13 @@ mod gradients {
         ) -> [FloatTensor<Self>; 3];
         /// By either argument.
         fn add_relu_grad(y: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
-        fn reshape_grad(x: FloatTensor<Self>, grad: FloatTensor<Self>, how: Reshaping) -> FloatTensor<Self>;
+        /// - `x`: what went in, of the largest value of eight alone
+        fn reshape_grad(
+            x: Option<FloatTensor<Self>>,
+            grad: FloatTensor<Self>,
+            x_dims: [usize; 5],
+            how: Reshaping,
+        ) -> FloatTensor<Self>;
     }
 
     impl VolumeGradients for Flex {
@@ -310,16 +316,23 @@ mod gradients {
             tensor(lungai_kernels::add_relu_grad(y.storage(), grad.storage()), dims(&y))
         }
 
-        fn reshape_grad(x: FlexTensor, grad: FlexTensor, how: Reshaping) -> FlexTensor {
-            let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
-            let [b, c, d, h, w] = dims(&x);
+        fn reshape_grad(
+            x: Option<FlexTensor>,
+            grad: FlexTensor,
+            [b, c, d, h, w]: [usize; 5],
+            how: Reshaping,
+        ) -> FlexTensor {
+            let grad = grad.to_contiguous();
             let size = [d, h, w];
             let grad = grad.storage();
             let values = match how {
                 Reshaping::SpaceToDepth => lungai_kernels::depth_to_space(b * c, size, grad),
                 Reshaping::DepthToSpace => lungai_kernels::space_to_depth(b * c / 8, size.map(|n| 2 * n), grad),
                 Reshaping::MeanPool => lungai_kernels::mean_pool3d_grad(b * c, size, grad),
-                Reshaping::MaxPool => lungai_kernels::max_pool3d_grad(b * c, size, x.storage(), grad),
+                Reshaping::MaxPool => {
+                    let x = x.expect("kept for this").to_contiguous();
+                    lungai_kernels::max_pool3d_grad(b * c, size, x.storage(), grad)
+                }
             };
             tensor(values, [b, c, d, h, w])
         }
@@ -391,12 +404,14 @@ mod gradients {
     struct Reshape(Reshaping);
 
     impl<B: VolumeGradients> Backward<B, 1> for Reshape {
-        type State = FloatTensor<B>;
+        /// The input's shape and, where its values decide, the input.
+        type State = ([usize; 5], Option<FloatTensor<B>>);
 
         fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
             let grad = grads.consume::<B>(&ops.node);
             if let [Some(node)] = ops.parents {
-                grads.register::<B>(node.id, B::reshape_grad(ops.state, grad, self.0));
+                let (dims, x) = ops.state;
+                grads.register::<B>(node.id, B::reshape_grad(x, grad, dims, self.0));
             }
         }
     }
@@ -450,7 +465,10 @@ mod gradients {
             let nodes = [x.node()];
             let x = x.into_primitive();
             match Reshape(how).prepare::<C>(nodes).compute_bound().stateful() {
-                OpsKind::Tracked(step) => step.finish(x.clone(), B::volume_reshape(x, how)),
+                OpsKind::Tracked(step) => {
+                    let kept = matches!(how, Reshaping::MaxPool).then(|| x.clone());
+                    step.finish((x.shape().dims(), kept), B::volume_reshape(x, how))
+                }
                 OpsKind::UnTracked(step) => step.finish(B::volume_reshape(x, how)),
             }
         }

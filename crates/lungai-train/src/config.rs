@@ -96,7 +96,8 @@ pub struct Training {
     pub shift_hu: f32,
     /// Number format of the convolutions.
     pub precision: Precision,
-    /// Compute cheap layers again on the way back instead of keeping their outputs: less memory, more time.
+    /// Compute cheap layers again on the way back instead of keeping their outputs: less memory, more time. Of use on GPUs: on
+    /// the CPU the layers keep what they need themselves.
     pub checkpoint_gradients: bool,
     /// What only the lung network has: given for it, absent for the others. So are the next ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
