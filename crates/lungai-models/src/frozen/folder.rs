@@ -116,7 +116,7 @@ fn locate(models: &Path) -> Result<PathBuf, FrozenError> {
 ///
 /// # Errors
 /// [`FrozenError`] names the first check that failed.
-#[implements("SR-002", "R-005")]
+#[implements("SR-002", "R-005", "SW-902")]
 pub fn load(folder: &Path, trust: &Trust, device: &Device) -> Result<Frozen, FrozenError> {
     let signature = folder.join(SIGNATURE);
     let signed = trust.verify(&signature)?;
@@ -188,7 +188,7 @@ mod tests {
         load(folder, &Trust::find(folder, None)?, &Device::flex())
     }
 
-    #[verifies("SR-002")]
+    #[verifies("SR-002", "SW-902")]
     #[test]
     fn what_was_frozen_loads_with_its_manifest() {
         let registry = tempfile::tempdir().unwrap();
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(load_here(&folder).unwrap().manifest, manifest(points()));
     }
 
-    #[verifies("SR-002", "R-005")]
+    #[verifies("SR-002", "R-005", "SW-902")]
     #[test]
     fn a_model_with_a_reducer_and_averaged_networks_loads_and_every_one_of_them_is_tested() {
         let registry = tempfile::tempdir().unwrap();
@@ -278,7 +278,7 @@ mod tests {
         assert!(matches!(again, Err(FrozenError::Exists(_))));
     }
 
-    #[verifies("SR-002", "R-005")]
+    #[verifies("SR-002", "R-005", "SW-902")]
     #[test]
     fn a_changed_missing_or_added_file_is_named() {
         let check = |spoil: &dyn Fn(&Path), expected: &str| {
@@ -304,7 +304,7 @@ mod tests {
         check(&|folder| fs::write(folder.join("extra.txt"), "").unwrap(), "frozen file `extra.txt` is not signed");
     }
 
-    #[verifies("SR-002")]
+    #[verifies("SR-002", "SW-902")]
     #[test]
     fn a_stranger_s_signature_is_refused() {
         let registry = tempfile::tempdir().unwrap();
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(load_here(&folder).unwrap_err().rule(), "model-no-trusted-key");
     }
 
-    #[verifies("R-005")]
+    #[verifies("R-005", "SW-902")]
     #[test]
     fn weights_that_were_signed_by_mistake_fail_the_golden_self_test() {
         let registry = tempfile::tempdir().unwrap();
