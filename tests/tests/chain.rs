@@ -1,12 +1,13 @@
 //! Data, training, freezing, analysis: the chain on the smallest synthetic scans that still have lungs. What the
 //! networks learn in two steps is nothing; that every artefact reaches the next program unharmed is the point.
 
-use crate::programs::{good, json, root};
+use crate::programs::{good, json, path_of, root};
 use lungai_trace::verifies;
 use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::OnceLock,
 };
 
@@ -119,7 +120,7 @@ fn a_frozen_model_analyses_a_dicom_folder_into_findings_of_at_least_3_mm() {
 
 #[verifies("SR-002", "R-005", "SW-902")]
 #[test]
-fn a_model_with_one_changed_bit_is_refused_with_exit_code_4() {
+fn a_model_with_one_changed_bit_is_refused_with_exit_code_4_by_the_service_too() {
     let registry = Chain::get().registry();
     let model = registry.path().join("chain/1");
     let weights = model.join("model.safetensors");
@@ -133,6 +134,11 @@ fn a_model_with_one_changed_bit_is_refused_with_exit_code_4() {
     let (code, value) = json("lungai", &words);
     assert_eq!((code, value["rule"].as_str()), (4, Some("model-file")), "{value}");
     assert!(!out.join("findings.json").exists());
+
+    let (model, data) = (model.to_str().unwrap(), registry.path().join("service"));
+    let words = ["--models", model, "--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    let service = Command::new(path_of("lungai-serve")).args(words).output().unwrap();
+    assert_eq!(service.status.code(), Some(4), "{}", String::from_utf8_lossy(&service.stderr));
 }
 
 #[test]

@@ -134,7 +134,7 @@ pub fn doctor() -> anyhow::Result<ExitCode> {
         _ = writeln!(std::io::stdout(), "{state:8} {what}  [{}; package {package}]", names.join(", "));
     }
     for (program, what) in [
-        ("cargo-nextest", "parallel test runner; without it `cargo xtask test` runs the test programs itself"),
+        ("cargo-nextest", "test runner; without it `cargo xtask test` runs the tests, but its results are no evidence"),
         ("cargo-deny", "licence and source policy; without it `cargo xtask test` checks bans and licences itself"),
         ("python3", "peers for comparison (optional)"),
         (

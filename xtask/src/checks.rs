@@ -1,7 +1,6 @@
 //! `cargo xtask test`: everything that CI runs.
 
 use crate::build::{cargo, command, found, needed, root};
-use crate::junit;
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use std::io::Write as _;
@@ -9,8 +8,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, ExitCode, Stdio},
 };
 
 const HELP: &str = "cargo xtask test: format, lints, layers, licences, tests, doc tests, traces
@@ -19,7 +19,8 @@ const HELP: &str = "cargo xtask test: format, lints, layers, licences, tests, do
   --json      print the counts as JSON at the end
 
 Real scans are tested where LUNGAI_REFERENCE_DATA names a folder of reference data.
-Results: target/evidence/junit.xml, traces: target/evidence/trace/ (where `cargo xtask evidence` looks for them)";
+Results: target/evidence/junit.xml, the list of tests and what ran beside it: tests.json, run.json, traces: trace/ (where
+`cargo xtask evidence` looks for them). They are cargo-nextest's; without it the tests run, but are no evidence.";
 
 /// Crates that must stay light, and what must not be among their dependencies.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -98,6 +99,11 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     _ = writeln!(std::io::stdout(), "== programs");
     crate::build::programs()?;
     let results = root().join("target/evidence");
+    for left in ["junit.xml", "tests.json", "run.json"].map(|name| results.join(name)) {
+        if left.exists() {
+            fs::remove_file(left)?;
+        }
+    }
     let traces = results.join("trace");
     if traces.exists() {
         fs::remove_dir_all(&traces)?;
@@ -105,7 +111,18 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(&traces)?;
     let report = results.join("junit.xml");
     _ = writeln!(std::io::stdout(), "== tests");
-    let good = run_tests(&report, &traces)?;
+    if !found("cargo-nextest") {
+        let (passed, failed) = plain_tests()?;
+        ensure!(failed == 0 && passed > 0, "tests failed; see above");
+        if !has("--quick") {
+            step("doc tests", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+        }
+        let why = "cargo-nextest is not installed: the tests ran, but evidence is taken from cargo-nextest alone";
+        _ = writeln!(std::io::stdout(), "{why}");
+        closing(has("--json"), passed, failed, None);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let good = run_tests(&results, &report, &traces)?;
     if !has("--quick") {
         step("doc tests", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
@@ -120,18 +137,19 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         .status()
         .context("lungai-evidence")?;
     ensure!(status.success(), "the trace from requirements to tests is broken");
-    // The plain closing line that any reader of this output understands.
     let (passed, failed) = counts(&report)?;
-    if has("--json") {
-        _ = writeln!(
-            std::io::stdout(),
-            "{}",
-            serde_json::json!({ "ok": true, "passed": passed, "failed": failed, "junit": report })
-        );
-    } else {
-        _ = writeln!(std::io::stdout(), "\n{passed} passed, {failed} failed");
-    }
+    closing(has("--json"), passed, failed, Some(&report));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The plain closing line that any reader of this output understands.
+fn closing(json: bool, passed: usize, failed: usize, report: Option<&Path>) {
+    let text = if json {
+        serde_json::json!({ "ok": true, "passed": passed, "failed": failed, "junit": report }).to_string()
+    } else {
+        format!("\n{passed} passed, {failed} failed")
+    };
+    _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
@@ -141,22 +159,23 @@ fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether all tests passed.
-fn run_tests(report: &PathBuf, traces: &PathBuf) -> anyhow::Result<bool> {
-    if report.exists() {
-        fs::remove_file(report)?;
-    }
-    if !found("cargo-nextest") {
-        _ = writeln!(
-            std::io::stdout(),
-            "cargo-nextest is not installed: running the test programs one after the other"
-        );
-        let totals =
-            junit::run_tests(report, &[("LUNGAI_TRACE_DIR", traces), ("PROPTEST_RNG_SEED", Path::new("20260"))])?;
-        return Ok(totals.failed == 0 && totals.passed > 0);
-    }
+/// Whether all tests passed. What evidence needs is noted around the run: which sources it is of, which tests there are.
+fn run_tests(results: &Path, report: &Path, traces: &Path) -> anyhow::Result<bool> {
+    note_run(results, &["--begin"])?;
+    // What was edited while the programs were compiled would else run under the name of the sources that are noted.
+    crate::build::programs()?;
+    let usual = ["--workspace", "--profile", "ci"];
+    let listed = cargo()
+        .args(["nextest", "list", "--message-format", "json"])
+        .args(usual)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo nextest")?;
+    ensure!(listed.status.success(), "the tests do not compile");
+    fs::write(results.join("tests.json"), without_paths(&listed.stdout)?)?;
     let status = cargo()
-        .args(["nextest", "run", "--workspace", "--no-fail-fast", "--profile", "ci"])
+        .args(["nextest", "run", "--no-fail-fast"])
+        .args(usual)
         .env("LUNGAI_TRACE_DIR", traces)
         // The same random inputs at every run: what fails here fails again where it is looked into.
         .env("PROPTEST_RNG_SEED", "20260")
@@ -164,11 +183,69 @@ fn run_tests(report: &PathBuf, traces: &PathBuf) -> anyhow::Result<bool> {
         .context("cargo nextest")?;
     let written = root().join("target/nextest/ci/junit.xml");
     fs::copy(&written, report).with_context(|| format!("{}", written.display()))?;
+    if let Err(error) = note_run(results, &[]) {
+        // The tests have run all the same; only their evidence is none.
+        eprintln!("{error:#}");
+    }
     Ok(status.success())
 }
 
+fn note_run(results: &Path, more: &[&str]) -> anyhow::Result<()> {
+    let status = command("lungai-evidence")
+        .current_dir(root())
+        .args(["note-run", "--folder"])
+        .arg(results)
+        .args(more)
+        .stdout(Stdio::null())
+        .status()
+        .context("lungai-evidence")?;
+    ensure!(status.success(), "this run of the tests is no evidence");
+    Ok(())
+}
+
+/// The list of tests without the places of this machine.
+fn without_paths(list: &[u8]) -> anyhow::Result<String> {
+    let list: Value = serde_json::from_slice(list).context("cargo nextest list")?;
+    let mut suites = list["rust-suites"].clone();
+    for suite in suites.as_object_mut().context("the list of tests has no suites")?.values_mut() {
+        suite
+            .as_object_mut()
+            .context("a suite")?
+            .retain(|key, _| !["binary-path", "cwd", "package-id"].contains(&key.as_str()));
+    }
+    Ok(serde_json::to_string_pretty(&serde_json::json!({ "rust-suites": suites }))? + "\n")
+}
+
+/// Without a test runner installed: passed and failed, as cargo's own summaries say.
+fn plain_tests() -> anyhow::Result<(usize, usize)> {
+    let mut child = cargo()
+        .args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"])
+        .env("PROPTEST_RNG_SEED", "20260")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo test")?;
+    let (mut passed, mut failed) = (0, 0);
+    for line in BufReader::new(child.stdout.take().context("piped")?).lines() {
+        let line = line?;
+        _ = writeln!(std::io::stdout(), "{line}");
+        if let Some((p, f)) = summary(&line) {
+            (passed, failed) = (passed + p, failed + f);
+        }
+    }
+    let ended_well = child.wait()?.success();
+    // A program that died has no summary: its tests must not be taken for passed ones.
+    Ok((passed, if ended_well { failed } else { failed.max(1) }))
+}
+
+/// `test result: ok. 3 passed; 1 failed; ..`
+fn summary(line: &str) -> Option<(usize, usize)> {
+    let rest = line.strip_prefix("test result: ")?;
+    let number = |word: &str| rest.split_once(word)?.0.rsplit(' ').next()?.parse().ok();
+    Some((number(" passed")?, number(" failed")?))
+}
+
 /// Passed and failed, from the report's own attributes.
-fn counts(report: &PathBuf) -> anyhow::Result<(usize, usize)> {
+fn counts(report: &Path) -> anyhow::Result<(usize, usize)> {
     let text = fs::read_to_string(report)?;
     let head = text.lines().find(|line| line.contains("<testsuites")).context("a JUnit report")?;
     let number = |name: &str| -> usize {
@@ -242,6 +319,20 @@ fn accepted(expression: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_summary_of_the_test_harness_is_counted() {
+        let line = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.01s";
+        assert_eq!(summary(line), Some((3, 1)));
+        assert_eq!(summary("test a::b ... ok"), None);
+    }
+
+    #[test]
+    fn the_list_of_tests_names_no_place() {
+        let list = br#"{"rust-build-meta":{"target-directory":"/t"},"rust-suites":{"a":{"status":"listed","cwd":"/c","testcases":{}}}}"#;
+        let kept = without_paths(list).unwrap();
+        assert!(!kept.contains('/') && kept.contains("\"status\": \"listed\""), "{kept}");
+    }
 
     #[test]
     fn licence_expressions_are_read_as_spdx_means_them() {

@@ -1,15 +1,17 @@
-//! Tags in the source, the runner's verdicts and the records that tests left, joined test by test.
+//! Tags in the source, the list of tests, the runner's verdicts and the records that tests left, joined test by test.
 //!
-//! The verdict is the runner's alone. The other two can only take away from it: a tag without a run, a run without a record, a
-//! record made from another text than today's, all are findings, and none of them is repaired here.
+//! The verdict is the runner's alone. The other three can only take away from it: a tag without a run, a run without a record, a
+//! record of another run or made from another text than today's, all are findings, and none of them is repaired here.
 use crate::finding::{Finding, Severity};
 use crate::junit::{Case, Verdict};
-use crate::records::Record;
+use crate::listing::{Listed, Listing};
+use crate::noted;
+use crate::records::{Measured, Record, Records};
 use crate::regulatory::Regulatory;
-use crate::scan::Tag;
+use crate::scan::{SourceHash, Tag};
 use lungai_trace::implements;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// One tagged test and what became of it.
 #[derive(Debug, Clone, Serialize)]
@@ -18,13 +20,13 @@ pub struct BoundTest {
     pub tag: Tag,
     /// None where the runner did not report it.
     pub verdict: Option<Verdict>,
-    /// Ids of tagged functions that it called; none where no record was found.
+    /// Ids of tagged functions that it called, itself or through programs that it started; none where no record was found.
     pub exercised: Option<BTreeSet<String>>,
+    /// What it measured, with the limits.
+    pub measured: Vec<Measured>,
     /// Why it passed without showing anything.
     pub not_evidenced: Vec<String>,
-    /// Whether its executable calls tagged code in its own process, where records reach.
-    pub in_process: bool,
-    /// Whether all three sources agree. Only then does a pass count as one.
+    /// Whether all sources agree, and the run is one of these sources. Only then does a pass count as one.
     pub sound: bool,
 }
 
@@ -34,11 +36,9 @@ impl BoundTest {
         format!("{} {}", self.tag.binary, self.tag.runner_name())
     }
 
-    /// Does it count, and is it known to have called code that implements `id`? A test of whole programs calls them in processes of
-    /// their own, where its record does not reach.
+    /// Does it count, and is it known to have called code that implements `id`?
     pub fn shows(&self, id: &str) -> bool {
-        let called = self.exercised.as_ref().is_some_and(|ids| !self.in_process || ids.contains(id));
-        self.counts_as_passed() && called
+        self.counts_as_passed() && self.exercised.as_ref().is_some_and(|ids| ids.contains(id))
     }
 
     pub fn counts_as_passed(&self) -> bool {
@@ -49,113 +49,136 @@ impl BoundTest {
 /// What the runner and the tests left behind; each may be absent.
 #[derive(Debug, Default)]
 pub struct Run {
+    /// As cargo-nextest numbers it, in its report and in the environment of its tests.
+    pub id: Option<String>,
     pub cases: Option<Vec<Case>>,
-    pub records: Option<Vec<Record>>,
+    pub listing: Option<Listing>,
+    pub records: Option<Records>,
+    /// Why it is no run of these sources; where there is any, no test counts.
+    pub objections: Vec<Finding>,
 }
 
 #[implements("RR-001", "SW-1101")]
 pub fn bind(tags: &[Tag], run: &Run, regulatory: &Regulatory) -> (Vec<BoundTest>, Vec<Finding>) {
-    let mut findings = Vec::new();
-    if run.cases.is_none() {
-        findings.push(Finding::new(
-            Severity::Amber,
-            "no-run",
-            "tests",
-            "no JUnit report was given: no test counts as run".into(),
-        ));
-    }
-    if run.cases.is_some() && run.records.is_none() {
-        let message = "no records were given: run the tests with LUNGAI_TRACE_DIR set".to_owned();
-        findings.push(Finding::new(Severity::Amber, "no-records", "tests", message));
-    }
+    let (credible, mut findings) = whole_run(run);
+    let joined = Joined::new(run);
     let implemented: BTreeSet<&str> =
         tags.iter().filter(|tag| !tag.is_test_tag).flat_map(|tag| &tag.ids).map(String::as_str).collect();
-    let records = last_attempts(run.records.as_deref().unwrap_or_default());
-    let calls = calling_binaries(tags, &records);
-    let mut seen = BTreeSet::new();
+    let mut seen: HashSet<(String, String)> = HashSet::new();
     let mut tests = Vec::new();
     for tag in tags.iter().filter(|tag| tag.is_test_tag) {
-        let key = (tag.package.as_str(), tag.module.as_str(), tag.name.as_str());
-        seen.insert(key);
-        let case = run.cases.as_ref().and_then(|cases| find_case(cases, tag));
-        let record = records.get(&key).copied();
+        let name = tag.runner_name();
+        let key = (tag.binary.as_str(), name.as_str());
+        let case = joined.cases.get(&key).copied();
+        let record = joined.records.get(&key).copied();
         let mut test = BoundTest {
             tag: tag.clone(),
             verdict: case.map(|case| case.verdict),
-            exercised: record.map(|record| record.exercised.iter().cloned().collect()),
+            exercised: record.map(|record| joined.exercised(record)),
+            measured: record.map(|record| record.measured.clone()).unwrap_or_default(),
             not_evidenced: notes(case, record),
-            in_process: calls.contains(tag.binary.as_str()),
             sound: true,
         };
         let title = test.title();
-        let disagreements = disagreements(tag, case, record, run, regulatory);
-        test.sound = disagreements.is_empty();
-        let new =
-            disagreements.into_iter().map(|(severity, rule, message)| Finding::new(severity, rule, &title, message));
-        findings.extend(new);
-        findings.extend(
-            softer(&test, &implemented).map(|(severity, rule, message)| Finding::new(severity, rule, &title, message)),
-        );
+        let mut disagreements = lists_and_verdicts(tag, case, record, joined.earlier.contains(&key), run);
+        if let Some(record) = record {
+            disagreements.extend(record_and_source(tag, case, record, regulatory));
+        }
+        test.sound = credible && disagreements.is_empty();
+        let all = disagreements.into_iter().chain(softer(&test, &implemented));
+        findings.extend(all.map(|(severity, rule, message)| Finding::new(severity, rule, &title, message)));
         tests.push(test);
+        seen.insert((tag.binary.clone(), name));
     }
-    for (package, module, name) in records.keys().filter(|key| !seen.contains(*key)) {
+    let is_tagged = |binary: &str, test: &str| seen.contains(&(binary.to_owned(), test.to_owned()));
+    let strangers = joined.records.values().filter(|record| !is_tagged(&record.binary, &record.test));
+    findings.extend(strangers.map(|record| {
+        let item = format!("{} {}", record.binary, record.test);
         let message = "left a record, but no source carries its tag".to_owned();
-        findings.push(Finding::new(
-            Severity::Red,
-            "record-without-source",
-            &format!("{package} {module}::{name}"),
-            message,
-        ));
-    }
+        Finding::new(Severity::Red, "record-without-source", &item, message)
+    }));
+    let failed = joined.cases.values().filter(|case| case.verdict == Verdict::Failed);
+    let untagged = failed.filter(|case| !is_tagged(&case.suite, &case.name));
+    findings.extend(untagged.map(|case| {
+        let item = format!("{} {}", case.suite, case.name);
+        let message = "the test failed; it carries no tag, so that no requirement shows it".to_owned();
+        Finding::new(Severity::Red, "test-failed", &item, message)
+    }));
     (tests, findings)
 }
 
-type Key<'a> = (&'a str, &'a str, &'a str);
-
-/// Executables whose tests call tagged code themselves: all unit tests, and integration tests of which at least one was seen to.
-fn calling_binaries<'a>(tags: &'a [Tag], records: &BTreeMap<Key<'_>, &Record>) -> BTreeSet<&'a str> {
-    let calls = |tag: &&Tag| {
-        let key = (tag.package.as_str(), tag.module.as_str(), tag.name.as_str());
-        let is_unit = !tag.binary.contains("::") || tag.binary.contains("::bin/");
-        is_unit || records.get(&key).is_some_and(|record| !record.exercised.is_empty())
+/// Whether tests of this run may count at all, and what is to be said of it as a whole.
+fn whole_run(run: &Run) -> (bool, Vec<Finding>) {
+    let mut findings = run.objections.clone();
+    let mut add = |severity, rule, message: &str| {
+        findings.push(Finding::new(severity, rule, "tests", message.to_owned()));
     };
-    tags.iter().filter(|tag| tag.is_test_tag).filter(calls).map(|tag| tag.binary.as_str()).collect()
+    match (&run.cases, &run.id) {
+        (None, _) => add(Severity::Amber, "no-run", "no JUnit report was given: no test counts as run"),
+        (Some(_), None) => add(Severity::Red, "runner-unknown", noted::NOT_NEXTEST),
+        (Some(_), Some(_)) => (),
+    }
+    if run.cases.is_some() && run.records.is_none() {
+        let message = "no records were given: run the tests with `cargo xtask test`";
+        add(Severity::Amber, "no-records", message);
+    }
+    if run.cases.is_some() && run.listing.is_none() {
+        let message = "no list of tests (tests.json) stands beside the JUnit report: a test that is not compiled looks like \
+                       one that did not run";
+        add(Severity::Amber, "no-test-list", message);
+    }
+    (run.objections.is_empty() && run.id.is_some(), findings)
 }
 
-fn last_attempts(records: &[Record]) -> BTreeMap<Key<'_>, &Record> {
-    let mut last: BTreeMap<Key<'_>, &Record> = BTreeMap::new();
-    let attempt = |record: &Record| record.attempt.parse::<u32>().unwrap_or(1);
-    for record in records {
-        let key = (record.package.as_str(), record.module.as_str(), record.test.as_str());
-        if last.get(&key).is_none_or(|earlier| attempt(earlier) <= attempt(record)) {
-            last.insert(key, record);
+/// Executable and test, as the runner names both.
+type Key<'a> = (&'a str, &'a str);
+
+struct Joined<'a> {
+    cases: HashMap<Key<'a>, &'a Case>,
+    /// The last attempt of each test in this run.
+    records: HashMap<Key<'a>, &'a Record>,
+    /// Tests of which another run left a record.
+    earlier: HashSet<Key<'a>>,
+    /// By binary, test and attempt: what programs called that the test started.
+    programs: HashMap<(&'a str, &'a str, &'a str), BTreeSet<&'a str>>,
+}
+
+impl<'a> Joined<'a> {
+    fn new(run: &'a Run) -> Self {
+        let mut joined =
+            Self { cases: HashMap::new(), records: HashMap::new(), earlier: HashSet::new(), programs: HashMap::new() };
+        for case in run.cases.iter().flatten() {
+            let known = joined.cases.entry((&case.suite, &case.name)).or_insert(case);
+            if case.verdict == Verdict::Failed {
+                *known = case;
+            }
         }
+        // Without an id no record can belong to the report; then all are looked at, and none counts.
+        let of_this_run = |id: &str| run.id.as_deref().is_none_or(|this| this == id);
+        let attempt = |record: &Record| record.attempt.parse::<u32>().unwrap_or(1);
+        let Some(records) = &run.records else { return joined };
+        for record in &records.tests {
+            let key = (record.binary.as_str(), record.test.as_str());
+            if !of_this_run(&record.run) {
+                joined.earlier.insert(key);
+                continue;
+            }
+            let known = joined.records.entry(key).or_insert(record);
+            if attempt(record) > attempt(known) {
+                *known = record;
+            }
+        }
+        for calls in records.programs.iter().filter(|calls| of_this_run(&calls.run)) {
+            let called = joined.programs.entry((&calls.binary, &calls.test, &calls.attempt)).or_default();
+            called.extend(calls.exercised.iter().map(String::as_str));
+        }
+        joined
     }
-    last
-}
 
-/// The runner's case for a tag. The suite or class should be the binary's id as cargo-nextest writes it; a runner that names
-/// them otherwise must at least name the package, and the test's name must be the only one of its kind there.
-fn find_case<'a>(cases: &'a [Case], tag: &Tag) -> Option<&'a Case> {
-    let name = tag.runner_name();
-    let named: Vec<&Case> = cases.iter().filter(|case| case.name == name).collect();
-    let exact: Vec<&&Case> =
-        named.iter().filter(|case| case.suite == tag.binary || case.classname == tag.binary).collect();
-    if let Some(case) = exact.iter().find(|case| case.verdict == Verdict::Failed).or(exact.first()) {
-        return Some(case);
-    }
-    let plain = |text: &str| text.replace('-', "_");
-    let package = plain(&tag.package);
-    let binary_crate = tag.module.split("::").next().unwrap_or_default();
-    let of_package = |text: &str| {
-        let text = plain(text);
-        let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-        words.any(|word| word == package || word == binary_crate)
-    };
-    let mut near = named.into_iter().filter(|case| of_package(&case.suite) || of_package(&case.classname));
-    match (near.next(), near.next()) {
-        (Some(only), None) => Some(only),
-        _ => None,
+    fn exercised(&self, record: &Record) -> BTreeSet<String> {
+        let programs = self.programs.get(&(&record.binary, &record.test, &record.attempt));
+        let by_programs = programs.into_iter().flatten().map(|id| (*id).to_owned());
+        record.exercised.iter().cloned().chain(by_programs).collect()
     }
 }
 
@@ -167,67 +190,103 @@ fn notes(case: Option<&Case>, record: Option<&Record>) -> Vec<String> {
 
 type Disagreement = (Severity, &'static str, String);
 
-/// What keeps a test from counting.
-fn disagreements(
+/// What keeps a test from counting: source, list, report and folder of records do not all know it as one that passed.
+fn lists_and_verdicts(
     tag: &Tag,
     case: Option<&Case>,
     record: Option<&Record>,
+    of_another_run: bool,
     run: &Run,
-    regulatory: &Regulatory,
 ) -> Vec<Disagreement> {
     let mut found: Vec<Disagreement> = Vec::new();
+    let place = format!("{}:{}", tag.file, tag.line);
     if !tag.is_test {
-        let place = format!("{}:{}", tag.file, tag.line);
-        found.push((Severity::Red, "tag-without-test", format!("{place}: carries `verifies` but is no test")));
+        let message = format!("{place}: carries `verifies`, but is no test (the tag stands in front of `#[test]`)");
+        found.push((Severity::Red, "tag-without-test", message));
     }
     if tag.empty {
-        let place = format!("{}:{}", tag.file, tag.line);
         found.push((Severity::Red, "test-empty", format!("{place}: its body calls nothing, so that it cannot fail")));
     }
-    match (case.map(|case| case.verdict), record) {
-        (Some(Verdict::Failed), _) => found.push((Severity::Red, "test-failed", "the test failed".into())),
-        (Some(Verdict::Skipped), _) => found.push((Severity::Amber, "test-skipped", "the runner skipped it".into())),
-        (None, Some(_)) if run.cases.is_some() => {
-            found.push((
-                Severity::Red,
-                "record-without-run",
-                "left a record, but the runner reports no such test".into(),
-            ));
-        }
-        (None, _) if tag.ignored => {
-            found.push((Severity::Amber, "test-ignored", "marked #[ignore]: it was not run".into()))
-        }
-        (None, _) if run.cases.is_some() => {
-            let when = if tag.condition.is_empty() {
-                String::new()
-            } else {
-                format!(" (compiled only if {})", tag.condition.join(", "))
-            };
-            found.push((
-                Severity::Amber,
-                "test-not-run",
-                format!("tagged in the source, but not in the runner's report{when}"),
-            ));
-        }
-        (Some(Verdict::Passed), None) if run.records.is_some() => {
-            found.push((
-                Severity::Red,
-                "record-missing",
-                "passed, but left no record although records were kept".into(),
-            ));
-        }
-        _ => (),
+    if record.is_none() && of_another_run {
+        let message = "left a record in another run than the one reported".to_owned();
+        found.push((Severity::Red, "record-of-another-run", message));
     }
-    if case.is_some_and(|case| case.flaky) {
-        found.push((Severity::Red, "test-flaky", "passed only after an attempt that failed".into()));
+    match case {
+        None if record.is_some() && run.cases.is_some() => {
+            let message = "left a record, but the runner reports no such test".to_owned();
+            found.push((Severity::Red, "record-without-run", message));
+        }
+        None if run.cases.is_some() => found.push(why_not_run(tag, run.listing.as_ref())),
+        None => (),
+        Some(case) => {
+            match case.verdict {
+                Verdict::Failed => found.push((Severity::Red, "test-failed", "the test failed".into())),
+                Verdict::Skipped => found.push((Severity::Amber, "test-skipped", "the runner skipped it".into())),
+                Verdict::Passed if record.is_none() && !of_another_run && run.records.is_some() => {
+                    let message = "passed, but left no record although records were kept".to_owned();
+                    found.push((Severity::Red, "record-missing", message));
+                }
+                Verdict::Passed => (),
+            }
+            if case.flaky {
+                found.push((Severity::Red, "test-retried", "passed only after an attempt that failed".into()));
+            }
+            let listing = run.listing.as_ref();
+            if listing.is_some_and(|listing| listing.find(&case.suite, &case.name) == Listed::Absent) {
+                let message = "the runner reports it, but its list of tests does not hold it: they are of two builds";
+                found.push((Severity::Red, "test-not-listed", message.to_owned()));
+            }
+        }
     }
-    let Some(record) = record else { return found };
-    if case.is_some_and(|case| case.verdict == Verdict::Passed) && record.panicked {
-        found.push((
-            Severity::Red,
-            "verdict-disagrees",
-            "the runner says passed, the record says that it panicked".into(),
-        ));
+    found
+}
+
+fn why_not_run(tag: &Tag, listing: Option<&Listing>) -> Disagreement {
+    let condition = match tag.condition.as_slice() {
+        [] => String::new(),
+        all => format!(" (compiled only if {})", all.join(", ")),
+    };
+    let listed = listing.map(|listing| listing.find(&tag.binary, &tag.runner_name()));
+    match listed {
+        Some(Listed::Absent) => {
+            // A condition explains it; without one the executable was built from other sources.
+            let severity = if condition.is_empty() { Severity::Red } else { Severity::Amber };
+            (severity, "test-not-compiled", format!("tagged in the source, but in none of the executables{condition}"))
+        }
+        Some(Listed::Filtered) => (Severity::Amber, "test-filtered", "a filter of the runner left it out".to_owned()),
+        Some(Listed::ToRun) => {
+            let message = "was to be run, but is not in the runner's report: the run was cut short".to_owned();
+            (Severity::Red, "test-not-run", message)
+        }
+        Some(Listed::Ignored) => (Severity::Amber, "test-ignored", "marked #[ignore]: it was not run".to_owned()),
+        None if tag.ignored => (Severity::Amber, "test-ignored", "marked #[ignore]: it was not run".to_owned()),
+        None => {
+            let message = format!("tagged in the source, but not in the runner's report{condition}");
+            (Severity::Amber, "test-not-run", message)
+        }
+    }
+}
+
+/// What keeps a test from counting: it was compiled from other texts, or contradicts its verdict.
+fn record_and_source(tag: &Tag, case: Option<&Case>, record: &Record, regulatory: &Regulatory) -> Vec<Disagreement> {
+    let mut found: Vec<Disagreement> = Vec::new();
+    let passed = case.is_some_and(|case| case.verdict == Verdict::Passed);
+    if passed && record.panicked {
+        let message = "the runner says passed, the record says that it panicked".to_owned();
+        found.push((Severity::Red, "verdict-disagrees", message));
+    }
+    for measured in record.measured.iter().filter(|measured| passed && !measured.holds()) {
+        let message = format!("passed, although it measured {}", measured.words());
+        found.push((Severity::Red, "measured-beyond-limit", message));
+    }
+    let older = match &tag.source {
+        SourceHash::Tokens(today) if *today != record.tokens_sha256 => Some("the test itself"),
+        SourceHash::File(today) if *today != record.file_sha256 => Some("the file that holds the test"),
+        _ => None,
+    };
+    if let Some(what) = older {
+        let message = format!("{what} is another today than the one that ran ({}:{})", tag.file, tag.line);
+        found.push((Severity::Red, "record-of-another-test", message));
     }
     let compiled: BTreeSet<&str> = record.verifies.iter().map(|c| c.id.as_str()).collect();
     let tagged: BTreeSet<&str> = tag.ids.iter().map(String::as_str).collect();
@@ -245,18 +304,21 @@ fn disagreements(
 }
 
 /// Worth saying, though the test still counts.
-fn softer<'a>(test: &'a BoundTest, implemented: &'a BTreeSet<&str>) -> impl Iterator<Item = Disagreement> + 'a {
+fn softer(test: &BoundTest, implemented: &BTreeSet<&str>) -> Vec<Disagreement> {
     let absent = test
         .not_evidenced
         .iter()
         .map(|reason| (Severity::Amber, "not-evidenced", format!("not evidenced here: {reason}")));
-    let exercised = test.exercised.as_ref().filter(|_| test.in_process && test.not_evidenced.is_empty());
+    let exercised = test.exercised.as_ref().filter(|_| test.not_evidenced.is_empty());
     let exercised_nothing = exercised.and_then(|exercised| {
         let expected: Vec<&str> =
             test.tag.ids.iter().map(String::as_str).filter(|id| implemented.contains(id)).collect();
         let idle = !expected.is_empty() && !expected.iter().any(|id| exercised.contains(*id));
-        let message = || format!("called no function that implements {}", expected.join(", "));
+        let message = || {
+            let ids = expected.join(", ");
+            format!("neither it nor a program that it started called a function that implements {ids}")
+        };
         idle.then(|| (Severity::Amber, "nothing-exercised", message()))
     });
-    absent.chain(exercised_nothing)
+    absent.chain(exercised_nothing).collect()
 }

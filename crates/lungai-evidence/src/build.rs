@@ -8,6 +8,8 @@ use crate::finding::{Finding, Severity};
 use crate::governance::{self, DocumentStatus};
 use crate::junit;
 use crate::links::{self, Drawn, Link, Lock};
+use crate::listing::Listing;
+use crate::noted;
 use crate::package::Files;
 use crate::records;
 use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat};
@@ -15,6 +17,7 @@ use crate::render;
 use crate::results::{self, FrozenModel, ValidationRun};
 use crate::risk::{self, Classification, RiskStatus};
 use crate::scan::{self, Tag};
+use crate::shipped;
 use crate::soup::{self, SoupItem};
 use crate::state::{self, RequirementStatus};
 use crate::waiver;
@@ -111,6 +114,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
 
     let (tests, new) = binding::bind(&tags, &inputs.run, &regulatory);
     findings.extend(new);
+    findings.extend(shipped::outside_the_product(&tags, &packages, &regulatory));
     let (judged, new) = results::judge(&regulatory, &inputs.validation);
     findings.extend(new);
     findings.extend(results::check_models(&inputs.validation, &inputs.models));
@@ -205,21 +209,14 @@ pub fn links(root: &Path, sources: &Sources) -> Result<(Drawn, Regulatory), Fail
 fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
     let mut raw = Files::new();
     let mut run = Run::default();
-    if let Some(file) = &sources.junit {
-        let bytes =
-            std::fs::read(file).map_err(|error| Failure::new("unreadable", format!("the JUnit file: {error}")))?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Failure::new("junit-malformed", "the JUnit file is not UTF-8".to_owned()))?;
-        run.cases = Some(junit::parse(text)?);
-        raw.insert("run/junit.xml".to_owned(), bytes);
-    }
     if let Some(folder) = &sources.trace_dir {
-        let mut kept = Vec::new();
-        for (name, record, bytes) in records::load(folder)? {
-            kept.push(record);
-            raw.insert(format!("run/trace/{name}"), bytes);
-        }
-        run.records = Some(kept);
+        run.records = Some(records::load(folder)?);
+    }
+    if let Some(file) = &sources.junit {
+        read_run(root, file, &mut run, &mut raw)?;
+    }
+    for (name, bytes) in run.records.iter().flat_map(|records| &records.raw) {
+        raw.insert(format!("run/trace/{name}"), bytes.clone());
     }
     let mut validation = sources
         .validation
@@ -236,6 +233,25 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
     let mut models = sources.models.iter().map(|folder| results::load_model(folder)).collect::<Result<Vec<_>, _>>()?;
     models.sort_by(|a, b| (&a.name, &a.version, &a.files).cmp(&(&b.name, &b.version, &b.files)));
     Ok(Inputs { commit: workspace::commit(root), run, validation, models, tester: sources.tester.clone(), raw })
+}
+
+/// The report, and beside it the list of tests and the note of what ran.
+fn read_run(root: &Path, junit: &Path, run: &mut Run, raw: &mut Files) -> Result<(), Failure> {
+    let bytes = std::fs::read(junit).map_err(|error| Failure::new("unreadable", format!("the JUnit file: {error}")))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Failure::new("junit-malformed", "the JUnit file is not UTF-8".to_owned()))?;
+    let report = junit::parse(text)?;
+    (run.id, run.cases) = (report.run, Some(report.cases));
+    let tests = std::fs::read(junit.with_file_name(noted::TESTS)).ok();
+    run.listing = tests.as_deref().map(Listing::parse).transpose()?;
+    let trace = run.records.as_ref().map(|records| records.raw.as_slice());
+    let given = noted::Given { junit: &bytes, tests: tests.as_deref(), trace };
+    let note = junit.with_file_name(noted::NOTE);
+    run.objections = noted::check(root, &note, &given)?;
+    raw.insert("run/junit.xml".to_owned(), bytes);
+    raw.extend(tests.map(|bytes| ("run/tests.json".to_owned(), bytes)));
+    raw.extend(std::fs::read(note).ok().map(|bytes| ("run/run.json".to_owned(), bytes)));
+    Ok(())
 }
 
 fn commit_findings(commit: &Commit) -> Vec<Finding> {

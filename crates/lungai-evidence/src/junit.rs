@@ -14,9 +14,8 @@ pub enum Verdict {
 /// One test as the runner names it.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// Name of the suite; cargo-nextest puts the binary's id there.
+    /// The executable's id.
     pub suite: String,
-    pub classname: String,
     pub name: String,
     pub verdict: Verdict,
     /// Passed only after an attempt that failed.
@@ -25,17 +24,25 @@ pub struct Case {
     pub not_evidenced: Vec<String>,
 }
 
-/// Tests are looked up by suite and name: the suite (or class) should be the executable's id as cargo-nextest writes it, such as
-/// `lungai-dicom`, `lungai-dicom::hostile` or `lungai-cli::bin/lungai`, and the name what libtest prints, such as `pixels::tests::x`.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Of the run, which the records of its tests carry too; none where the runner is not cargo-nextest.
+    pub run: Option<String>,
+    pub cases: Vec<Case>,
+}
+
+/// Tests are looked up by suite and name: the suite is the executable's id as cargo-nextest writes it, such as `lungai-dicom`,
+/// `lungai-dicom::hostile` or `lungai-cli::bin/lungai`, and the name what libtest prints, such as `pixels::tests::x`.
 #[implements("RR-001")]
-pub fn parse(text: &str) -> Result<Vec<Case>, Failure> {
+pub fn parse(text: &str) -> Result<Report, Failure> {
     let root = parse_xml(text)?;
     if root.name != "testsuites" && root.name != "testsuite" {
         return fail("junit-malformed", format!("the JUnit file begins with <{}>, not with <testsuites>", root.name));
     }
     let mut cases = Vec::new();
     collect(&root, "", &mut cases);
-    Ok(cases)
+    let run = Some(root.attribute("uuid")).filter(|id| !id.is_empty()).map(str::to_owned);
+    Ok(Report { run, cases })
 }
 
 fn collect(element: &Element, suite: &str, cases: &mut Vec<Case>) {
@@ -65,7 +72,6 @@ fn case(element: &Element, suite: &str) -> Case {
         .collect();
     Case {
         suite: suite.to_owned(),
-        classname: element.attribute("classname").to_owned(),
         name: element.attribute("name").to_owned(),
         verdict,
         flaky: verdict == Verdict::Passed && has(&["flakyFailure", "flakyError"]),
@@ -196,7 +202,7 @@ mod tests {
 
     /// In the form that cargo-nextest writes.
     const REPORT: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
-<testsuites name="nextest-run" tests="4" failures="1" errors="0" time="0.1">
+<testsuites name="nextest-run" tests="4" failures="1" errors="0" uuid="5d9f" time="0.1">
   <testsuite name="lungai-metrics" tests="3" disabled="0" errors="0" failures="1">
     <testcase name="froc::tests::ties" classname="lungai-metrics" time="0.005"></testcase>
     <testcase name="froc::tests::a &lt; b &amp; &#x80ba;" classname="lungai-metrics" time="0.1">
@@ -214,7 +220,8 @@ mod tests {
     #[verifies("RR-001", "SW-1101")]
     #[test]
     fn verdicts_names_and_notes_are_read() {
-        let cases = parse(REPORT).unwrap();
+        let Report { run, cases } = parse(REPORT).unwrap();
+        assert_eq!(run.as_deref(), Some("5d9f"));
         let verdicts: Vec<Verdict> = cases.iter().map(|case| case.verdict).collect();
         assert_eq!(verdicts, [Verdict::Passed, Verdict::Failed, Verdict::Skipped, Verdict::Passed]);
         assert_eq!(cases[1].name, "froc::tests::a < b & 肺");

@@ -7,8 +7,13 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use syn::spanned::Spanned;
 use syn::{Attribute, ImplItem, Item, LitStr, TraitItem, punctuated::Punctuated};
+
+// The macros compile the same file over `proc_macro`: what they bake into a test is found again here.
+#[path = "../../lungai-trace-macros/src/normal.rs"]
+mod normal;
 
 /// One `#[verifies(..)]` or `#[implements(..)]`.
 #[derive(Debug, Clone, Serialize)]
@@ -27,13 +32,24 @@ pub struct Tag {
     pub line: usize,
     /// SHA-256 of its tokens without comments and tags: layout and documentation do not change it.
     pub sha256: String,
+    /// What a record of this very test holds.
+    #[serde(skip)]
+    pub source: SourceHash,
     /// A test whose body calls nothing: it cannot fail.
     pub empty: bool,
-    /// Carries `#[test]` or a relative of it, or sits inside a macro that may make a test of it.
+    /// `#[test]` or a relative of it follows the tag, or it sits inside a macro that may make a test of it.
     pub is_test: bool,
     pub ignored: bool,
     /// Conditions other than `test` under which it is compiled at all.
     pub condition: Vec<String>,
+}
+
+/// By which text a test that ran is known to be the one in the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceHash {
+    Tokens(String),
+    /// Of its whole file: another macro writes the test, and gives it other tokens than the source has.
+    File(String),
 }
 
 impl Tag {
@@ -112,60 +128,75 @@ struct Walk<'a> {
     tags: &'a mut Vec<Tag>,
 }
 
+/// A file as the compiler reads it, and the hash of its bytes.
+struct SourceFile<'a> {
+    path: &'a Path,
+    text: String,
+    sha256: String,
+}
+
 impl Walk<'_> {
     /// `folder` is where the file's own `mod x;` are looked for.
     fn file(&mut self, path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
         let shown = self.relative(path);
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::new("unreadable", format!("{shown}: {e}")))?;
+        let raw = std::fs::read_to_string(path).map_err(|e| Failure::new("unreadable", format!("{shown}: {e}")))?;
+        let text = raw.trim_start_matches('\u{feff}').replace("\r\n", "\n");
         let file = syn::parse_file(&text).map_err(|error| {
             Failure::new("source-malformed", format!("{shown}:{}: {error}", error.span().start().line))
         })?;
-        self.items(&file.items, path, folder, place)
+        let source = SourceFile { path, text, sha256: crate::regulatory::sha256(raw.as_bytes()) };
+        self.items(&file.items, &source, folder, place)
     }
 
     fn relative(&self, path: &Path) -> String {
         path.strip_prefix(self.root).unwrap_or(path).to_string_lossy().replace('\\', "/")
     }
 
-    fn items(&mut self, items: &[Item], path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
+    fn items(&mut self, items: &[Item], source: &SourceFile<'_>, folder: &Path, place: &Place) -> Result<(), Failure> {
         for item in items {
             match item {
-                Item::Fn(item) => self.tagged(&item.attrs, &item.sig.ident.to_string(), item, path, place)?,
-                Item::Mod(item) => self.module(item, path, folder, place)?,
+                Item::Fn(item) => self.tagged(&item.attrs, &item.sig.ident.to_string(), item, source, place)?,
+                Item::Mod(item) => self.module(item, source, folder, place)?,
                 Item::Impl(item) => {
                     let inner = place.under(&item.attrs, None);
                     for member in &item.items {
                         if let ImplItem::Fn(method) = member {
-                            self.tagged(&method.attrs, &method.sig.ident.to_string(), method, path, &inner)?;
+                            self.tagged(&method.attrs, &method.sig.ident.to_string(), method, source, &inner)?;
                         }
                     }
                 }
                 Item::Trait(item) => {
-                    self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?;
+                    self.tagged(&item.attrs, &item.ident.to_string(), item, source, place)?;
                     for member in &item.items {
                         if let TraitItem::Fn(method) = member {
-                            self.tagged(&method.attrs, &method.sig.ident.to_string(), method, path, place)?;
+                            self.tagged(&method.attrs, &method.sig.ident.to_string(), method, source, place)?;
                         }
                     }
                 }
-                Item::Struct(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
-                Item::Enum(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
-                Item::Const(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
-                Item::Static(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
-                Item::Type(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, path, place)?,
-                Item::Macro(item) => self.macro_tokens(item.mac.tokens.clone(), path, place),
+                Item::Struct(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, source, place)?,
+                Item::Enum(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, source, place)?,
+                Item::Const(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, source, place)?,
+                Item::Static(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, source, place)?,
+                Item::Type(item) => self.tagged(&item.attrs, &item.ident.to_string(), item, source, place)?,
+                Item::Macro(item) => self.macro_tokens(item.mac.tokens.clone(), source, place),
                 _ => (),
             }
         }
         Ok(())
     }
 
-    fn module(&mut self, item: &syn::ItemMod, path: &Path, folder: &Path, place: &Place) -> Result<(), Failure> {
+    fn module(
+        &mut self,
+        item: &syn::ItemMod,
+        source: &SourceFile<'_>,
+        folder: &Path,
+        place: &Place,
+    ) -> Result<(), Failure> {
         let name = item.ident.to_string();
-        self.tagged(&item.attrs, &name, item, path, place)?;
+        self.tagged(&item.attrs, &name, item, source, place)?;
         let inner = place.under(&item.attrs, Some(&name));
         if let Some((_, items)) = &item.content {
-            return self.items(items, path, &folder.join(&name), &inner);
+            return self.items(items, source, &folder.join(&name), &inner);
         }
         let given = item.attrs.iter().find_map(|attribute| match &attribute.meta {
             syn::Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
@@ -175,7 +206,7 @@ impl Walk<'_> {
             _ => None,
         });
         let candidates: Vec<PathBuf> = match given {
-            Some(given) => vec![path.parent().unwrap_or(folder).join(given)],
+            Some(given) => vec![source.path.parent().unwrap_or(folder).join(given)],
             None => vec![folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")],
         };
         match candidates.iter().find(|candidate| candidate.is_file()) {
@@ -189,10 +220,10 @@ impl Walk<'_> {
         attributes: &[Attribute],
         name: &str,
         item: &impl ToTokens,
-        path: &Path,
+        source: &SourceFile<'_>,
         place: &Place,
     ) -> Result<(), Failure> {
-        for attribute in attributes {
+        for (at, attribute) in attributes.iter().enumerate() {
             let last = attribute.path().segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
             if last != "verifies" && last != "implements" {
                 continue;
@@ -200,11 +231,12 @@ impl Walk<'_> {
             let line = attribute.span().start().line;
             let ids =
                 attribute.parse_args_with(Punctuated::<LitStr, syn::Token![,]>::parse_terminated).map_err(|error| {
-                    Failure::new("source-malformed", format!("{}:{line}: {error}", self.relative(path)))
+                    Failure::new("source-malformed", format!("{}:{line}: {error}", self.relative(source.path)))
                 })?;
-            let named = |wanted: &str| {
+            let named = |attributes: &[Attribute], wanted: &str| {
                 attributes.iter().any(|a| a.path().segments.last().is_some_and(|segment| segment.ident == wanted))
             };
+            let sha256 = fingerprint(source, item.span(), &attributes[..at]);
             let tag = Tag {
                 is_test_tag: last == "verifies",
                 ids: ids.iter().map(LitStr::value).collect(),
@@ -212,12 +244,13 @@ impl Walk<'_> {
                 binary: self.binary.to_owned(),
                 module: place.module.clone(),
                 name: name.to_owned(),
-                file: self.relative(path),
+                file: self.relative(source.path),
                 line,
-                sha256: fingerprint(item.to_token_stream()),
+                source: SourceHash::Tokens(sha256.clone()),
+                sha256,
                 empty: last == "verifies" && !calls_anything(item.to_token_stream()),
-                is_test: named("test"),
-                ignored: named("ignore"),
+                is_test: named(&attributes[at..], "test"),
+                ignored: named(attributes, "ignore"),
                 condition: place.under(attributes, None).condition,
             };
             self.tags.push(tag);
@@ -226,10 +259,10 @@ impl Walk<'_> {
     }
 
     /// Inside a macro such as `proptest!` only tokens are known: `#[verifies(..)] .. fn name`.
-    fn macro_tokens(&mut self, tokens: TokenStream, path: &Path, place: &Place) {
+    fn macro_tokens(&mut self, tokens: TokenStream, source: &SourceFile<'_>, place: &Place) {
         let mut waiting: Vec<(bool, Vec<String>, usize)> = Vec::new();
         let mut ignored = false;
-        let sha256 = fingerprint(tokens.clone());
+        let sha256 = crate::regulatory::sha256(normal::normal(tokens.clone()).as_bytes());
         let mut tokens = tokens.into_iter().peekable();
         while let Some(token) = tokens.next() {
             match token {
@@ -256,9 +289,10 @@ impl Walk<'_> {
                             binary: self.binary.to_owned(),
                             module: place.module.clone(),
                             name: name.to_string(),
-                            file: self.relative(path),
+                            file: self.relative(source.path),
                             line,
                             sha256: sha256.clone(),
+                            source: SourceHash::File(source.sha256.clone()),
                             empty: false,
                             is_test: true,
                             ignored,
@@ -267,53 +301,27 @@ impl Walk<'_> {
                     }
                     ignored = false;
                 }
-                TokenTree::Group(group) if waiting.is_empty() => self.macro_tokens(group.stream(), path, place),
+                TokenTree::Group(group) if waiting.is_empty() => self.macro_tokens(group.stream(), source, place),
                 _ => (),
             }
         }
     }
 }
 
-/// Hash of the tokens, without documentation and without the tags themselves, whose ids are links of their own.
-fn fingerprint(tokens: TokenStream) -> String {
-    fn write(tokens: TokenStream, out: &mut String) {
-        let mut tokens = tokens.into_iter().peekable();
-        while let Some(token) = tokens.next() {
-            if let (TokenTree::Punct(p), Some(TokenTree::Group(group))) = (&token, tokens.peek())
-                && p.as_char() == '#'
-                && is_left_out(group.stream())
-            {
-                tokens.next();
-                continue;
-            }
-            match token {
-                TokenTree::Group(group) => {
-                    let (open, close) = match group.delimiter() {
-                        Delimiter::Parenthesis => ("(", ")"),
-                        Delimiter::Brace => ("{", "}"),
-                        Delimiter::Bracket => ("[", "]"),
-                        Delimiter::None => ("", ""),
-                    };
-                    out.push_str(open);
-                    write(group.stream(), out);
-                    out.push_str(close);
-                }
-                other => {
-                    out.push_str(&other.to_string());
-                    out.push(' ');
-                }
-            }
-        }
-    }
-    fn is_left_out(attribute: TokenStream) -> bool {
-        let words = attribute.into_iter().take_while(|t| !matches!(t, TokenTree::Group(_)));
-        words
-            .filter_map(|t| if let TokenTree::Ident(word) = t { Some(word) } else { None })
-            .any(|word| ["doc", "verifies", "implements"].iter().any(|left_out| word == left_out))
-    }
+/// Hash of an item's tokens as the compiler gives them to the macro: as written, for syn's own tokens differ from them in places
+/// (`x.0.1`), and without the conditions in front of the tag, which are settled before.
+fn fingerprint(source: &SourceFile<'_>, item: proc_macro2::Span, before_tag: &[Attribute]) -> String {
+    let conditions = before_tag.iter().filter(|a| a.path().is_ident("cfg")).map(|a| a.span().byte_range());
     let mut text = String::new();
-    write(tokens, &mut text);
-    crate::regulatory::sha256(text.as_bytes())
+    let mut from = item.byte_range().start;
+    for condition in conditions {
+        text.push_str(&source.text[from..condition.start]);
+        from = condition.end;
+    }
+    text.push_str(&source.text[from..item.byte_range().end]);
+    // It is a part of a file that was parsed, at the borders of tokens.
+    let tokens = TokenStream::from_str(&text).unwrap_or_default();
+    crate::regulatory::sha256(normal::normal(tokens).as_bytes())
 }
 
 /// Does the body, the last braces, hold any call or macro? Without one a test asserts nothing.
@@ -409,6 +417,23 @@ mod tests {
 
     #[verifies("RR-001", "SW-1101")]
     #[test]
+    fn a_condition_in_front_of_the_tag_does_not_change_a_fingerprint_and_one_behind_it_does() {
+        let hash = |text: &str| scanned(&[("src/lib.rs", text)])[0].sha256.clone();
+        let one = hash("#[verifies(\"FR-001\")]\n#[test]\nfn t() { x.0.1.f(); }\n");
+        let before = "#[cfg(unix)]\r\n/// Of Unix.\n#[cfg(feature = \"a\")]\n#[verifies(\"FR-001\")]\n#[test]\nfn t() { x.0.1.f(); }\n";
+        assert_eq!(one, hash(before));
+        assert_ne!(one, hash("#[verifies(\"FR-001\")]\n#[cfg(unix)]\n#[test]\nfn t() { x.0.1.f(); }\n"));
+    }
+
+    #[verifies("RR-001", "SW-1101")]
+    #[test]
+    fn a_tag_behind_the_test_attribute_is_none_of_a_test() {
+        let tags = scanned(&[("src/lib.rs", "#[test]\n#[verifies(\"FR-001\")]\nfn t() { f(); }\n")]);
+        assert!(!tags[0].is_test, "what the macro sees there is no longer what is written");
+    }
+
+    #[verifies("RR-001", "SW-1101")]
+    #[test]
     fn a_body_without_a_call_is_empty() {
         let empty = |body: &str| {
             scanned(&[("src/lib.rs", &format!("#[verifies(\"FR-001\")]\n#[test]\nfn t() {{ {body} }}\n"))])[0].empty
@@ -426,5 +451,6 @@ mod tests {
         )]);
         assert_eq!(tags.len(), 1);
         assert_eq!((tags[0].name.as_str(), tags[0].line, tags[0].is_test), ("holds", 3, true));
+        assert!(matches!(tags[0].source, SourceHash::File(_)), "proptest writes the test that is compiled");
     }
 }

@@ -645,7 +645,7 @@ fn refine(volume: &Volume, work: &Volume, coarse: &Coarse) -> LabelMap {
 mod tests {
     use super::*;
     use crate::toy::{Ball, Chest, box_grid, grid};
-    use lungai_trace::verifies;
+    use lungai_trace::{Limit, measured, verifies};
 
     fn dice(a: &LabelMap, b: &LabelMap, label: u8) -> f64 {
         let both = a.as_slice().iter().zip(b.as_slice()).filter(|(a, b)| **a == label && **b == label).count();
@@ -709,7 +709,7 @@ mod tests {
         let lungs = segment(&chest.render(&right));
         assert_eq!(lungs.volume_ml(Lung::Left as u8), 0.0);
         let dice = dice(&lungs, &chest.lungs(&right), Lung::Right as u8);
-        assert!(dice > 0.95, "Dice {dice:.3}");
+        assert!(measured("lungs.dice_right", dice, Limit::AtLeast(0.95)), "Dice {dice:.3}");
     }
 
     #[verifies("FR-003", "R-001")]

@@ -275,7 +275,7 @@ fn quantile(mut values: Vec<f32>, share: f64) -> f32 {
 mod tests {
     use super::*;
     use crate::toy::box_grid;
-    use lungai_trace::verifies;
+    use lungai_trace::{Limit, measured, verifies};
 
     /// Renders `hu` on a grid of `spacing` around the origin, 27 samples averaged per voxel.
     fn render(spacing: [f64; 3], hu: impl Fn([f64; 3]) -> f64 + Sync) -> Volume {
@@ -305,15 +305,17 @@ mod tests {
         PI / 6.0 * diameter.powi(3)
     }
 
-    fn check_volume(found: &NoduleMeasurement, diameter: f64, tolerance: f64) {
+    fn check_volume(found: &NoduleMeasurement, diameter: f64, tolerance: f64) -> f64 {
         let ratio = found.volume_mm3 / volume_of(diameter);
         assert!((ratio - 1.0).abs() <= tolerance, "volume of {diameter} mm measured {ratio:.3} times");
+        (ratio - 1.0).abs()
     }
 
     #[verifies("FR-004", "SW-401")]
     #[test]
     fn spheres_have_their_volume_and_diameter_within_a_tenth() {
         let centre = [1.3, -2.1, 0.7];
+        let (mut worst_volume, mut worst_mm): (f64, f64) = (0.0, 0.0);
         for (spacing, diameters) in
             [([1.0, 0.7, 0.7], &[4.0, 6.0, 10.0, 20.0][..]), ([1.25, 0.6, 0.6], &[5.0, 8.0, 30.0])]
         {
@@ -323,7 +325,9 @@ mod tests {
                     let mark = WorldPoint([centre[0] + off * diameter, centre[1], centre[2] - off * diameter]);
                     let found = measure(&volume, mark, guess * diameter).unwrap();
                     // Below 5 mm the scanner's blur shrinks the halfway surface.
-                    check_volume(&found, *diameter, if *diameter < 5.0 { 0.15 } else { 0.10 });
+                    let error = check_volume(&found, *diameter, if *diameter < 5.0 { 0.15 } else { 0.10 });
+                    worst_volume = if *diameter < 5.0 { worst_volume } else { worst_volume.max(error) };
+                    worst_mm = worst_mm.max((found.diameter_mm - diameter).abs());
                     assert!((found.diameter_mm - diameter).abs() < 0.035 * diameter.max(6.0));
                     assert!(distance(found.centre.0, centre) < 0.3);
                     for mm in found.size_mm {
@@ -334,6 +338,8 @@ mod tests {
                 }
             }
         }
+        assert!(measured("nodule.volume_error_of_5_mm_and_more", worst_volume, Limit::AtMost(0.10)));
+        assert!(measured("nodule.diameter_error_mm", worst_mm, Limit::AtMost(0.035 * 30.0)));
     }
 
     #[verifies("FR-004")]

@@ -2,7 +2,6 @@
 
 use crate::Failure;
 use crate::server::Server;
-use lungai_trace::implements;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -109,7 +108,6 @@ impl RemoteRun {
 
 impl Mlflow {
     /// Connects at the first request.
-    #[implements("SR-001")]
     pub fn new(server: Server) -> Result<Self, Failure> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let roots = match &server.certificates {

@@ -3,7 +3,6 @@
 use crate::folder::{Folder, text};
 use crate::program::json;
 use crate::stub::Stub;
-use lungai_trace::verifies;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use std::{fs, sync::Arc};
@@ -26,7 +25,6 @@ fn server() -> (Stub, String) {
     (Stub::tls(Arc::new(config)), pem)
 }
 
-#[verifies("SR-001")]
 #[test]
 fn a_server_is_spoken_to_only_if_its_certificate_is_vouched_for() {
     let ((stub, pem), (_, foreign), folder, certificates) =

@@ -34,6 +34,9 @@ pub struct Requirement {
     pub allocation: Allocation,
     /// Why it is not ours to show; required unless in scope.
     pub reason: Option<String>,
+    /// Whether it is of programs around the product (data, validation, evidence), which may implement it outside of what is shipped.
+    #[serde(default)]
+    pub tools: bool,
     pub content: Vec<Content>,
     /// Risks that this requirement helps to control.
     pub controls_for: Vec<String>,

@@ -369,7 +369,7 @@ pub fn trace(report: &Report, regulatory: &Regulatory) -> String {
         let open = if tests.iter().all(|test| test.counts_as_passed()) { "" } else { " open" };
         put!(
             out,
-            "<details{open}><summary>{} tests</summary><div class=\"scroll\"><table><thead><tr><th>Verdict<th>Test<th>Place<th>Exercised</tr></thead><tbody>",
+            "<details{open}><summary>{} tests</summary><div class=\"scroll\"><table><thead><tr><th>Verdict<th>Test<th>Place<th>Exercised<th>Measured (limit)</tr></thead><tbody>",
             tests.len()
         );
         for test in tests {
@@ -382,9 +382,11 @@ pub fn trace(report: &Report, regulatory: &Regulatory) -> String {
                 .iter()
                 .map(|note| format!("<br><span class=\"mute\">{}</span>", Esc(note)))
                 .collect();
+            let measured: Vec<String> = test.measured.iter().map(|m| Esc(m.words()).to_string()).collect();
+            let measured = measured.join("<br>");
             put!(
                 out,
-                "<tr><td>{}<td>{}{notes}<br><span class=\"mute mono\">{}</span><td class=\"mono\">{}:{}<td class=\"mono\">{}",
+                "<tr><td>{}<td>{}{notes}<br><span class=\"mute mono\">{}</span><td class=\"mono\">{}:{}<td class=\"mono\">{}<td class=\"mono\">{measured}",
                 html::verdict_chip(test),
                 Esc(test.tag.name.replace('_', " ")),
                 Esc(test.title()),

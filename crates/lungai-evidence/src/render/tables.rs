@@ -1,8 +1,10 @@
 //! Tables for spreadsheets and programs.
 use super::figures;
+use crate::binding::BoundTest;
 use crate::build::Report;
 use crate::failure::Failure;
 use crate::links::LinkState;
+use crate::records::Measured;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -81,7 +83,7 @@ pub fn trace_json(report: &Report) -> Value {
         (status.requirement.id.clone(), value)
     });
     let up = report.tests.iter().map(|test| {
-        (test.title(), json!({ "ids": test.tag.ids, "verdict": test.verdict, "counts": test.counts_as_passed(), "exercised": test.exercised }))
+        (test.title(), json!({ "ids": test.tag.ids, "verdict": test.verdict, "counts": test.counts_as_passed(), "exercised": test.exercised, "measured": test.measured }))
     });
     let risks = report.risks.iter().map(|status| {
         let controls: BTreeMap<&str, Value> = status
@@ -98,6 +100,11 @@ pub fn trace_json(report: &Report) -> Value {
     })
 }
 
+/// `volume_error_percent 0.4 (<= 1); ..`
+fn measured(test: &BoundTest) -> String {
+    test.measured.iter().map(Measured::words).collect::<Vec<_>>().join("; ")
+}
+
 pub fn tests(report: &Report) -> Result<Vec<u8>, Failure> {
     let rows = report.tests.iter().map(|test| {
         let exercised =
@@ -111,10 +118,12 @@ pub fn tests(report: &Report) -> Result<Vec<u8>, Failure> {
             test.tag.ids.join(" "),
             verdict,
             exercised,
+            measured(test),
             test.not_evidenced.join("; "),
         ]
     });
-    csv(["binary", "test", "place", "ids", "verdict", "exercised", "not evidenced here"], rows)
+    let head = ["binary", "test", "place", "ids", "verdict", "exercised", "measured (limit)", "not evidenced here"];
+    csv(head, rows)
 }
 
 pub fn clauses(report: &Report) -> Result<Vec<u8>, Failure> {

@@ -79,7 +79,44 @@ mod tests {
 }
 "#;
 
-pub const JUNIT: &str = r#"<testsuites><testsuite name="demo" tests="1"><testcase name="tests::finds_three" classname="demo" time="0.01"/></testsuite></testsuites>"#;
+/// Of the run with the id `run-7`.
+pub const JUNIT: &str = r#"<testsuites uuid="run-7"><testsuite name="demo" tests="1"><testcase name="tests::finds_three" classname="demo" time="0.01"/></testsuite></testsuites>"#;
+
+/// As `cargo nextest list` says it.
+pub const LIST: &str = r#"{"rust-suites":{"demo":{"status":"listed","testcases":{"tests::finds_three":{"ignored":false,"filter-match":{"status":"matches"}}}}}}"#;
+
+/// The tokens of `finds_three` in their normal form, written by hand.
+pub const TOKENS: &str = "# [test ]pub fn finds_three (){assert_eq ! (super : : detect (), 3 ); }";
+
+/// What a test leaves.
+pub struct Record<'a> {
+    pub run: &'a str,
+    pub attempt: u32,
+    pub module: &'a str,
+    pub name: &'a str,
+    pub tokens: &'a str,
+    /// Ids with the hashes of their texts.
+    pub verifies: Vec<(&'a str, String)>,
+    pub exercised: &'a [&'a str],
+    pub measured: &'a str,
+    pub panicked: bool,
+}
+
+impl Default for Record<'_> {
+    fn default() -> Self {
+        Self {
+            run: "run-7",
+            attempt: 1,
+            module: "tests",
+            name: "finds_three",
+            tokens: TOKENS,
+            verifies: vec![("FR-001", sha256(FR)), ("R-001", sha256(RISK))],
+            exercised: &["FR-001"],
+            measured: "",
+            panicked: false,
+        }
+    }
+}
 
 /// A workspace in order, in a folder of its own.
 pub struct Demo {
@@ -105,7 +142,8 @@ impl Demo {
         let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../regulatory/matrix.yaml");
         std::fs::copy(matrix, demo.path("regulatory/matrix.yaml")).unwrap();
         demo.put("junit.xml", JUNIT);
-        demo.record("false", &sha256(FR), &["FR-001"]);
+        demo.put("tests.json", LIST);
+        demo.record(&Record::default());
         demo.results(false, 0.95, [0.91, 0.98], true);
         demo
     }
@@ -120,24 +158,19 @@ impl Demo {
         std::fs::write(path, text).unwrap();
     }
 
-    pub fn record(&self, panicked: &str, hash: &str, exercised: &[&str]) {
-        self.write_record(panicked, &[("FR-001", hash.to_owned()), ("R-001", sha256(RISK))], exercised);
-    }
-
-    /// Of a test that was compiled with these ids and texts.
-    pub fn record_of(&self, panicked: &str, verifies: &[(&str, &str)], exercised: &[&str]) {
-        let verifies: Vec<_> = verifies.iter().map(|(id, text)| (*id, sha256(text))).collect();
-        self.write_record(panicked, &verifies, exercised);
-    }
-
-    fn write_record(&self, panicked: &str, verifies: &[(&str, String)], exercised: &[&str]) {
-        let verifies: Vec<String> =
-            verifies.iter().map(|(id, hash)| format!(r#"{{"id":"{id}","sha256":"{hash}"}}"#)).collect();
-        let verifies = verifies.join(",");
+    pub fn record(&self, record: &Record) {
+        let verifies = record.verifies.iter().map(|(id, hash)| format!(r#"{{"id":"{id}","sha256":"{hash}"}}"#));
+        let verifies = verifies.collect::<Vec<_>>().join(",");
+        let Record { run, attempt, module, name, exercised, measured, panicked, .. } = record;
+        let tokens = sha256(record.tokens);
+        let file = sha256(&std::fs::read_to_string(self.path("src/lib.rs")).unwrap());
         let text = format!(
-            r#"{{"format":"lungai-trace/1","package":"demo","module":"demo::tests","test":"finds_three","attempt":"1","verifies":[{verifies}],"exercised":{exercised:?},"not_evidenced":[],"panicked":{panicked}}}"#
+            r#"{{"format":"lungai-trace/2","run":"{run}","binary":"demo","test":"{module}::{name}","attempt":"{attempt}","package":"demo","module":"demo::{module}","tokens_sha256":"{tokens}","file_sha256":"{file}","verifies":[{verifies}],"exercised":{exercised:?},"not_evidenced":[],"measured":[{measured}],"panicked":{panicked}}}"#
         );
-        self.put("trace/demo.json", &text);
+        // As the first file of this demonstration's test has always been called.
+        let suffix = if *attempt == 1 { String::new() } else { format!("@{attempt}") };
+        let file = if *name == "finds_three" { "demo".to_owned() } else { (*name).to_owned() };
+        self.put(&format!("trace/{file}{suffix}.json"), &text);
     }
 
     pub fn results(&self, synthetic: bool, value: f64, ci: [f64; 2], met: bool) {
@@ -196,7 +229,13 @@ impl Demo {
             .unwrap()
     }
 
+    /// A package after a run of the tests on the sources as they are.
     pub fn build(&self, out: &Path, more: &[&str]) -> Value {
+        self.note_run();
+        self.build_as_noted(out, more)
+    }
+
+    fn build_as_noted(&self, out: &Path, more: &[&str]) -> Value {
         let out = out.to_str().unwrap();
         let usual =
             ["build", "--out", out, "--junit", "junit.xml", "--trace-dir", "trace", "--validation", "run", "--json"];
@@ -204,9 +243,21 @@ impl Demo {
         serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"))
     }
 
-    /// The answer of a build with everything given.
+    /// As if the tests had just run on the sources as they are.
+    pub fn note_run(&self) {
+        // What is no report is a fault for the build to find.
+        self.tool(&["note-run", "--begin", "--folder", "."]);
+        self.tool(&["note-run", "--folder", "."]);
+    }
+
+    /// The answer of a build with everything given, after a run on the sources as they are.
     pub fn answer(&self) -> Value {
         self.build(&self.path("target/package"), &[])
+    }
+
+    /// The answer of a build with everything given, after the run that was noted last.
+    pub fn answer_as_noted(&self) -> Value {
+        self.build_as_noted(&self.path("target/package"), &[])
     }
 
     pub fn state(&self) -> String {
@@ -215,14 +266,24 @@ impl Demo {
 
     #[track_caller]
     pub fn check_finding(&self, rule: &str, item: &str) {
-        let answer = self.answer();
-        let found = answer["gaps"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|gap| gap["rule"] == rule && gap["item"].as_str().unwrap().contains(item));
-        assert!(found, "no finding `{rule}` on `{item}` in {:#}", answer["gaps"]);
+        check(&self.answer(), rule, item, "");
     }
+
+    /// That there is none of this rule: the untouched twin.
+    #[track_caller]
+    pub fn check_no_finding(&self, rule: &str) {
+        let answer = self.answer();
+        assert!(!answer["gaps"].as_array().unwrap().iter().any(|gap| gap["rule"] == rule), "{:#}", answer["gaps"]);
+    }
+}
+
+/// A finding of this rule on this item, with a message that says so.
+#[track_caller]
+pub fn check(answer: &Value, rule: &str, item: &str, says: &str) {
+    let holds = |gap: &Value, key: &str, text: &str| gap[key].as_str().unwrap().contains(text);
+    let mut gaps = answer["gaps"].as_array().unwrap_or_else(|| panic!("{answer}")).iter();
+    let found = gaps.any(|gap| gap["rule"] == rule && holds(gap, "item", item) && holds(gap, "message", says));
+    assert!(found, "no finding `{rule}` on `{item}` with `{says}` in {:#}", answer["gaps"]);
 }
 
 pub fn sha256(text: &str) -> String {

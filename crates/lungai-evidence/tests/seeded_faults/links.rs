@@ -1,5 +1,5 @@
 //! The state ladder, failures that show upward, and links that become suspect: the right ones, and no others.
-use crate::demo::{Demo, FR, JUNIT, SOURCE, sha256};
+use crate::demo::{Demo, JUNIT, Record, SOURCE, sha256};
 use lungai_trace::verifies;
 
 const CHILD: &str = r#"id: SW-001
@@ -20,11 +20,16 @@ fn two_tiers() -> Demo {
     demo.put("regulatory/requirements/SW-001.yaml", CHILD);
     let more = "\n#[lungai_trace::implements(\"SW-001\")]\npub fn count() -> u32 { 3 }\n\n#[cfg(test)]\nmod more {\n    #[lungai_trace::verifies(\"SW-001\")]\n    #[test]\n    fn counts() { assert_eq!(super::count(), 3); }\n}\n";
     demo.put("src/lib.rs", &format!("{SOURCE}{more}"));
-    let record = format!(
-        r#"{{"format":"lungai-trace/1","package":"demo","module":"demo::more","test":"counts","attempt":"1","verifies":[{{"id":"SW-001","sha256":"{}"}}],"exercised":["SW-001"],"not_evidenced":[],"panicked":false}}"#,
-        sha256(CHILD)
-    );
-    demo.put("trace/more.json", &record);
+    demo.record(&Record {
+        module: "more",
+        name: "counts",
+        tokens: "# [test ]fn counts (){assert_eq ! (super : : count (), 3 ); }",
+        verifies: vec![("SW-001", sha256(CHILD))],
+        exercised: &["SW-001"],
+        ..Record::default()
+    });
+    let case = r#""ignored":false,"filter-match":{"status":"matches"}}"#;
+    demo.edit("tests.json", "\"testcases\":{", &format!("\"testcases\":{{\"more::counts\":{{{case},"));
     demo.put("junit.xml", &two_cases(""));
     demo
 }
@@ -48,10 +53,10 @@ fn the_ladder_is_climbed_step_by_step() {
     demo.put("src/lib.rs", &SOURCE.replace("\n}\n", &format!("\n{second}")));
     assert_eq!(demo.state(), "exercised", "one of two tests did not run");
     demo.put("src/lib.rs", SOURCE);
-    demo.record("false", &sha256(FR), &[]);
+    demo.record(&Record { exercised: &[], ..Record::default() });
     assert_eq!(demo.state(), "executed", "it called nothing that implements FR-001");
     std::fs::remove_file(&record).unwrap();
-    std::fs::write(&junit, "<testsuites></testsuites>").unwrap();
+    std::fs::write(&junit, "<testsuites uuid=\"run-7\"></testsuites>").unwrap();
     assert_eq!(demo.state(), "linked");
     demo.put("src/lib.rs", "pub fn detect() {}\n");
     assert_eq!(demo.state(), "unlinked");

@@ -1,5 +1,5 @@
 //! Results on synthetic data, results that contradict themselves, and the levels that follow.
-use crate::demo::{Demo, FR};
+use crate::demo::{Demo, FR, Record, sha256};
 use lungai_trace::verifies;
 
 #[verifies("RR-001", "SW-1104")]
@@ -82,7 +82,7 @@ fn a_control_that_is_taken_away_takes_its_credit_along() {
     assert_eq!(demo.answer()["risks"]["R-001"]["residual_as_evidenced"], "low");
     // The test no longer names the risk: RC-2 is implemented, but not shown to work. P1 5 - 2 = 3, P2 4 -> P 2 -> medium.
     demo.edit("src/lib.rs", "\"FR-001\", \"R-001\"", "\"FR-001\"");
-    demo.record_of("false", &[("FR-001", FR)], &["FR-001"]);
+    demo.record(&Record { verifies: vec![("FR-001", sha256(FR))], ..Record::default() });
     demo.check_finding("control-not-shown", "RC-2");
     assert_eq!(demo.answer()["risks"]["R-001"]["residual_as_evidenced"], "medium");
     demo.edit("regulatory/risks/R-001.yaml", "option: inherent", "option: information");

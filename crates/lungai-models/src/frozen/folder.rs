@@ -119,7 +119,7 @@ fn locate(models: &Path) -> Result<PathBuf, FrozenError> {
 ///
 /// # Errors
 /// [`FrozenError`] names the first check that failed.
-#[implements("SR-002", "R-005")]
+#[implements("SR-002", "R-005", "SW-902")]
 pub fn load(folder: &Path, trust: &Trust, device: &Device) -> Result<Frozen, FrozenError> {
     let path = folder.join(SIGNATURE);
     let missing = |_| FrozenError::Signature { path: path.clone(), reason: "the signature is missing" };
@@ -204,7 +204,7 @@ mod tests {
         load(folder, &Trust::find(folder, None)?, &Device::flex())
     }
 
-    #[verifies("SR-002")]
+    #[verifies("SR-002", "SW-902")]
     #[test]
     fn what_was_frozen_loads_with_its_manifest() {
         let registry = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(load_here(&folder).unwrap().manifest, manifest(points()));
     }
 
-    #[verifies("SR-002", "R-005")]
+    #[verifies("SR-002", "R-005", "SW-902")]
     #[test]
     fn a_model_with_a_reducer_and_averaged_networks_loads_and_every_one_of_them_is_tested() {
         let registry = tempfile::tempdir().unwrap();
@@ -294,7 +294,7 @@ mod tests {
         assert!(matches!(again, Err(FrozenError::Exists(_))));
     }
 
-    #[verifies("SR-002", "R-005")]
+    #[verifies("SR-002", "R-005", "SW-902")]
     #[test]
     fn a_changed_missing_or_added_file_is_named() {
         let check = |spoil: &dyn Fn(&Path), expected: &str| {
@@ -320,7 +320,7 @@ mod tests {
         check(&|folder| fs::write(folder.join("extra.txt"), "").unwrap(), "frozen file `extra.txt` is not signed");
     }
 
-    #[verifies("SR-002")]
+    #[verifies("SR-002", "SW-902")]
     #[test]
     fn an_older_model_cannot_stand_in_a_newer_one_s_place() {
         let registry = tempfile::tempdir().unwrap();
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(load_here(&folder).unwrap_err().rule(), "model-no-trusted-key");
     }
 
-    #[verifies("R-005")]
+    #[verifies("R-005", "SW-902")]
     #[test]
     fn weights_that_were_signed_by_mistake_fail_the_golden_self_test() {
         let registry = tempfile::tempdir().unwrap();
