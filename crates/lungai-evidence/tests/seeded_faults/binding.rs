@@ -1,6 +1,7 @@
 //! Tests that were dropped, ignored, emptied, retried, or disagree with their records; results of other runs and other sources.
 use crate::demo::{Demo, JUNIT, LIST, RISK, Record, SOURCE, check, sha256};
 use lungai_trace::verifies;
+use std::process::Command;
 
 const TEST: &str = "demo tests::finds_three";
 
@@ -151,6 +152,92 @@ fn a_test_that_another_macro_writes_is_bound_to_its_file() {
     assert_eq!(demo.state(), "criterion met");
     demo.edit("src/lib.rs", "pub fn detect", "\npub fn detect");
     check(&demo.answer(), "record-of-another-test", TEST, "the file that holds the test");
+}
+
+/// Whatever layout and tokens a source may have, and a macro that writes the test as `proptest!` does.
+const UNUSUAL: &str = r##"
+#[lungai_trace::implements("FR-001")]
+pub fn detect() -> u32 { 3 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(not(any()))]
+    /// Documented "in quotes".
+    #[lungai_trace::verifies("FR-001", "R-001")]
+    // a comment
+    #[test]
+    #[allow(clippy::all)]
+    fn finds_three() {
+        #![allow(unused)]
+        /// Inside.
+        struct Pair<'a>((u8, (u32, &'a str)), Vec<Vec<u8>>);
+        let r#type = Pair((1, (3, r#"ra"w"#)), vec![]);
+        assert_eq!(super::detect(), r#type.0.1.0, "{:?} {}", b'\n', "肺\u{80ba}");
+        let _ = (1..=2, 0x1F_u8 as f32 * 1.0e-3, 1., -5i64, c"c", br"b", 'a', b'a');
+        let half = |x: &u32| -> u32 { *x >> 1 };
+        assert!(half(&4) >= 2 && !false || matches!(Some(3), Some(n) if n > 2));
+    }
+
+    macro_rules! written {
+        ($(#[$meta:meta])* fn $name:ident($x:ident in $range:expr) $body:block) => {
+            $(#[$meta])* fn $name() { for $x in $range $body }
+        };
+    }
+    written! {
+        #[lungai_trace::verifies("FR-001")]
+        #[test]
+        fn finds_often(x in 0..3) { assert_eq!(super::detect(), 3); }
+    }
+}
+"##;
+
+/// Compiles the demonstration's tests in earnest and runs one as cargo-nextest does.
+fn run_for_real(demo: &Demo, test: &str) {
+    let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let named = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("liblungai_trace-") && name.ends_with(".rlib")
+    };
+    let libraries = std::fs::read_dir(&deps).unwrap().map(|entry| entry.unwrap().path()).filter(named);
+    let library = libraries.max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap();
+    let program = demo.path("target/tests");
+    std::fs::create_dir_all(demo.path("target")).unwrap();
+    let compiled = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))
+        .args(["--edition", "2024", "--crate-name", "demo", "--test", "-C", "debug-assertions", "-L"])
+        .arg(format!("dependency={}", deps.display()))
+        .arg("--extern")
+        .arg(format!("lungai_trace={}", library.display()))
+        .args([demo.path("src/lib.rs").as_os_str(), "-o".as_ref(), program.as_os_str()])
+        .env("CARGO_MANIFEST_DIR", demo.path(""))
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let run = Command::new(program)
+        .args(["--exact", test])
+        .env("LUNGAI_TRACE_DIR", demo.path("trace"))
+        .envs([("NEXTEST_RUN_ID", "run-7"), ("NEXTEST_EXECUTION_MODE", "process-per-test")])
+        .envs([("NEXTEST_BINARY_ID", "demo"), ("NEXTEST_TEST_NAME", test), ("NEXTEST_ATTEMPT", "1")])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{run:?}");
+}
+
+#[verifies("RR-001", "SW-1101")]
+#[test]
+fn what_the_compiler_bakes_into_a_test_is_found_again_in_its_source() {
+    let demo = Demo::new();
+    demo.put("src/lib.rs", UNUSUAL);
+    std::fs::remove_file(demo.path("trace/demo.json")).unwrap();
+    run_for_real(&demo, "tests::finds_three");
+    run_for_real(&demo, "tests::finds_often");
+    let second = "<testcase name=\"tests::finds_often\"/></testsuite>";
+    demo.put("junit.xml", &JUNIT.replace("</testsuite>", second));
+    let often = r#""testcases":{"tests::finds_often":{"ignored":false,"filter-match":{"status":"matches"}},"#;
+    demo.edit("tests.json", r#""testcases":{"#, often);
+    assert_eq!(demo.state(), "criterion met", "{:#}", demo.answer()["gaps"]);
+    demo.edit("src/lib.rs", "&4", "&5");
+    check(&demo.answer(), "record-of-another-test", TEST, "the test itself");
+    check(&demo.answer(), "record-of-another-test", "tests::finds_often", "the file that holds the test");
 }
 
 #[verifies("RR-001", "SW-1101")]
