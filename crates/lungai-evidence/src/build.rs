@@ -17,6 +17,7 @@ use crate::risk::{self, Classification, RiskStatus};
 use crate::scan::{self, Tag};
 use crate::soup::{self, SoupItem};
 use crate::state::{self, RequirementStatus};
+use crate::validation_ledger::ValidationLedger;
 use crate::waiver;
 use crate::workspace::{self, Commit};
 use serde::Serialize;
@@ -31,6 +32,8 @@ pub struct Sources {
     pub junit: Option<PathBuf>,
     pub trace_dir: Option<PathBuf>,
     pub validation: Vec<PathBuf>,
+    /// Ledgers of locked protocols, which vouch for results.
+    pub validation_ledgers: Vec<PathBuf>,
     pub models: Vec<PathBuf>,
     pub tester: Option<String>,
     pub advisories: Option<PathBuf>,
@@ -41,6 +44,7 @@ pub struct Inputs {
     pub commit: Commit,
     pub run: Run,
     pub validation: Vec<ValidationRun>,
+    pub validation_ledgers: Vec<ValidationLedger>,
     pub models: Vec<FrozenModel>,
     pub tester: Option<String>,
     /// Raw files for `run/`.
@@ -87,10 +91,23 @@ pub struct Report {
 pub struct ValidationSummary {
     pub name: String,
     pub synthetic: bool,
+    pub standing: results::Standing,
+    /// Whether its results were judged at all.
+    pub usable: bool,
     pub manifest_sha256: Option<String>,
-    pub model: Option<results::Named>,
+    pub protocol: Option<results::Protocol>,
+    pub model: Option<results::Model>,
     pub results_sha256: String,
-    pub criteria: Vec<results::CriterionResult>,
+    pub criteria: Vec<Reported>,
+}
+
+/// A result as its run states it.
+#[derive(Serialize)]
+pub struct Reported {
+    #[serde(flatten)]
+    pub result: results::CriterionResult,
+    /// Whether it was judged: it is of a criterion of ours, decided by the criterion's own rule.
+    pub counts: bool,
 }
 
 /// The folder that holds `regulatory/requirements`, upwards from `start`.
@@ -111,9 +128,10 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
 
     let (tests, new) = binding::bind(&tags, &inputs.run, &regulatory);
     findings.extend(new);
-    let (judged, new) = results::judge(&regulatory, &inputs.validation);
+    let (usable, new) = results::usable(&inputs.validation, &inputs.models, &inputs.validation_ledgers);
     findings.extend(new);
-    findings.extend(results::check_models(&inputs.validation, &inputs.models));
+    let (judged, new) = results::judge(&regulatory, &usable);
+    findings.extend(new);
     let (links, new) =
         links::draw(&regulatory, &tags, &inputs.validation).compare(&Lock::read(&root.join("regulatory"))?);
     findings.extend(new);
@@ -154,13 +172,25 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     findings.sort();
     findings.dedup();
 
+    let judged_in = |name: &str| usable.iter().any(|run| run.name == name);
     let validation = inputs.validation.iter().map(|run| ValidationSummary {
         name: run.name.clone(),
         synthetic: run.results.synthetic,
+        standing: run.results.standing.clone(),
+        usable: judged_in(&run.name),
         manifest_sha256: run.results.manifest_sha256.clone(),
+        protocol: run.results.protocol.clone(),
         model: run.results.model.clone(),
         results_sha256: crate::regulatory::sha256(&run.bytes),
-        criteria: run.results.criteria.clone(),
+        criteria: run
+            .results
+            .criteria
+            .iter()
+            .map(|result| Reported {
+                counts: judged_in(&run.name) && results::counts(&regulatory, result),
+                result: result.clone(),
+            })
+            .collect(),
     });
     let report = Report {
         product: regulatory.profile.name.clone(),
@@ -233,9 +263,14 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
     for (i, run) in validation.iter_mut().enumerate() {
         run.name = format!("validation-{}", i + 1);
     }
+    let mut validation_ledgers =
+        sources.validation_ledgers.iter().map(|file| ValidationLedger::load(file)).collect::<Result<Vec<_>, _>>()?;
+    validation_ledgers.sort_by(|a, b| a.bytes.cmp(&b.bytes));
+    validation_ledgers.dedup_by(|a, b| a.bytes == b.bytes);
     let mut models = sources.models.iter().map(|folder| results::load_model(folder)).collect::<Result<Vec<_>, _>>()?;
     models.sort_by(|a, b| (&a.name, &a.version, &a.files).cmp(&(&b.name, &b.version, &b.files)));
-    Ok(Inputs { commit: workspace::commit(root), run, validation, models, tester: sources.tester.clone(), raw })
+    let (commit, tester) = (workspace::commit(root), sources.tester.clone());
+    Ok(Inputs { commit, run, validation, validation_ledgers, models, tester, raw })
 }
 
 fn commit_findings(commit: &Commit) -> Vec<Finding> {
@@ -266,9 +301,15 @@ pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Resul
     for run in &inputs.validation {
         files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());
     }
+    for (i, ledger) in inputs.validation_ledgers.iter().enumerate() {
+        files.insert(format!("core/validation/ledger-{}.jsonl", i + 1), ledger.bytes.clone());
+    }
     for (i, model) in inputs.models.iter().enumerate() {
         let folder = format!("core/models/{}", i + 1);
         files.insert(format!("{folder}/manifest.json"), model.manifest.clone());
+        if let Some(signature) = &model.signature {
+            files.insert(format!("{folder}/model.sig"), signature.clone());
+        }
         if let Some(card) = &model.card {
             files.insert(format!("{folder}/MODEL_CARD.md"), card.clone());
         }

@@ -88,7 +88,9 @@ pub fn state(state: State) -> String {
 pub fn outcome(outcome: Outcome) -> String {
     let class = match outcome {
         Outcome::Met => "green",
-        Outcome::MetSynthetic | Outcome::NotEvaluated => "amber",
+        Outcome::MetExploratory | Outcome::MetSynthetic | Outcome::MetSyntheticExploratory | Outcome::NotEvaluated => {
+            "amber"
+        }
         Outcome::NotMet | Outcome::NotMetSynthetic => "red",
         Outcome::NotHere => "grey",
     };
@@ -98,7 +100,7 @@ pub fn outcome(outcome: Outcome) -> String {
 pub fn proof(proof: Proof) -> String {
     let class = match proof {
         Proof::Shown => "green",
-        Proof::NotShown | Proof::SyntheticOnly => "amber",
+        Proof::NotShown | Proof::SyntheticOnly | Proof::ExploratoryOnly => "amber",
         Proof::Broken => "red",
         Proof::RecordRequired | Proof::Planned => "grey",
     };

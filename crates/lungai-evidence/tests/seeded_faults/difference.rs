@@ -12,8 +12,7 @@ never: { "requirement ": { zh: "需求", en: "A requirement" } }
 fn demo() -> Demo {
     let demo = Demo::new();
     demo.put("regulatory/change-control.yaml", PLAN);
-    demo.put("model/manifest.json", r#"{"name":"m","version":"1"}"#);
-    demo.put("model/model.safetensors", "weights");
+    demo.freeze("weights");
     demo
 }
 
@@ -47,13 +46,9 @@ fn nothing_changed_is_no_change() {
 #[verifies("RR-001")]
 #[test]
 fn one_bit_of_a_weight_is_inside_the_plan_while_its_criteria_hold() {
-    let retrained = |demo: &Demo| {
-        demo.put("model/model.safetensors", "weightt");
-        demo.edit("run/results.json", "\"11\"", "\"12\"");
-    };
     let diff = compared(|demo| {
         demo.results(false, 0.97, [0.93, 0.99], true);
-        retrained(demo);
+        demo.freeze("weightt");
     });
     assert_eq!(items(&diff), ["model m"]);
     assert_eq!(diff["suspect"]["FR-001.1"][0], "FR-001.1 stands-on model");
@@ -66,7 +61,7 @@ fn one_bit_of_a_weight_is_inside_the_plan_while_its_criteria_hold() {
 
     let diff = compared(|demo| {
         demo.results(false, 0.85, [0.80, 0.89], false);
-        retrained(demo);
+        demo.freeze("weightt");
     });
     assert_eq!(diff["plan"]["reasons"][0], "FR-001.1 is not met after the change on data that are not synthetic");
     assert_eq!(diff["performance"][0]["intervals_overlap"], false);
@@ -99,7 +94,10 @@ fn a_changed_requirement_a_plan_nobody_agreed_to_and_an_edited_plan_are_outside(
 #[verifies("RR-001")]
 #[test]
 fn a_state_that_fell_and_a_broken_package_are_named() {
-    let diff = compared(|demo| demo.results(false, 0.95, [0.89, 0.98], false));
+    let diff = compared(|demo| {
+        demo.results(false, 0.95, [0.89, 0.98], false);
+        demo.freeze("weights");
+    });
     let change = diff["changes"].as_array().unwrap().iter().find(|c| c["item"] == "state of FR-001").unwrap();
     assert_eq!((&change["before"], &change["after"]), (&"criterion met".into(), &"criterion not met".into()));
     let demo = demo();
