@@ -10,7 +10,7 @@ use crate::junit;
 use crate::links::{self, Drawn, Link, Lock};
 use crate::package::Files;
 use crate::records;
-use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat};
+use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat, normative};
 use crate::render;
 use crate::results::{self, FrozenModel, ValidationRun};
 use crate::risk::{self, Classification, RiskStatus};
@@ -76,6 +76,8 @@ pub struct Report {
     pub documents: Vec<DocumentStatus>,
     pub settled: Vec<Settled>,
     pub change_control: Option<ChangeControl>,
+    /// Of the policy by which risks are judged.
+    pub matrix_sha256: String,
     pub items: Vec<soup::ItemStatus>,
     /// Red first, then by item.
     pub findings: Vec<Finding>,
@@ -214,6 +216,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         documents: governance::documents(&regulatory),
         settled: regulatory.settled.clone(),
         change_control: regulatory.change_control.clone(),
+        matrix_sha256: normative::hash(&regulatory.matrix, regulatory.profile.normative_language),
         items: bill.own,
         findings,
         cyclonedx: bill.cyclonedx,
@@ -282,6 +285,10 @@ fn commit_findings(commit: &Commit) -> Vec<Finding> {
             "sources",
             "the sources are under no version control".to_owned(),
         ));
+    }
+    if commit.unknown {
+        let message = "git cannot say whether the files are as committed: nothing is known about them".to_owned();
+        findings.push(Finding::new(Severity::Red, "tree-unknown", "sources", message));
     }
     if !commit.dirty.is_empty() {
         let some = commit.dirty.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");

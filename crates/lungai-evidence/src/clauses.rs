@@ -217,6 +217,7 @@ fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
         }
         "configuration" => match (inputs.commit.id.is_empty(), inputs.commit.dirty.len()) {
             (true, _) => gap("the sources are under no version control".to_owned()),
+            _ if inputs.commit.unknown => gap("git cannot say whether the files are as committed".to_owned()),
             (false, 0) => (
                 ClauseState::Shown,
                 format!("commit {:.12}, lock file and digests are in the package", inputs.commit.id),

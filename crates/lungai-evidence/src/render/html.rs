@@ -52,7 +52,11 @@ pub fn page(report: &Report, file: &str, title: &str, clearance: &str, body: &st
     };
     let commit =
         if report.commit.id.is_empty() { "no commit" } else { &report.commit.id[..report.commit.id.len().min(12)] };
-    let dirty = if report.commit.dirty.is_empty() { "" } else { " + uncommitted changes" };
+    let dirty = match (report.commit.unknown, report.commit.dirty.is_empty()) {
+        (true, _) => " + unknown changes",
+        (false, true) => "",
+        (false, false) => " + uncommitted changes",
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{product} evidence: {title}</title>\n<style>{STYLE}</style>\n\

@@ -4,7 +4,7 @@ use lungai_trace::verifies;
 
 const PLAN: &str = "# Plan / 计划\n\n## Scope / 范围\n\nOne.\n\n<!-- zh -->\n\n一。\n";
 
-const THREAT: &str = r#"id: T-001
+pub const THREAT: &str = r#"id: T-001
 title: { zh: "威胁", en: "Threat" }
 category: tampering
 asset: model
@@ -119,6 +119,37 @@ fn a_tree_that_differs_from_its_commit_is_red() {
     };
     assert_eq!(red(&demo), ["safety-class"], "the untouched twin");
     demo.put("regulatory/requirements/FR-001.yaml", &format!("{FR}# edited\n"));
+    assert!(red(&demo).contains(&"dirty-tree".to_owned()));
+    let git = |demo: &Demo, arguments: &[&str]| {
+        let run = std::process::Command::new("git").args(arguments).current_dir(demo.folder.path()).output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+    };
+    let check = |rule: &str, fault: &dyn Fn(&Demo)| {
+        let demo = Demo::new();
+        demo.commit();
+        assert_eq!(red(&demo), ["safety-class"], "the untouched twin");
+        fault(&demo);
+        assert!(red(&demo).contains(&rule.to_owned()), "{rule}");
+    };
+    for folder in ["validation", "datasets", "models", "experiments", ".cargo", ".config"] {
+        check("dirty-tree", &|demo| demo.put(&format!("{folder}/new.yaml"), "x: 1\n"));
+    }
+    check("dirty-tree", &|demo| {
+        git(demo, &["update-index", "--assume-unchanged", "src/lib.rs"]);
+        demo.edit("src/lib.rs", "{ 3 }", "{ 1 + 2 }");
+    });
+    check("dirty-tree", &|demo| {
+        demo.put(".git/info/exclude", "hidden.rs\n");
+        demo.put("src/hidden.rs", "");
+    });
+    check("tree-unknown", &|demo| demo.put(".git/index", "no index"));
+    // Ignored by a committed `.gitignore`, yet read by this tool.
+    let demo = Demo::new();
+    demo.commit();
+    demo.put(".gitignore", "target\nPB-001.yaml\n");
+    git(&demo, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-a", "-m", "ignore"]);
+    assert!(!red(&demo).contains(&"dirty-tree".to_owned()), "the untouched twin");
+    demo.put("regulatory/problems/PB-001.yaml", PROBLEM);
     assert!(red(&demo).contains(&"dirty-tree".to_owned()));
 }
 
