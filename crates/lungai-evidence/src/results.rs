@@ -26,6 +26,9 @@ pub struct Results {
     #[serde(default)]
     pub protocol: Option<Protocol>,
     pub criteria: Vec<CriterionResult>,
+    /// SHA-256 of the files that the run wrote beside its results.
+    #[serde(default)]
+    files: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -113,15 +116,19 @@ pub struct ValidationRun {
     pub name: String,
     pub results: Results,
     pub bytes: Vec<u8>,
+    /// A file beside the results that is not as the run wrote it.
+    altered: Option<String>,
 }
 
 pub fn load_run(folder: &Path, number: usize) -> Result<ValidationRun, Failure> {
     let name = format!("validation-{number}");
     let bytes = std::fs::read(folder.join("results.json"))
         .map_err(|error| Failure::new("unreadable", format!("{name}: results.json: {error}")))?;
-    let results = serde_json::from_slice(&bytes)
+    let results: Results = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new("results-malformed", format!("{name}: results.json: {error}")))?;
-    Ok(ValidationRun { name, results, bytes })
+    let as_written = |file: &str, then: &String| std::fs::read(folder.join(file)).is_ok_and(|now| sha256(&now) == *then);
+    let altered = results.files.iter().find(|(file, then)| !as_written(file, then)).map(|(file, _)| file.clone());
+    Ok(ValidationRun { name, results, bytes, altered })
 }
 
 /// What became of one criterion.
@@ -394,6 +401,9 @@ pub fn usable<'a>(
 /// What keeps the results of a run from being judged, by the run itself and the frozen models.
 fn doubts(run: &ValidationRun, models: &[FrozenModel]) -> Vec<(&'static str, String)> {
     let mut wrong = Vec::new();
+    if let Some(file) = &run.altered {
+        wrong.push(("results-altered", format!("{file} is not as the run wrote it")));
+    }
     if run.results.protocol.as_ref().is_none_or(|protocol| protocol.canonical_sha256.is_none()) {
         wrong.push((
             "protocol-not-named",

@@ -31,7 +31,13 @@ struct Entry {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Event {
-    Locked { protocol_sha256: String, data_fingerprint: String },
+    Locked {
+        protocol_sha256: String,
+        data_fingerprint: String,
+        /// Under which name it was begun; ledgers of old do not say.
+        #[serde(default)]
+        ledger: String,
+    },
     Opened { protocol_sha256: String, system: String, system_sha256: String, data_fingerprint: String, what: String },
     Concluded { opened: u64, what: String, sha256: String },
 }
@@ -50,9 +56,16 @@ impl ValidationLedger {
         let bytes = std::fs::read(file)
             .map_err(|error| Failure::new("unreadable", format!("the validation ledger {name}: {error}")))?;
         let text = String::from_utf8_lossy(&bytes);
-        let entries = parse(&text).map_err(|(line, what)| {
+        let wrong = |line, what: &str| {
             Failure::integrity("validation-ledger", format!("the validation ledger {name}, line {line}: {what}"))
-        })?;
+        };
+        let entries = parse(&text).map_err(|(line, what)| wrong(line, what))?;
+        if let Some(Entry { event: Event::Locked { ledger, .. }, .. }) = entries.first()
+            && !ledger.is_empty()
+            && *ledger != name
+        {
+            return Err(wrong(1, "was begun under another name: a copy does not tell of what the other one saw"));
+        }
         Ok(Self { name, entries, bytes })
     }
 
@@ -108,7 +121,7 @@ impl ValidationLedger {
         let protocol = results.protocol.as_ref().and_then(|protocol| protocol.canonical_sha256.as_ref());
         let data_set = results.data_set.as_ref().map(|set| &set.fingerprint);
         let (locked_protocol, locked_data) = match self.entries.first().map(|entry| &entry.event) {
-            Some(Event::Locked { protocol_sha256, data_fingerprint }) => (protocol_sha256, data_fingerprint),
+            Some(Event::Locked { protocol_sha256, data_fingerprint, .. }) => (protocol_sha256, data_fingerprint),
             _ => return Err("the ledger begins with no lock".to_owned()),
         };
         let same = [

@@ -5,12 +5,13 @@ use crate::failure::fail;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "README.md",
     "benefit-risk.yaml",
     "change-control.yaml",
     "items.yaml",
     "matrix.yaml",
+    "mutations.yaml",
     "profile.yaml",
     "settled.yaml",
     "soup.yaml",

@@ -203,6 +203,14 @@ fn a_ledger_vouches_for_results_or_takes_them_away() {
         demo.check_finding_with(&LEDGER, "results-not-in-ledger", "validation-1");
     }
     let demo = with_ledger(&[]);
+    demo.put("run/report.html", "report");
+    let files = |hash: &str| format!("\"files\":{{\"report.html\":\"{hash}\"}},\"extra\"");
+    demo.edit("run/results.json", "\"extra\"", &files(&sha256("report")));
+    assert_eq!(built(&demo, &[]).0, "criterion met", "the untouched twin");
+    demo.put("run/report.html", "another report");
+    demo.check_finding("results-altered", "validation-1");
+    assert_eq!(built(&demo, &[]).0, "passed");
+    let demo = with_ledger(&[]);
     demo.edit("p.ledger.jsonl", "ann", "bob");
     let answer = demo.build(&demo.path("target/package"), &LEDGER);
     assert_eq!(answer["rule"], "validation-ledger");
