@@ -12,7 +12,7 @@ use crate::listing::Listing;
 use crate::noted;
 use crate::package::Files;
 use crate::records;
-use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat};
+use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat, normative};
 use crate::render;
 use crate::results::{self, FrozenModel, ValidationRun};
 use crate::risk::{self, Classification, RiskStatus};
@@ -20,6 +20,7 @@ use crate::scan::{self, Tag};
 use crate::shipped;
 use crate::soup::{self, SoupItem};
 use crate::state::{self, RequirementStatus};
+use crate::validation_ledger::ValidationLedger;
 use crate::waiver;
 use crate::workspace::{self, Commit};
 use serde::Serialize;
@@ -34,6 +35,8 @@ pub struct Sources {
     pub junit: Option<PathBuf>,
     pub trace_dir: Option<PathBuf>,
     pub validation: Vec<PathBuf>,
+    /// Ledgers of locked protocols, which vouch for results.
+    pub validation_ledgers: Vec<PathBuf>,
     pub models: Vec<PathBuf>,
     pub tester: Option<String>,
     pub advisories: Option<PathBuf>,
@@ -44,6 +47,7 @@ pub struct Inputs {
     pub commit: Commit,
     pub run: Run,
     pub validation: Vec<ValidationRun>,
+    pub validation_ledgers: Vec<ValidationLedger>,
     pub models: Vec<FrozenModel>,
     pub tester: Option<String>,
     /// Raw files for `run/`.
@@ -75,6 +79,8 @@ pub struct Report {
     pub documents: Vec<DocumentStatus>,
     pub settled: Vec<Settled>,
     pub change_control: Option<ChangeControl>,
+    /// Of the policy by which risks are judged.
+    pub matrix_sha256: String,
     pub items: Vec<soup::ItemStatus>,
     /// Red first, then by item.
     pub findings: Vec<Finding>,
@@ -90,10 +96,23 @@ pub struct Report {
 pub struct ValidationSummary {
     pub name: String,
     pub synthetic: bool,
+    pub standing: results::Standing,
+    /// Whether its results were judged at all.
+    pub usable: bool,
     pub manifest_sha256: Option<String>,
-    pub model: Option<results::Named>,
+    pub protocol: Option<results::Protocol>,
+    pub model: Option<results::Model>,
     pub results_sha256: String,
-    pub criteria: Vec<results::CriterionResult>,
+    pub criteria: Vec<Reported>,
+}
+
+/// A result as its run states it.
+#[derive(Serialize)]
+pub struct Reported {
+    #[serde(flatten)]
+    pub result: results::CriterionResult,
+    /// Whether it was judged: it is of a criterion of ours, decided by the criterion's own rule.
+    pub counts: bool,
 }
 
 /// The folder that holds `regulatory/requirements`, upwards from `start`.
@@ -115,9 +134,10 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     let (tests, new) = binding::bind(&tags, &inputs.run, &regulatory);
     findings.extend(new);
     findings.extend(shipped::outside_the_product(&tags, &packages, &regulatory));
-    let (judged, new) = results::judge(&regulatory, &inputs.validation);
+    let (usable, new) = results::usable(&inputs.validation, &inputs.models, &inputs.validation_ledgers);
     findings.extend(new);
-    findings.extend(results::check_models(&inputs.validation, &inputs.models));
+    let (judged, new) = results::judge(&regulatory, &usable);
+    findings.extend(new);
     let (links, new) =
         links::draw(&regulatory, &tags, &inputs.validation).compare(&Lock::read(&root.join("regulatory"))?);
     findings.extend(new);
@@ -158,13 +178,25 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     findings.sort();
     findings.dedup();
 
+    let judged_in = |name: &str| usable.iter().any(|run| run.name == name);
     let validation = inputs.validation.iter().map(|run| ValidationSummary {
         name: run.name.clone(),
         synthetic: run.results.synthetic,
+        standing: run.results.standing.clone(),
+        usable: judged_in(&run.name),
         manifest_sha256: run.results.manifest_sha256.clone(),
+        protocol: run.results.protocol.clone(),
         model: run.results.model.clone(),
         results_sha256: crate::regulatory::sha256(&run.bytes),
-        criteria: run.results.criteria.clone(),
+        criteria: run
+            .results
+            .criteria
+            .iter()
+            .map(|result| Reported {
+                counts: judged_in(&run.name) && results::counts(&regulatory, result),
+                result: result.clone(),
+            })
+            .collect(),
     });
     let report = Report {
         product: regulatory.profile.name.clone(),
@@ -188,6 +220,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         documents: governance::documents(&regulatory),
         settled: regulatory.settled.clone(),
         change_control: regulatory.change_control.clone(),
+        matrix_sha256: normative::hash(&regulatory.matrix, regulatory.profile.normative_language),
         items: bill.own,
         findings,
         cyclonedx: bill.cyclonedx,
@@ -230,9 +263,14 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
     for (i, run) in validation.iter_mut().enumerate() {
         run.name = format!("validation-{}", i + 1);
     }
+    let mut validation_ledgers =
+        sources.validation_ledgers.iter().map(|file| ValidationLedger::load(file)).collect::<Result<Vec<_>, _>>()?;
+    validation_ledgers.sort_by(|a, b| a.bytes.cmp(&b.bytes));
+    validation_ledgers.dedup_by(|a, b| a.bytes == b.bytes);
     let mut models = sources.models.iter().map(|folder| results::load_model(folder)).collect::<Result<Vec<_>, _>>()?;
     models.sort_by(|a, b| (&a.name, &a.version, &a.files).cmp(&(&b.name, &b.version, &b.files)));
-    Ok(Inputs { commit: workspace::commit(root), run, validation, models, tester: sources.tester.clone(), raw })
+    let (commit, tester) = (workspace::commit(root), sources.tester.clone());
+    Ok(Inputs { commit, run, validation, validation_ledgers, models, tester, raw })
 }
 
 /// The report, and beside it the list of tests and the note of what ran.
@@ -264,6 +302,10 @@ fn commit_findings(commit: &Commit) -> Vec<Finding> {
             "the sources are under no version control".to_owned(),
         ));
     }
+    if commit.unknown {
+        let message = "git cannot say whether the files are as committed: nothing is known about them".to_owned();
+        findings.push(Finding::new(Severity::Red, "tree-unknown", "sources", message));
+    }
     if !commit.dirty.is_empty() {
         let some = commit.dirty.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
         let message = format!(
@@ -282,9 +324,15 @@ pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Resul
     for run in &inputs.validation {
         files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());
     }
+    for (i, ledger) in inputs.validation_ledgers.iter().enumerate() {
+        files.insert(format!("core/validation/ledger-{}.jsonl", i + 1), ledger.bytes.clone());
+    }
     for (i, model) in inputs.models.iter().enumerate() {
         let folder = format!("core/models/{}", i + 1);
         files.insert(format!("{folder}/manifest.json"), model.manifest.clone());
+        if let Some(signature) = &model.signature {
+            files.insert(format!("{folder}/model.sig"), signature.clone());
+        }
         if let Some(card) = &model.card {
             files.insert(format!("{folder}/MODEL_CARD.md"), card.clone());
         }

@@ -73,7 +73,7 @@ pub fn check(table: &ClauseTable, evidence: &Evidence) -> (Vec<ClauseStatus>, Ve
                 (ClauseState::Gap, "unknown check".to_owned())
             }
         };
-        let (state, detail) = match evidence.regulatory.review_of(&item, "-") {
+        let (state, detail) = match evidence.regulatory.review_of(&table.item(clause), "-") {
             Some(review) if state == ClauseState::Manual => {
                 (ClauseState::Recorded, format!("record {} of {}, {}", review.id, review.date, review.reviewer))
             }
@@ -217,6 +217,7 @@ fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
         }
         "configuration" => match (inputs.commit.id.is_empty(), inputs.commit.dirty.len()) {
             (true, _) => gap("the sources are under no version control".to_owned()),
+            _ if inputs.commit.unknown => gap("git cannot say whether the files are as committed".to_owned()),
             (false, 0) => (
                 ClauseState::Shown,
                 format!("commit {:.12}, lock file and digests are in the package", inputs.commit.id),
@@ -256,14 +257,17 @@ fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
             let inside = controls.filter(|c| !c.control.external && !c.control.planned);
             let open: Vec<&str> = inside
                 .filter(|c| {
-                    c.implementation == Proof::NotShown && !matches!(c.control.effectiveness, Effectiveness::Record(_))
+                    c.implementation == Proof::Broken
+                        || c.effectiveness == Proof::Broken
+                        || (c.implementation == Proof::NotShown
+                            && !matches!(c.control.effectiveness, Effectiveness::Record(_)))
                 })
                 .map(|c| c.control.id.as_str())
                 .collect();
             if open.is_empty() {
                 (ClauseState::Shown, "situation, item, cause, control and verification are linked".to_owned())
             } else {
-                gap(format!("verification not shown: {}", open.join(", ")))
+                gap(format!("verification not shown, or the control is broken: {}", open.join(", ")))
             }
         }
         _ => return records(check, evidence),
@@ -304,16 +308,19 @@ fn records(check: &str, evidence: &Evidence) -> Option<Outcome> {
         }
         "problems" if regulatory.problems.is_empty() => manual("no problem is on record".to_owned()),
         "problems" => shown_unless(
-            open(&["problem-not-evaluated", "problem-critical"]),
+            open(&["problem-not-evaluated", "problem-not-resolved", "problem-critical"]),
             format!("{} problems on record, each evaluated", regulatory.problems.len()),
         ),
         "changes" if regulatory.changes.is_empty() => manual("no change request is on record".to_owned()),
         "changes" => shown_unless(
-            open(&["change-not-approved"]),
+            open(&["change-not-approved", "decision-void"]),
             format!("{} changes on record, each approved", regulatory.changes.len()),
         ),
         "release" => match regulatory.releases.last_key_value() {
             None => gap("no release is on record".to_owned()),
+            Some((id, release)) if !regulatory.missing_approvals(release).is_empty() => {
+                gap(format!("{id} is not approved by {}", regulatory.missing_approvals(release).join(", ")))
+            }
             Some((id, release)) => {
                 (ClauseState::Shown, format!("{id}: version {} of {}", release.version, release.date))
             }
@@ -331,7 +338,7 @@ fn records(check: &str, evidence: &Evidence) -> Option<Outcome> {
             let undecided = regulatory
                 .benefit_risk
                 .iter()
-                .filter(|b| b.decided.is_none())
+                .filter(|b| b.decided.as_ref().is_none_or(|d| regulatory.why_not_held(&d.role, &d.name).is_some()))
                 .map(|b| b.id.as_str())
                 .collect::<Vec<_>>()
                 .join(", ");
@@ -408,7 +415,7 @@ fn document(name: &str, regulatory: &Regulatory) -> Outcome {
 }
 
 fn fulfilled(status: &RequirementStatus) -> bool {
-    status.is_whole() || status.state == State::NotApplicable
+    status.whole || status.state == State::NotApplicable
 }
 
 fn gap(detail: String) -> Outcome {

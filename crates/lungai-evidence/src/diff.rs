@@ -2,6 +2,7 @@
 //! Both packages are verified first, and nothing but they is read.
 use crate::failure::Failure;
 use crate::package;
+use crate::regulatory::sha256;
 use lungai_trace::implements;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,6 +20,16 @@ pub struct Diff {
     tests_to_repeat: BTreeSet<String>,
     performance: Vec<Performance>,
     plan: Plan,
+    questions: Vec<Question>,
+}
+
+/// What regulators ask about a change. A person answers; the facts only say where to look.
+#[derive(Debug, Serialize)]
+struct Question {
+    basis: &'static str,
+    question: &'static str,
+    /// Changed items that bear on it.
+    facts: Vec<String>,
 }
 
 /// A criterion's figure before and after.
@@ -64,6 +75,7 @@ pub fn diff(old: &Path, new: &Path) -> Result<Diff, Failure> {
     Ok(Diff {
         performance: performance(&old, &new),
         plan: plan(&old, &new, &changes),
+        questions: questions(&changes),
         changes,
         suspect,
         tests_to_repeat,
@@ -115,12 +127,34 @@ fn facts(report: &Value) -> BTreeMap<String, String> {
     for t in list(&report["tests"]) {
         facts.insert(format!("verdict of {}", test_title(t)), text(&t["verdict"]));
     }
-    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for s in list(&report["soup"]).iter().filter(|s| s["role"] == "shipped") {
-        versions.entry(text(&s["name"])).or_default().insert(text(&s["version"]));
+    for t in list(&report["tests"]) {
+        facts.insert(format!("test {}", test_title(t)), text(&t["sha256"]));
     }
-    let versions = versions.into_iter();
-    facts.extend(versions.map(|(name, v)| (format!("component {name}"), v.into_iter().collect::<Vec<_>>().join(", "))));
+    for link in list(&report["links"]).iter().filter(|link| link["kind"] == "implements") {
+        facts.insert(format!("code {} of {}", text(&link["from"]), text(&link["to"])), text(&link["ends"]["from"]));
+    }
+    // The same version with another licence or digest is another component.
+    let mut sets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for s in list(&report["soup"]).iter().filter(|s| s["role"] == "shipped") {
+        let [version, licence, sha256] = ["version", "licence", "sha256"].map(|key| text(&s[key]));
+        let digest = if sha256.is_empty() { "no digest".to_owned() } else { format!("sha256 {sha256}") };
+        sets.entry(format!("component {}", text(&s["name"])))
+            .or_default()
+            .insert(format!("{version} {licence} {digest}"));
+    }
+    for run in list(&report["validation"]) {
+        let protocol = &run["protocol"];
+        let [name, version, hash] = ["name", "version", "canonical_sha256"].map(|key| text(&protocol[key]));
+        sets.entry("test set".to_owned()).or_default().insert(text(&run["manifest_sha256"]));
+        sets.entry(format!("protocol {name}")).or_default().insert(format!("{version} {hash}"));
+    }
+    facts.extend(sets.into_iter().map(|(item, values)| (item, values.into_iter().collect::<Vec<_>>().join(", "))));
+    facts.insert("matrix".to_owned(), text(&report["matrix_sha256"]));
+    for kind in ["need", "threat"] {
+        for item in list(&report[format!("{kind}s")]) {
+            facts.insert(format!("{kind} {}", text(&item["id"])), sha256(item.to_string().as_bytes()));
+        }
+    }
     for m in list(&report["models"]) {
         facts.insert(format!("model {}", text(&m["name"])), format!("{} {}", text(&m["version"]), m["files"]));
     }
@@ -205,6 +239,10 @@ fn plan(old: &Value, new: &Value, changes: &BTreeMap<String, (Option<String>, Op
     for item in touched.iter().filter(|item| begins(item, &never)) {
         reasons.push(format!("{item} may never change under the plan"));
     }
+    if touched.is_empty() {
+        reasons.push("nothing was changed that the plan covers".to_owned());
+        return outside(reasons);
+    }
     let mut covering = None;
     for modification in list(&plan["modifications"]) {
         let may: Vec<String> = list(&modification["may_change"]).iter().map(text).collect();
@@ -232,6 +270,64 @@ fn plan(old: &Value, new: &Value, changes: &BTreeMap<String, (Option<String>, Op
     Plan { inside: reasons.is_empty(), modification, reasons }
 }
 
+/// In our own words, after FDA's guidance on software changes (2017) and MDCG 2020-3; the texts themselves decide.
+const QUESTIONS: [(&str, &str, &[&str]); 11] = [
+    (
+        "FDA 510(k)",
+        "Is the change made solely to strengthen cybersecurity, without any other effect?",
+        &["component ", "threat ", "code "],
+    ),
+    (
+        "FDA 510(k)",
+        "Does it only bring the device back to the specification that was cleared last?",
+        &["problem ", "code ", "requirement "],
+    ),
+    (
+        "FDA 510(k)",
+        "Does it bring or alter a cause of a hazardous situation that may lead to significant harm?",
+        &["risk ", "matrix", "code ", "component ", "model "],
+    ),
+    ("FDA 510(k)", "Does it bring a new hazardous situation, or alter one?", &["risk ", "matrix", "intended use"]),
+    (
+        "FDA 510(k)",
+        "Does it bring or need a new or altered risk control for such a situation?",
+        &["risk ", "requirement ", "threat "],
+    ),
+    (
+        "FDA 510(k)",
+        "Could it significantly affect clinical function or performance that belongs to the intended use?",
+        &["model ", "criterion ", "requirement ", "intended use", "test set", "protocol "],
+    ),
+    ("EU MDR", "Does the intended purpose change: patients, users, conditions of use?", &["intended use", "need "]),
+    (
+        "EU MDR",
+        "Is an algorithm, the architecture, a data structure or the platform new or substantially altered?",
+        &["model ", "code ", "component "],
+    ),
+    (
+        "EU MDR",
+        "Is there a new diagnostic feature, a new way of exchanging data, or less for the user to decide?",
+        &["requirement ", "need "],
+    ),
+    ("EU MDR", "Are results shown in a new way, or is the user interface a new one?", &["requirement ", "code "]),
+    (
+        "EU MDR",
+        "Does it only correct an error or close a weakness, without a new risk?",
+        &["problem ", "threat ", "component ", "code "],
+    ),
+];
+
+fn questions(changes: &BTreeMap<String, (Option<String>, Option<String>)>) -> Vec<Question> {
+    let bears = |item: &&String, on: &[&str]| on.iter().any(|prefix| item.starts_with(prefix));
+    QUESTIONS
+        .into_iter()
+        .map(|(basis, question, on)| {
+            let facts = changes.keys().filter(|item| bears(item, on)).cloned().collect();
+            Question { basis, question, facts }
+        })
+        .collect()
+}
+
 impl Diff {
     pub fn to_json(&self) -> Value {
         let changes = self
@@ -245,6 +341,7 @@ impl Diff {
             "tests_to_repeat": self.tests_to_repeat,
             "performance": self.performance,
             "plan": self.plan,
+            "questions": self.questions,
         })
     }
 }
@@ -279,6 +376,12 @@ impl fmt::Display for Diff {
                 write!(f, ", difference {difference:+.4}")?;
             }
             writeln!(f, "{}", if p.intervals_overlap == Some(false) { ", intervals apart" } else { "" })?;
+        }
+        for Question { basis, question, facts } in &self.questions {
+            let some = facts.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+            let more = if facts.len() > 4 { format!(" and {} more", facts.len() - 4) } else { String::new() };
+            let facts = if some.is_empty() { "no changed item bears on it".to_owned() } else { some + &more };
+            writeln!(f, "for a person to answer ({basis}): {question} [{facts}]")?;
         }
         match (&self.plan.modification, self.plan.inside) {
             (Some(id), true) => write!(f, "inside the change control plan: {id}"),

@@ -1,7 +1,11 @@
 //! What people keep beside the requirements and risks: needs, documents, threats, problems, changes, approvals. Each gap is a finding.
 use crate::finding::{Finding, Severity};
-use crate::regulatory::{Allocation, Document, ProblemSeverity, ProblemState, Regulatory, Tier, normative};
+use crate::regulatory::{
+    Allocation, ClauseTable, Document, ProblemSeverity, ProblemState, Regulatory, ReviewOutcome, Tier, nearest,
+    normative,
+};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// How far a document has come.
 #[derive(Debug, Clone, Serialize)]
@@ -20,17 +24,15 @@ pub fn documents(regulatory: &Regulatory) -> Vec<DocumentStatus> {
     let status = |document: &Document| {
         let item = format!("plans/{}.md", document.name);
         let wanted = regulatory.profile.approvals.iter().filter(|a| a.document == document.name).flat_map(|a| &a.roles);
-        let by_role = |role: &String| {
-            let mut reviews = regulatory.reviews.values();
-            reviews.any(|r| r.role == *role && r.items.get(&item).is_some_and(|then| *then == document.sha256))
-        };
+        let by_role = |role: &String| regulatory.approval_of(&item, &document.sha256, role).is_some();
         let review = regulatory.review_of(&item, &document.sha256);
+        let then = || regulatory.reviews.values().filter_map(|r| r.items.get(&item));
         DocumentStatus {
             name: document.name.clone(),
             sha256: document.sha256.clone(),
             review: review.map(|r| r.id.clone()),
             approvals_open: wanted.filter(|role| !by_role(role)).cloned().collect(),
-            stale: review.is_none() && regulatory.reviews.values().any(|r| r.items.contains_key(&item)),
+            stale: review.is_none() && !then().any(|then| *then == document.sha256) && then().next().is_some(),
         }
     };
     regulatory.documents.values().map(status).collect()
@@ -63,7 +65,7 @@ pub fn findings(regulatory: &Regulatory) -> Vec<Finding> {
             let message = "changed since its review: the review is of another text".to_owned();
             add(Severity::Amber, "review-stale", &item, message);
         } else if status.review.is_none() {
-            add(Severity::Grey, "manual", &item, "manual - record required: nobody has reviewed it".to_owned());
+            add(Severity::Grey, "manual", &item, "manual - record required: no review accepts it".to_owned());
         }
         if !status.approvals_open.is_empty() {
             let message = format!("manual - record required: not approved by {}", status.approvals_open.join(", "));
@@ -87,6 +89,7 @@ pub fn findings(regulatory: &Regulatory) -> Vec<Finding> {
         }
     }
     problems(regulatory, &mut add);
+    people(regulatory, &mut add);
     for analysis in regulatory.benefit_risk.iter().filter(|analysis| analysis.decided.is_none()) {
         let message = "manual - record required: nobody has decided this benefit-risk analysis".to_owned();
         add(Severity::Grey, "benefit-risk-open", &analysis.id, message);
@@ -104,7 +107,11 @@ pub fn findings(regulatory: &Regulatory) -> Vec<Finding> {
 
 fn problems(regulatory: &Regulatory, add: &mut impl FnMut(Severity, &'static str, &str, String)) {
     for (id, problem) in &regulatory.problems {
-        let open = problem.state < ProblemState::Resolved;
+        let open = problem.is_open(regulatory);
+        if open && problem.state >= ProblemState::Resolved {
+            let message = "called resolved, without an approved change and a verification: it stays open".to_owned();
+            add(Severity::Red, "problem-not-resolved", id, message);
+        }
         if open && problem.severity == ProblemSeverity::Critical {
             add(Severity::Red, "problem-critical", id, format!("a critical problem is open: {}", problem.title.en));
         } else if open {
@@ -112,6 +119,33 @@ fn problems(regulatory: &Regulatory, add: &mut impl FnMut(Severity, &'static str
         }
         if problem.state == ProblemState::Open {
             add(Severity::Amber, "problem-not-evaluated", id, "nobody has evaluated its effect on safety".to_owned());
+        }
+    }
+}
+
+/// Reviews, approvals and decisions by people who do not hold the role in which they speak, or who judge their own work.
+fn people(regulatory: &Regulatory, add: &mut impl FnMut(Severity, &'static str, &str, String)) {
+    for (id, review) in &regulatory.reviews {
+        if let Some(why) = regulatory.why_void(review) {
+            add(Severity::Amber, "review-void", id, format!("accepts nothing: {why}"));
+        }
+        if review.outcome == ReviewOutcome::Rejected {
+            let items: Vec<&str> = review.items.keys().map(String::as_str).collect();
+            add(Severity::Amber, "review-rejected", id, format!("{} rejected {}", review.reviewer, items.join(", ")));
+        }
+    }
+    for (id, release) in &regulatory.releases {
+        let missing = regulatory.missing_approvals(release);
+        if !missing.is_empty() {
+            let message = format!("nothing is released by it: not approved by {}", missing.join(", "));
+            add(Severity::Red, "release-not-approved", id, message);
+        }
+    }
+    let analyses = regulatory.benefit_risk.iter().map(|a| (&a.id, &a.decided));
+    for (id, decision) in analyses.chain(regulatory.changes.iter().map(|(id, change)| (id, &change.approved))) {
+        let why = decision.as_ref().and_then(|d| regulatory.why_not_held(&d.role, &d.name));
+        if let Some(why) = why {
+            add(Severity::Amber, "decision-void", id, format!("its decision does not count: {why}"));
         }
     }
 }
@@ -151,7 +185,10 @@ pub fn hash_of(regulatory: &Regulatory, item: &str) -> Option<String> {
         return Some(normative::of_requirement(requirement, language));
     }
     if let Some(risk) = regulatory.risks.get(item) {
-        return Some(normative::hash(risk, language));
+        return Some(normative::of_risk(risk, &regulatory.matrix, language));
+    }
+    if let Some(control) = regulatory.risks.values().flat_map(|risk| &risk.controls).find(|c| c.id == item) {
+        return Some(normative::hash(control, language));
     }
     if let Some(threat) = regulatory.threats.get(item) {
         return Some(normative::hash(threat, language));
@@ -160,10 +197,25 @@ pub fn hash_of(regulatory: &Regulatory, item: &str) -> Option<String> {
     regulatory.documents.get(name).map(|document| document.sha256.clone())
 }
 
+/// The clauses that a review may name: with standard and edition, since another edition is another text.
+fn clauses(regulatory: &Regulatory) -> BTreeSet<String> {
+    let of = |table: &ClauseTable| -> Vec<String> { table.clauses.iter().map(|clause| table.item(clause)).collect() };
+    regulatory.clause_tables.iter().flat_map(of).collect()
+}
+
 /// Reviews of texts that have changed since, and of things that are gone.
 pub fn stale_reviews(regulatory: &Regulatory) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let clauses = clauses(regulatory);
     for (id, review) in &regulatory.reviews {
+        for item in review.items.iter().filter(|(_, then)| *then == "-").map(|(item, _)| item) {
+            if !clauses.contains(item) {
+                let nearest = nearest(item, clauses.iter().map(String::as_str));
+                let message =
+                    format!("claims `{item}`, which is no clause with its standard and edition; nearest: {nearest}");
+                findings.push(Finding::new(Severity::Red, "clause-unknown", id, message));
+            }
+        }
         for (item, then) in review.items.iter().filter(|(_, then)| *then != "-") {
             let message = match hash_of(regulatory, item) {
                 Some(today) if today == *then => continue,

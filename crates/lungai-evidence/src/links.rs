@@ -15,7 +15,7 @@ use crate::results::ValidationRun;
 use crate::scan::Tag;
 use lungai_trace::implements;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// From a criterion to the model, the test set or the protocol of a run that decides it.
 const STANDS_ON: &str = "stands-on";
@@ -87,7 +87,7 @@ pub fn draw(regulatory: &Regulatory, tags: &[Tag], runs: &[ValidationRun]) -> Dr
         }
     }
     for (id, risk) in &regulatory.risks {
-        hashes.insert(id, normative::hash(risk, language));
+        hashes.insert(id, normative::of_risk(risk, &regulatory.matrix, language));
         drawn.translated(id, normative::translation(risk, language), &hashes);
         for control in &risk.controls {
             hashes.insert(&control.id, normative::hash(control, language));
@@ -162,7 +162,12 @@ impl Drawn {
             let grounds = [
                 results.model.as_ref().map(|model| ("model", model.sha256.clone())),
                 results.manifest_sha256.clone().map(|hash| ("test set", hash)),
-                results.protocol.as_ref().map(|protocol| ("protocol", protocol.sha256.clone())),
+                // Of what it says: a comment in its file is no other protocol.
+                results
+                    .protocol
+                    .as_ref()
+                    .and_then(|protocol| protocol.canonical_sha256.clone())
+                    .map(|hash| ("protocol", hash)),
             ];
             for (what, hash) in grounds.into_iter().flatten() {
                 // Hashed again, since a run may state anything.
@@ -234,9 +239,13 @@ fn judge(key: Key, ends: Ends, claims: Vec<String>, lock: &Lock) -> Link {
     Link { key, ends, state, claims, why }
 }
 
-/// Positions of the links that carry a claim of this requirement, criterion or risk.
-pub fn of<'a>(links: &'a [Link], id: &'a str) -> impl Iterator<Item = &'a Link> {
-    links.iter().filter(move |link| link.claims.iter().any(|claim| claim == id))
+/// The links that carry a claim of each requirement, risk, criterion or control.
+pub fn by_claim(links: &[Link]) -> BTreeMap<&str, Vec<&Link>> {
+    let mut found: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
+    for link in links {
+        link.claims.iter().for_each(|claim| found.entry(claim).or_default().push(link));
+    }
+    found
 }
 
 /// How many links are in each state; for the terminal.
@@ -247,7 +256,7 @@ pub fn counts(links: &[Link]) -> [(LinkState, usize); 3] {
 
 /// Tests that verify something suspect: these must run again after a change.
 pub fn tests_to_repeat<'a>(links: &[Link], tests: &'a [BoundTest]) -> Vec<&'a BoundTest> {
-    let suspect =
-        |test: &&BoundTest| test.tag.ids.iter().any(|id| of(links, id).any(|link| link.state == LinkState::Suspect));
-    tests.iter().filter(suspect).collect()
+    let suspect = links.iter().filter(|link| link.state == LinkState::Suspect).flat_map(|link| &link.claims);
+    let suspect: BTreeSet<&str> = suspect.map(String::as_str).collect();
+    tests.iter().filter(|test| test.tag.ids.iter().any(|id| suspect.contains(id.as_str()))).collect()
 }

@@ -134,7 +134,7 @@ pub fn text(report: &Report) -> String {
 
 /// Requirements whose evidence is whole.
 fn verified(report: &Report) -> usize {
-    report.requirements.iter().filter(|r| r.is_whole()).count()
+    report.requirements.iter().filter(|r| r.whole).count()
 }
 
 fn number(value: f64) -> String {

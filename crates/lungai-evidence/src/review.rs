@@ -51,7 +51,8 @@ fn list(links: &[crate::links::Link], regulatory: &Regulatory) -> (String, Value
         })
         .collect();
     let named = regulatory.requirements.keys().chain(regulatory.risks.keys()).chain(regulatory.threats.keys()).cloned();
-    let named = named.chain(regulatory.documents.keys().map(|name| format!("plans/{name}.md")));
+    let controls = regulatory.risks.values().flat_map(|risk| &risk.controls).map(|control| control.id.clone());
+    let named = named.chain(controls).chain(regulatory.documents.keys().map(|name| format!("plans/{name}.md")));
     let hashes: BTreeMap<String, String> =
         named.filter_map(|item| governance::hash_of(regulatory, &item).map(|hash| (item, hash))).collect();
     lines.extend(hashes.iter().map(|(item, hash)| format!("text  {item}: {hash}")));

@@ -8,6 +8,7 @@ use crate::finding::{Finding, Severity};
 use crate::junit::Verdict;
 use crate::regulatory::{
     Allocation, BenefitRisk, Control, ControlOption, Effectiveness, Level, Matrix, Regulatory, Risk, SafetyClass,
+    normative,
 };
 use crate::results::{Judged, Outcome};
 use crate::state::{RequirementStatus, State, from_tests};
@@ -24,6 +25,8 @@ pub enum Proof {
     NotShown,
     #[serde(rename = "synthetic only")]
     SyntheticOnly,
+    #[serde(rename = "exploratory only")]
+    ExploratoryOnly,
     #[serde(rename = "manual - record required")]
     RecordRequired,
     #[serde(rename = "planned")]
@@ -38,6 +41,7 @@ impl Proof {
             Proof::Broken => "broken",
             Proof::NotShown => "not shown",
             Proof::SyntheticOnly => "synthetic only",
+            Proof::ExploratoryOnly => "exploratory only",
             Proof::RecordRequired => "manual - record required",
             Proof::Planned => "planned",
             Proof::Shown => "shown",
@@ -99,17 +103,21 @@ pub fn risks(
     let mut findings = Vec::new();
     let mut all = Vec::new();
     for risk in regulatory.risks.values() {
-        let controls: Vec<ControlStatus> =
-            risk.controls.iter().map(|control| status(risk, control, requirements, tests, judged)).collect();
+        let controls: Vec<ControlStatus> = risk
+            .controls
+            .iter()
+            .map(|control| status(regulatory, control, risk, requirements, tests, judged))
+            .collect();
         let rate = |counts: &dyn Fn(&ControlStatus) -> bool, p1: u8| {
             reduced(&regulatory.matrix, risk, p1, controls.iter().filter(|c| counts(c)))
         };
+        let failed = failed_below(risk, requirements, tests);
         let one = RiskStatus {
             initial: rate(&|_| false, risk.initial.P1),
             residual_as_planned: rate(&|_| true, risk.initial.P1),
             residual_as_evidenced: rate(&|c| c.counts, risk.initial.P1),
             broken: controls.iter().any(|c| c.implementation == Proof::Broken || c.effectiveness == Proof::Broken)
-                || !failed_below(risk, requirements, tests).is_empty(),
+                || !failed.is_empty(),
             safety_class: risk.injury.then(|| {
                 let evidenced = rate(&|c| c.counts && c.control.external, CERTAIN);
                 let planned = rate(&|c| c.control.external, CERTAIN);
@@ -124,7 +132,6 @@ pub fn risks(
             controls,
         };
         findings.extend(gaps(&one, carried(regulatory, risk)));
-        let failed = failed_below(risk, requirements, tests);
         if !failed.is_empty() {
             let message = format!("what should control it failed: {}", failed.join(", "));
             findings.push(Finding::new(Severity::Red, "risk-control-failed", &risk.id, message));
@@ -146,17 +153,24 @@ fn failed_below(risk: &Risk, requirements: &[RequirementStatus], tests: &[BoundT
 const CERTAIN: u8 = 5;
 
 fn status(
-    risk: &Risk,
+    regulatory: &Regulatory,
     control: &Control,
+    risk: &Risk,
     requirements: &[RequirementStatus],
     tests: &[BoundTest],
     judged: &BTreeMap<String, Judged>,
 ) -> ControlStatus {
     let requirement = control.requirement.as_ref().and_then(|id| requirements.iter().find(|r| r.requirement.id == *id));
+    // What lies outside the workspace is shown by the accepted review of a person that names the control as it reads today.
+    let hash = normative::hash(control, regulatory.profile.normative_language);
+    let by_record = || match regulatory.review_of(&control.id, &hash) {
+        Some(_) => Proof::Shown,
+        None => Proof::RecordRequired,
+    };
     let implementation = match requirement {
         _ if control.planned => Proof::Planned,
-        None => Proof::RecordRequired,
-        Some(r) if r.requirement.allocation != Allocation::InScope => Proof::RecordRequired,
+        None => by_record(),
+        Some(r) if r.requirement.allocation != Allocation::InScope => by_record(),
         Some(r) => match r.tests_state {
             State::Passed => Proof::Shown,
             State::Failed => Proof::Broken,
@@ -165,7 +179,7 @@ fn status(
     };
     let effectiveness = match &control.effectiveness {
         _ if control.planned => Proof::Planned,
-        Effectiveness::Record(_) => Proof::RecordRequired,
+        Effectiveness::Record(_) => by_record(),
         Effectiveness::Tests => {
             let both = |test: &&BoundTest| {
                 test.tag.ids.contains(&risk.id)
@@ -181,7 +195,8 @@ fn status(
             .iter()
             .map(|id| match judged.get(id).map(|judged| judged.outcome) {
                 Some(Outcome::Met) => Proof::Shown,
-                Some(Outcome::MetSynthetic) => Proof::SyntheticOnly,
+                Some(Outcome::MetExploratory) => Proof::ExploratoryOnly,
+                Some(Outcome::MetSynthetic | Outcome::MetSyntheticExploratory) => Proof::SyntheticOnly,
                 Some(Outcome::NotMet | Outcome::NotMetSynthetic) => Proof::Broken,
                 _ => Proof::NotShown,
             })
@@ -223,7 +238,10 @@ fn class(matrix: &Matrix, rated: Rated) -> SafetyClass {
 /// The decided benefit-risk analysis that carries what remains of a risk.
 fn carried<'a>(regulatory: &'a Regulatory, risk: &Risk) -> Option<&'a BenefitRisk> {
     let named = regulatory.benefit_risk.iter().filter(|analysis| risk.benefit_risk.as_ref() == Some(&analysis.id));
-    let mut named = named.filter(|analysis| analysis.decided.is_some() && analysis.risks.contains(&risk.id));
+    let decided = |analysis: &&BenefitRisk| {
+        analysis.decided.as_ref().is_some_and(|d| regulatory.why_not_held(&d.role, &d.name).is_none())
+    };
+    let mut named = named.filter(decided).filter(|analysis| analysis.risks.contains(&risk.id));
     named.next()
 }
 
@@ -247,6 +265,12 @@ fn gaps(status: &RiskStatus, carried: Option<&BenefitRisk>) -> Vec<Finding> {
                     "synthetic-only",
                     item,
                     format!("{which} is shown on SYNTHETIC data only, which earns no credit"),
+                ),
+                Proof::ExploratoryOnly => add(
+                    Severity::Amber,
+                    "exploratory-only",
+                    item,
+                    format!("{which} is shown in an exploratory run only, which earns no credit"),
                 ),
                 Proof::RecordRequired => {
                     let record = match &c.control.effectiveness {

@@ -151,23 +151,50 @@ pub struct Commit {
     /// The same moment in UTC, `2026-11-24T10:00:00Z`.
     #[serde(skip)]
     pub utc: String,
-    /// Changed or new files that the commit does not hold.
+    /// Files that are not as the commit holds them, or that nobody would see change.
     pub dirty: Vec<String>,
+    /// Git could not say what differs, so that nothing is known.
+    pub unknown: bool,
 }
 
 pub fn commit(root: &Path) -> Commit {
     let git = |arguments: &[&str]| {
-        let run = Command::new("git").env("TZ", "UTC").arg("-C").arg(root).args(arguments).output().ok()?;
+        let mut command = Command::new("git");
+        // Neither the caller's surroundings nor a stale cache decide which tree is looked at.
+        for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+            command.env_remove(variable);
+        }
+        command.env("TZ", "UTC").arg("-C").arg(root);
+        command.args(["-c", "core.quotePath=false", "-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"]);
+        let run = command.args(arguments).output().ok()?;
         run.status.success().then(|| String::from_utf8_lossy(&run.stdout).trim_end().to_owned())
     };
-    let parts = ["crates", "regulatory", "tests", "xtask", "Cargo.toml", "Cargo.lock"];
-    let status: Vec<&str> = ["status", "--porcelain", "--untracked-files=all", "--"].into_iter().chain(parts).collect();
+    let id = git(&["rev-parse", "HEAD"]).unwrap_or_default();
+    let dirty = if id.is_empty() { Some(Vec::new()) } else { differences(git) };
     Commit {
-        id: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
+        id,
         date: git(&["show", "-s", "--format=%cI", "HEAD"]).unwrap_or_default(),
         utc: git(&["show", "-s", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "HEAD"]).unwrap_or_default(),
-        dirty: git(&status).unwrap_or_default().lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect(),
+        unknown: dirty.is_none(),
+        dirty: dirty.unwrap_or_default(),
     }
+}
+
+/// Of the whole tree: changed files, new ones that no committed `.gitignore` names, ignored ones where each file speaks for itself, and
+/// those that git was told not to watch.
+fn differences(git: impl Fn(&[&str]) -> Option<String>) -> Option<Vec<String>> {
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", "."])?;
+    let new = git(&["ls-files", "--others", "--exclude-per-directory=.gitignore"])?;
+    let ignored = git(&["ls-files", "--others", "--", "regulatory", ".cargo", ".config"])?;
+    let watched = git(&["ls-files", "-v"])?;
+    let mut found: BTreeSet<String> = changed.lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect();
+    found.extend(new.lines().chain(ignored.lines()).map(str::to_owned));
+    // `h`: assumed unchanged; `S`: skipped in the work tree.
+    let unwatched = watched.lines().filter(|line| line.starts_with(|tag: char| tag.is_lowercase() || tag == 'S'));
+    found.extend(
+        unwatched.filter_map(|line| line.get(2..)).map(|file| format!("{file} (git was told not to watch it)")),
+    );
+    Some(found.into_iter().collect())
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<String, Failure> {

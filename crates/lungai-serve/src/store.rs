@@ -522,7 +522,7 @@ mod tests {
         assert_eq!(claimed, ordered);
     }
 
-    #[verifies("PR-003")]
+    #[verifies("PR-003", "SW-801", "R-005")]
     #[tokio::test]
     async fn a_lease_that_ran_out_passes_the_job_on_and_shuts_the_old_worker_out() {
         let (store, _folder) = store().await;

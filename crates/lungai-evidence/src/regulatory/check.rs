@@ -85,13 +85,29 @@ fn matrix(matrix: &Matrix) -> Result<(), Failure> {
     let rows = matrix.levels.windows(2).all(|pair| rising(&pair[0], &pair[1]));
     let columns = matrix.levels.iter().all(|row| row.is_sorted()) && matrix.combine.iter().all(|row| row.is_sorted());
     let combined = matrix.combine.windows(2).all(|pair| pair[0].iter().zip(&pair[1]).all(|(a, b)| a <= b));
-    if rows && columns && combined {
+    let wrong = |message: &str| fail("matrix", format!("regulatory/matrix.yaml: {message}"));
+    if !(rows && columns && combined) {
+        return wrong("a level or a probability falls where severity or probability rises");
+    }
+    // Steps of ten, multiplied: certain times certain is certain, and nothing is rarer than the product of its factors.
+    let fits = |(row, values): (usize, &Vec<u8>)| {
+        // Rows and columns count from 0, steps from 1: (row + 1) + (column + 1) - 5.
+        values.iter().enumerate().all(|(column, p)| usize::from(*p) >= (row + column).saturating_sub(3).max(1))
+    };
+    if !matrix.combine.iter().enumerate().all(fits) || matrix.combine[4][4] != 5 {
+        return wrong("`combine` makes a harm rarer than the product of its two probabilities");
+    }
+    if matrix.levels[4][4] != Level::High {
+        return wrong("a frequent catastrophe must be `high`");
+    }
+    if matrix.acceptable.contains(&Level::High) {
+        return wrong("`high` is never acceptable: reduce the risk, or decide a benefit-risk analysis");
+    }
+    let scales = [&matrix.severity, &matrix.probability].iter().all(|names| names.keys().copied().eq(1..=5));
+    if scales && scale(matrix.serious_from) {
         Ok(())
     } else {
-        fail(
-            "matrix",
-            "regulatory/matrix.yaml: a level or a probability falls where severity or probability rises".to_owned(),
-        )
+        wrong("severity and probability have five steps, and injury is serious from one of them on")
     }
 }
 
@@ -101,6 +117,24 @@ fn profile(all: &Regulatory, files: &Files) -> Result<(), Failure> {
         return fail("duplicate-id", "regulatory/profile.yaml: a role is defined twice".to_owned());
     }
     let documents: BTreeSet<&str> = all.documents.keys().map(String::as_str).chain(["release"]).collect();
+    for standard in all.profile.standards.iter().filter(|standard| standard.clauses.is_some()) {
+        let file = format!("clauses/{}", standard.clauses.as_deref().unwrap_or_default());
+        let of_it = |t: &&ClauseTable| t.standard == standard.name && t.edition == standard.edition;
+        let Some(table) = all.clause_tables.iter().find(of_it) else {
+            let message = format!("is not the table of {} {}, as the profile says", standard.name, standard.edition);
+            return files.blame(&file, "clause-table", "edition", message);
+        };
+        let mut ids = BTreeSet::new();
+        for clause in &table.clauses {
+            if !ids.insert(&clause.id) {
+                return files.blame(&file, "duplicate-id", &clause.id, format!("clause `{}` stands twice", clause.id));
+            }
+            if clause.check == "not-applicable" && clause.note.is_none() {
+                let message = format!("clause {}: `not-applicable` needs a `note` that says why", clause.id);
+                return files.blame(&file, "reason-missing", "not-applicable", message);
+            }
+        }
+    }
     for approval in &all.profile.approvals {
         files.lead("profile.yaml", "document", [&approval.document], &documents)?;
         files.lead("profile.yaml", "roles", &approval.roles, &roles)?;
@@ -132,6 +166,23 @@ fn requirements(all: &Regulatory, known: &Known, files: &Files) -> Result<(), Fa
             if !criterion.limit.is_finite() {
                 return files.blame(&file, "scale", "limit", format!("the limit of {} is no number", criterion.id));
             }
+            if !(criterion.diameter_at_least_mm.is_finite() && criterion.diameter_at_least_mm >= 0.0) {
+                let message = format!("{}: a diameter is a number of mm from 0 on", criterion.id);
+                return files.blame(&file, "scale", "diameter_at_least_mm", message);
+            }
+            if !(criterion.confidence_level > 0.5 && criterion.confidence_level < 1.0) {
+                let message = format!("{}: a confidence level lies above 0.5 and below 1", criterion.id);
+                return files.blame(&file, "scale", "confidence_level", message);
+            }
+        }
+        if requirement.verify_by.is_empty() && requirement.allocation == Allocation::InScope {
+            let message = "a requirement in scope says how it is verified".to_owned();
+            return files.blame(&file, "verify-by-missing", "verify_by", message);
+        }
+        let measured = [VerifyBy::Validation, VerifyBy::Operation];
+        if requirement.criteria.is_empty() && requirement.verify_by.iter().any(|way| measured.contains(way)) {
+            let message = "what validation or operation shall show needs a criterion".to_owned();
+            return files.blame(&file, "criterion-missing", "verify_by", message);
         }
         if let Some(circle) = circle(all, id) {
             return files.blame(&file, "circle", "parents", format!("`{id}` is its own ancestor, by {circle}"));
@@ -177,6 +228,10 @@ fn risks(all: &Regulatory, known: &Known, files: &Files) -> Result<(), Failure> 
             if control.requirement.is_none() && !control.external {
                 let message = format!("{}: a control in software names its requirement", control.id);
                 return files.blame(&file, "control-without-requirement", &control.id, message);
+            }
+            if control.option == ControlOption::Information && (control.reduces.P1, control.reduces.P2) != (0, 0) {
+                let message = format!("{}: information alone reduces no probability", control.id);
+                return files.blame(&file, "information-reduces", &control.id, message);
             }
             if let Effectiveness::Criteria(named) = &control.effectiveness {
                 files.lead(&file, "criteria", named, &known.criteria)?;

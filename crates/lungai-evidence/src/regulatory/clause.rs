@@ -24,7 +24,15 @@ pub struct Clause {
     pub classes: String,
     /// How the workspace shows it: the name of a check, `document:NAME`, `manual` or `not-applicable`.
     pub check: String,
+    /// Required where the check is `not-applicable`: why.
     pub note: Option<String>,
+}
+
+impl ClauseTable {
+    /// A clause as reviews name it: an edition apart is another text.
+    pub fn item(&self, clause: &Clause) -> String {
+        format!("{} {} {}", self.standard, self.edition, clause.id)
+    }
 }
 
 fn always() -> String {

@@ -12,13 +12,14 @@ mod soup;
 mod threat;
 
 mod check;
+mod files;
 pub mod normative;
 pub mod schema;
 mod yaml;
 
 pub use clause::{Clause, ClauseTable};
 pub use document::Document;
-pub use profile::{Language, Profile, SafetyClass};
+pub use profile::{Language, Profile, Role, SafetyClass};
 pub use record::{
     Change, Date, Problem, ProblemSeverity, ProblemState, Release, Review, ReviewOutcome, Settled, Waiver,
 };
@@ -64,7 +65,8 @@ impl Regulatory {
     pub fn load(folder: &Path) -> Result<Self, Failure> {
         let mut read = Reading { folder, sources: BTreeMap::new() };
         let profile: Profile = read.file("profile.yaml")?;
-        let mut clause_tables = Vec::new();
+        let mut clause_tables: Vec<ClauseTable> = Vec::new();
+        files::check(folder, &profile)?;
         for file in profile.standards.iter().filter_map(|standard| standard.clauses.as_ref()) {
             clause_tables.push(read.file(&format!("clauses/{file}"))?);
         }
@@ -122,10 +124,54 @@ impl Regulatory {
         nearest(id, self.requirements.keys().chain(self.risks.keys()).map(String::as_str))
     }
 
-    /// The accepted review of an item with this hash, the latest first; `-` for what has no text here.
+    /// The review by which an item with this hash stands accepted; `-` for what has no text here. The latest word counts, and of one
+    /// day the rejection.
     pub fn review_of(&self, item: &str, sha256: &str) -> Option<&Review> {
-        let accepted = self.reviews.values().filter(|r| r.outcome == ReviewOutcome::Accepted);
-        accepted.filter(|r| r.items.get(item).is_some_and(|then| then == sha256)).max_by_key(|r| &r.date)
+        self.accepted(item, sha256, |_| true)
+    }
+
+    /// The same, by a role alone.
+    pub fn approval_of(&self, item: &str, sha256: &str, role: &str) -> Option<&Review> {
+        self.accepted(item, sha256, |review| review.role == role)
+    }
+
+    fn accepted(&self, item: &str, sha256: &str, is_asked: impl Fn(&Review) -> bool) -> Option<&Review> {
+        let of_item = |r: &&Review| r.items.get(item).is_some_and(|then| then == sha256) && is_asked(r);
+        let latest = self.reviews.values().filter(of_item).filter(|r| self.why_void(r).is_none());
+        latest.max_by_key(|r| (&r.date, r.outcome)).filter(|r| r.outcome == ReviewOutcome::Accepted)
+    }
+
+    /// Why a review accepts nothing, whatever its outcome; a rejection needs no standing.
+    pub fn why_void(&self, review: &Review) -> Option<String> {
+        if review.outcome == ReviewOutcome::Rejected {
+            return None;
+        }
+        let dependent = || (!review.independent).then(|| "whoever reviewed it wrote it".to_owned());
+        self.why_not_held(&review.role, &review.reviewer).or_else(dependent)
+    }
+
+    /// Why a person cannot speak in a role, as the profile has it.
+    pub fn why_not_held(&self, role: &str, name: &str) -> Option<String> {
+        match self.profile.roles.iter().find(|known| known.id == role) {
+            None => Some(format!("there is no role `{role}`")),
+            Some(Role { holder: None, .. }) => Some(format!("nobody is named as {role}")),
+            Some(Role { holder: Some(holder), .. }) if holder.trim() != name.trim() => {
+                Some(format!("{role} is {holder}, not {name}"))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Roles whose approval a release lacks; at least one person approves, whatever the profile says.
+    pub fn missing_approvals(&self, release: &Release) -> Vec<String> {
+        let given =
+            |role: &str| release.approvals.iter().any(|a| a.role == role && self.why_not_held(role, &a.name).is_none());
+        let wanted = self.profile.approvals.iter().filter(|a| a.document == "release").flat_map(|a| &a.roles);
+        let missing: Vec<String> = wanted.filter(|role| !given(role)).cloned().collect();
+        if missing.is_empty() && !release.approvals.iter().any(|a| given(&a.role)) {
+            return vec!["anybody".to_owned()];
+        }
+        missing
     }
 }
 

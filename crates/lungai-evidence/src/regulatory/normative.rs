@@ -1,5 +1,5 @@
 //! The part of an item that binds: what a translation, a title or a line break does not change, and a limit does.
-use super::{Criterion, Language, Requirement, sha256};
+use super::{Language, Matrix, Requirement, Risk, sha256};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,13 +11,24 @@ pub fn hash(item: &impl Serialize, language: Language) -> String {
     sha256(value.to_string().as_bytes())
 }
 
-/// Of a requirement only what it demands: its links are edges of their own.
+/// Of a requirement what it demands, how that is to be verified and which risks it controls: other links are edges of their own.
 pub fn of_requirement(requirement: &Requirement, language: Language) -> String {
-    let criteria: Vec<&Criterion> = requirement.criteria.iter().collect();
     hash(
-        &json!({ "statement": requirement.statement, "allocation": requirement.allocation, "criteria": criteria }),
+        &json!({
+            "statement": requirement.statement,
+            "allocation": requirement.allocation,
+            "content": requirement.content,
+            "controls_for": requirement.controls_for,
+            "verify_by": requirement.verify_by,
+            "criteria": requirement.criteria,
+        }),
         language,
     )
+}
+
+/// Of a risk together with the policy by which it is judged: another matrix makes other levels of the same estimates.
+pub fn of_risk(risk: &Risk, matrix: &Matrix, language: Language) -> String {
+    hash(&json!({ "risk": risk, "matrix": matrix }), language)
 }
 
 /// SHA-256 of the translations that an item holds.

@@ -1,4 +1,5 @@
 //! Records that people keep: problems, changes, reviews, releases, waivers, and what was settled about the source.
+use super::Regulatory;
 use super::requirement::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,16 @@ pub struct Problem {
     pub verified: Option<String>,
 }
 
+impl Problem {
+    /// Whatever its state says: a problem is open until an approved change removed it and somebody verified that.
+    pub fn is_open(&self, all: &Regulatory) -> bool {
+        let change = self.change.as_ref().and_then(|id| all.changes.get(id));
+        let approved = change.and_then(|change| change.approved.as_ref());
+        let counts = approved.is_some_and(|by| all.why_not_held(&by.role, &by.name).is_none());
+        self.state < ProblemState::Resolved || !counts || self.verified.is_none()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemSeverity {
@@ -115,13 +126,14 @@ pub struct Review {
     pub role: String,
     /// Did not write what was reviewed.
     pub independent: bool,
-    /// Reviewed item (`plans/development-plan.md`, `R-001`, `IEC 62304 5.2.6`) -> SHA-256 of its text then; `-` for a clause.
+    /// Reviewed item (`plans/development-plan.md`, `R-001`, `RC-104`) -> SHA-256 of its text then, as `evidence review --list` prints it;
+    /// `-` for a clause with standard and edition, `IEC 62304 2006+A1:2015 5.2.6`.
     pub items: BTreeMap<String, String>,
     pub outcome: ReviewOutcome,
     pub notes: Text,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewOutcome {
     Accepted,

@@ -111,13 +111,29 @@ pub enum VerifyBy {
 #[serde(deny_unknown_fields)]
 pub struct Criterion {
     pub id: String,
+    /// The figure, by the name that results have for it.
     pub metric: String,
+    /// What the figure is of, for people.
     pub r#where: String,
+    /// Smallest reference diameter of the nodules that count, mm; 0: all, or the figure is not of nodules.
+    #[serde(default)]
+    pub diameter_at_least_mm: f64,
+    /// Conditions on what counts, in the words of results; empty: all.
+    #[serde(default)]
+    pub population: Vec<String>,
+    /// Level of the two-sided interval whose bound decides, above 0.5 and below 1.
+    #[serde(default = "usual_level")]
+    pub confidence_level: f64,
     pub op: Op,
     pub limit: f64,
     pub on: On,
     /// Why this workspace cannot show it.
     pub not_here: Option<String>,
+}
+
+/// Conventional, and that of every protocol so far.
+fn usual_level() -> f64 {
+    0.95
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

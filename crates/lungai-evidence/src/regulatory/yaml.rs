@@ -19,13 +19,26 @@ impl Source {
     }
 
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_yaml::from_str(&self.text).map_err(|error| {
+        let wrong = |error: serde_yaml::Error| {
             let message = error.to_string();
             let end = message.rfind(" at line ").unwrap_or(message.len());
             let line = line_of_error(&self.text, error.location().map_or(1, |at| at.line()), &message);
             let hint = nearest_key(&message).map(|key| format!("; did you mean `{key}`?")).unwrap_or_default();
             self.wrong("malformed-yaml", line, &format!("{}{hint}", &message[..end]))
-        })
+        };
+        let value = serde_yaml::from_str(&self.text).map_err(wrong)?;
+        let all: serde_yaml::Value = serde_yaml::from_str(&self.text).map_err(wrong)?;
+        match blank(&all, "") {
+            None => Ok(value),
+            Some(place) => {
+                let line = self.text.lines().position(holds_blank).map_or(1, |at| at + 1);
+                Err(self.wrong(
+                    "text-blank",
+                    line,
+                    &format!("`{place}` says nothing; what is absent is `null` or left out"),
+                ))
+            }
+        }
     }
 
     /// An error that blames the first line holding this value.
@@ -45,6 +58,34 @@ impl Source {
     fn wrong(&self, rule: &'static str, line: usize, message: &str) -> Failure {
         Failure::new(rule, format!("regulatory/{}, line {line}: {message}", self.name))
     }
+}
+
+/// Where in a file the first text without a visible letter stands, such as `criteria[0].where`.
+fn blank(value: &serde_yaml::Value, place: &str) -> Option<String> {
+    use serde_yaml::Value;
+    match value {
+        Value::String(text) => is_blank(text).then(|| place.to_owned()),
+        Value::Sequence(values) => {
+            values.iter().enumerate().find_map(|(i, value)| blank(value, &format!("{place}[{i}]")))
+        }
+        Value::Mapping(fields) => fields.iter().find_map(|(key, value)| {
+            let dot = if place.is_empty() { "" } else { "." };
+            blank(value, &format!("{place}{dot}{}", key.as_str().unwrap_or_default()))
+        }),
+        _ => None,
+    }
+}
+
+fn is_blank(text: &str) -> bool {
+    let invisible = |c: char| matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    text.chars().all(|c| c.is_whitespace() || c.is_control() || invisible(c))
+}
+
+/// Whether a line of YAML has quotes with nothing between them.
+fn holds_blank(line: &str) -> bool {
+    ['"', '\'']
+        .iter()
+        .any(|quote| line.split(*quote).skip(1).step_by(2).any(is_blank) && line.matches(*quote).count() > 1)
 }
 
 /// The parser places an unknown key at the beginning of its map; its own line is further down.

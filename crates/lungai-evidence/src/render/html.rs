@@ -52,7 +52,11 @@ pub fn page(report: &Report, file: &str, title: &str, clearance: &str, body: &st
     };
     let commit =
         if report.commit.id.is_empty() { "no commit" } else { &report.commit.id[..report.commit.id.len().min(12)] };
-    let dirty = if report.commit.dirty.is_empty() { "" } else { " + uncommitted changes" };
+    let dirty = match (report.commit.unknown, report.commit.dirty.is_empty()) {
+        (true, _) => " + unknown changes",
+        (false, true) => "",
+        (false, false) => " + uncommitted changes",
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{product} evidence: {title}</title>\n<style>{STYLE}</style>\n\
@@ -88,7 +92,9 @@ pub fn state(state: State) -> String {
 pub fn outcome(outcome: Outcome) -> String {
     let class = match outcome {
         Outcome::Met => "green",
-        Outcome::MetSynthetic | Outcome::NotEvaluated => "amber",
+        Outcome::MetExploratory | Outcome::MetSynthetic | Outcome::MetSyntheticExploratory | Outcome::NotEvaluated => {
+            "amber"
+        }
         Outcome::NotMet | Outcome::NotMetSynthetic => "red",
         Outcome::NotHere => "grey",
     };
@@ -98,7 +104,7 @@ pub fn outcome(outcome: Outcome) -> String {
 pub fn proof(proof: Proof) -> String {
     let class = match proof {
         Proof::Shown => "green",
-        Proof::NotShown | Proof::SyntheticOnly => "amber",
+        Proof::NotShown | Proof::SyntheticOnly | Proof::ExploratoryOnly => "amber",
         Proof::Broken => "red",
         Proof::RecordRequired | Proof::Planned => "grey",
     };

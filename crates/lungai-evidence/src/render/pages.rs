@@ -5,6 +5,7 @@ use crate::build::Report;
 use crate::clauses::{ClauseState, ClauseStatus};
 use crate::finding::{Finding, Severity};
 use crate::regulatory::{Regulatory, Text};
+use crate::results::Standing;
 use crate::risk::{Rated, RiskStatus};
 use crate::state::{RequirementStatus, State};
 use std::collections::BTreeMap;
@@ -77,7 +78,10 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
     for state in State::ALL {
         put!(out, "<dt>{}<dd>{}", html::state(state), Esc(state.meaning()));
     }
-    put!(out, "</dl></div></details>");
+    put!(
+        out,
+        "</dl><p>A requirement stands no higher than the lowest requirement in scope below it, and not above \u{201c}open problem\u{201d} while a major or critical problem that names it is open.</p></div></details>"
+    );
 
     put!(
         out,
@@ -242,7 +246,16 @@ fn results(out: &mut String, report: &Report) {
         put!(out, "<p>No results of a validation run were given.</p>");
     }
     for run in &report.validation {
-        let mark = if run.synthetic { chip("amber", "SYNTHETIC") } else { String::new() };
+        let mut mark = if run.synthetic { chip("amber", "SYNTHETIC") } else { String::new() };
+        match &run.standing {
+            Standing::Exploratory => mark.push_str(&chip("amber", "exploratory: protocol not locked before")),
+            Standing::Locked { ledger, opened } => {
+                mark.push_str(&chip("grey", &format!("locked: {ledger}, line {}", opened.number)));
+            }
+        }
+        if !run.usable {
+            mark.push_str(&chip("red", "not judged"));
+        }
         let model = run
             .model
             .as_ref()
@@ -259,11 +272,14 @@ fn results(out: &mut String, report: &Report) {
             "<div class=\"scroll\"><table><thead><tr><th>Criterion<th>Metric<th>Value and interval<th>Rule<th>Decision</tr></thead><tbody>"
         );
         for c in &run.criteria {
+            let (counts, c) = (c.counts, &c.result);
+            let said = if c.met { "met" } else { "not met" };
             let decision = match (c.met, run.synthetic) {
-                (true, true) => chip("amber", "met (SYNTHETIC)"),
-                (true, false) => chip("green", "met"),
-                (false, true) => chip("red", "not met (SYNTHETIC)"),
-                (false, false) => chip("red", "not met"),
+                _ if !counts => chip("grey", &format!("says {said}: proves nothing")),
+                (_, true) => chip(if c.met { "amber" } else { "red" }, &format!("{said} (SYNTHETIC)")),
+                (true, false) if run.standing == Standing::Exploratory => chip("amber", "met (exploratory)"),
+                (true, false) => chip("green", said),
+                (false, false) => chip("red", said),
             };
             put!(
                 out,

@@ -2,7 +2,7 @@
 use super::html::{self, Esc, chip, page};
 use super::pages::{both, clearance};
 use crate::build::Report;
-use crate::regulatory::{ProblemSeverity, ProblemState, Regulatory};
+use crate::regulatory::{ProblemSeverity, Regulatory};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -76,7 +76,7 @@ fn problems(out: &mut String, regulatory: &Regulatory) {
     table(out, &["Id", "Problem", "Item", "Severity", "State", "Risks", "Evaluation"]);
     for (id, problem) in &regulatory.problems {
         let colour = match problem.severity {
-            _ if problem.state >= ProblemState::Resolved => "green",
+            _ if !problem.is_open(regulatory) => "green",
             ProblemSeverity::Critical => "red",
             ProblemSeverity::Major | ProblemSeverity::Minor => "amber",
         };

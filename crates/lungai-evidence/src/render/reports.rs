@@ -4,7 +4,8 @@ use super::{figures, html};
 use crate::build::Report;
 use crate::finding::Severity;
 use crate::junit::Verdict;
-use crate::regulatory::{ProblemState, Regulatory, Text};
+use crate::regulatory::{Regulatory, Text};
+use crate::results::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -118,12 +119,23 @@ pub fn performance(report: &Report, regulatory: &Regulatory) -> String {
             ""
         };
         line!(out, "## {}{mark}\n", run.name);
+        match &run.standing {
+            Standing::Exploratory => {
+                line!(out, "- EXPLORATORY: the protocol was not locked before the run / 探索性：方案在运行前未锁定");
+            }
+            Standing::Locked { ledger, opened } => {
+                line!(out, "- Locked before the run / 运行前已锁定: {ledger}, {}", opened.number);
+            }
+        }
+        if !run.usable {
+            line!(out, "- NOT JUDGED: see the findings / 未评判：见发现");
+        }
         if let Some(model) = &run.model {
             line!(out, "- Model / 模型: {} {}, SHA-256 `{}`", model.name, model.version, model.sha256);
         }
         line!(out, "- Test set / 测试集: `{}`", run.manifest_sha256.as_deref().unwrap_or("not named"));
         line!(out, "\n| Criterion | Metric | Value and interval | Rule | Decision |\n|---|---|---|---|---|");
-        for c in &run.criteria {
+        for (c, counts) in run.criteria.iter().map(|c| (&c.result, c.counts)) {
             let rule = format!("{} {} {}", c.on.words(), c.op.sign(), c.limit);
             line!(
                 out,
@@ -131,7 +143,11 @@ pub fn performance(report: &Report, regulatory: &Regulatory) -> String {
                 c.id,
                 cell(&c.metric),
                 figures(c),
-                if c.met { "met" } else { "not met" }
+                match (counts, c.met) {
+                    (false, _) => "proves nothing",
+                    (true, true) => "met",
+                    (true, false) => "not met",
+                }
             );
         }
         line!(out);
@@ -145,7 +161,7 @@ pub fn performance(report: &Report, regulatory: &Regulatory) -> String {
 /// IEC 62304 5.8.2, 5.8.3: what is known and not removed.
 pub fn anomalies(report: &Report, regulatory: &Regulatory) -> String {
     let mut out = titled(report, regulatory, "残留异常", "Residual anomalies");
-    let open = regulatory.problems.values().filter(|p| p.state < ProblemState::Resolved);
+    let open = regulatory.problems.values().filter(|p| p.is_open(regulatory));
     for p in open {
         line!(out, "## {} {} / {}\n", p.id, p.title.en, p.title.zh);
         line!(out, "{}\n\n{}\n", p.description.en, p.description.zh);
@@ -166,7 +182,7 @@ pub fn anomalies(report: &Report, regulatory: &Regulatory) -> String {
             }
         }
     }
-    if !regulatory.problems.values().any(|p| p.state < ProblemState::Resolved) {
+    if !regulatory.problems.values().any(|p| p.is_open(regulatory)) {
         line!(out, "No problem is on record, which is no proof that there is none.");
     }
     out

@@ -95,14 +95,20 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
             place[link.key.to.as_str()]
         );
     }
+    let mut below: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (n, object) in objects.iter().enumerate() {
+        if let Some(parent) = &object.parent {
+            below.entry(parent).or_default().push(n);
+        }
+    }
     put!(out, "</SPEC-RELATIONS>\n<SPECIFICATIONS>\n");
     for kind in TYPES {
         put!(
             out,
             "<SPECIFICATION IDENTIFIER=\"specification-{kind}\" LONG-NAME=\"{kind}s\" LAST-CHANGE=\"{utc}\"><TYPE><SPECIFICATION-TYPE-REF>type-specification</SPECIFICATION-TYPE-REF></TYPE><CHILDREN>"
         );
-        for (n, object) in objects.iter().enumerate().filter(|(_, o)| o.kind == kind && o.parent.is_none()) {
-            hierarchy(&mut out, &objects, n, object, utc);
+        for (n, _) in objects.iter().enumerate().filter(|(_, o)| o.kind == kind && o.parent.is_none()) {
+            hierarchy(&mut out, &objects, &below, n, utc);
         }
         put!(out, "</CHILDREN></SPECIFICATION>\n");
     }
@@ -110,17 +116,15 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
     out
 }
 
-fn hierarchy(out: &mut String, objects: &[Object], n: usize, object: &Object, utc: &str) {
+fn hierarchy(out: &mut String, objects: &[Object], below: &BTreeMap<&str, Vec<usize>>, n: usize, utc: &str) {
     put!(
         out,
         "<SPEC-HIERARCHY IDENTIFIER=\"hierarchy-{n}\" LAST-CHANGE=\"{utc}\"><OBJECT><SPEC-OBJECT-REF>object-{n}</SPEC-OBJECT-REF></OBJECT>"
     );
-    let below: Vec<(usize, &Object)> =
-        objects.iter().enumerate().filter(|(_, o)| o.parent.as_deref() == Some(object.values[0].as_str())).collect();
-    if !below.is_empty() {
+    if let Some(children) = below.get(objects[n].values[0].as_str()) {
         put!(out, "<CHILDREN>");
-        for (n, object) in below {
-            hierarchy(out, objects, n, object, utc);
+        for child in children {
+            hierarchy(out, objects, below, *child, utc);
         }
         put!(out, "</CHILDREN>");
     }

@@ -1,5 +1,6 @@
 //! A small workspace with everything in order, in a folder of its own.
-use serde_json::Value;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -13,7 +14,7 @@ content: [functional]
 controls_for: [R-001]
 verify_by: [test, validation]
 criteria:
-- { id: FR-001.1, metric: detection.sensitivity, where: "all", op: ">=", limit: 0.9, on: ci_lower }
+- { id: FR-001.1, metric: detection.sensitivity, where: "all", diameter_at_least_mm: 3, population: [], confidence_level: 0.95, op: ">=", limit: 0.9, on: ci_lower }
 "#;
 
 pub const NEED: &str = r#"id: N-001
@@ -118,6 +119,8 @@ impl Default for Record<'_> {
     }
 }
 
+pub const LOCKED: &str = r#"{"kind":"locked","ledger":"p.ledger.jsonl","number":2,"hash":"44"}"#;
+
 /// A workspace in order, in a folder of its own.
 pub struct Demo {
     pub folder: tempfile::TempDir,
@@ -173,11 +176,43 @@ impl Demo {
         self.put(&format!("trace/{file}{suffix}.json"), &text);
     }
 
+    /// Results of a run whose protocol was locked before.
     pub fn results(&self, synthetic: bool, value: f64, ci: [f64; 2], met: bool) {
         let text = format!(
-            r#"{{"synthetic":{synthetic},"manifest_sha256":"00","model":{{"name":"m","version":"1","sha256":"11"}},"protocol":{{"name":"p","version":"1","sha256":"22"}},"extra":[1],"criteria":[{{"id":"FR-001.1","requirement":"FR-001","metric":"detection.sensitivity","value":{value},"ci":{ci:?},"limit":0.9,"op":">=","on":"ci_lower","met":{met},"n":100}}]}}"#
+            r#"{{"synthetic":{synthetic},"standing":{LOCKED},"manifest_sha256":"00","data_set":{{"fingerprint":"33"}},"model":{{"name":"m","version":"1","sha256":"11"}},"protocol":{{"name":"p","version":"1","sha256":"20","canonical_sha256":"22"}},"extra":[1],"criteria":[{{"id":"FR-001.1","requirement":"FR-001","metric":"detection.sensitivity","diameter_at_least_mm":3.0,"population":[],"value":{value},"ci":{ci:?},"confidence_level":0.95,"limit":0.9,"op":">=","on":"ci_lower","met":{met},"n":100}}]}}"#
         );
         self.put("run/results.json", &text);
+    }
+
+    /// A frozen model of these weights in `model`, signed as OpenSSF's model signing does, which the results name.
+    pub fn freeze(&self, weights: &str) {
+        let files = [("manifest.json", r#"{"name":"m","version":"1"}"#), ("model.safetensors", weights)];
+        let resources: Vec<Value> = files
+            .iter()
+            .map(|(name, text)| json!({ "name": name, "algorithm": "sha256", "digest": sha256(text) }))
+            .collect();
+        for (name, text) in files {
+            self.put(&format!("model/{name}"), text);
+        }
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{ "name": "model", "digest": { "sha256": "00" } }],
+            "predicateType": "https://model_signing/signature/v1.0",
+            "predicate": { "resources": resources },
+        });
+        self.sign(json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "dsseEnvelope": { "payload": BASE64.encode(statement.to_string()), "signatures": [] },
+        }));
+    }
+
+    /// This envelope as the model's signature, which the results name.
+    pub fn sign(&self, envelope: Value) {
+        self.put("model/model.sig", &envelope.to_string());
+        let mut results: Value =
+            serde_json::from_str(&std::fs::read_to_string(self.path("run/results.json")).unwrap()).unwrap();
+        results["model"]["sha256"] = sha256(&envelope.to_string()).into();
+        self.put("run/results.json", &results.to_string());
     }
 
     pub fn edit(&self, name: &str, from: &str, to: &str) {
@@ -188,7 +223,7 @@ impl Demo {
 
     /// Everything under version control, at a fixed time.
     pub fn commit(&self) {
-        self.put(".gitignore", "target\n");
+        self.put(".gitignore", "target\nrun.json\n");
         for arguments in [&["init", "-q"][..], &["add", "-A"], &["commit", "-q", "-m", "state"]] {
             let run = Command::new("git")
                 .args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"])
@@ -266,7 +301,13 @@ impl Demo {
 
     #[track_caller]
     pub fn check_finding(&self, rule: &str, item: &str) {
-        check(&self.answer(), rule, item, "");
+        self.check_finding_with(&[], rule, item);
+    }
+
+    /// The same, with more arguments of the build.
+    #[track_caller]
+    pub fn check_finding_with(&self, more: &[&str], rule: &str, item: &str) {
+        check(&self.build(&self.path("target/package"), more), rule, item, "");
     }
 
     /// That there is none of this rule: the untouched twin.

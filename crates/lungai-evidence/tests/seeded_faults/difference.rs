@@ -12,8 +12,7 @@ never: { "requirement ": { zh: "需求", en: "A requirement" } }
 fn demo() -> Demo {
     let demo = Demo::new();
     demo.put("regulatory/change-control.yaml", PLAN);
-    demo.put("model/manifest.json", r#"{"name":"m","version":"1"}"#);
-    demo.put("model/model.safetensors", "weights");
+    demo.freeze("weights");
     demo
 }
 
@@ -38,22 +37,54 @@ fn items(diff: &Value) -> Vec<&str> {
 
 #[verifies("RR-001")]
 #[test]
-fn nothing_changed_is_no_change() {
+fn nothing_changed_is_no_change_and_nothing_that_the_plan_allows() {
     let diff = compared(|_| ());
     assert_eq!((items(&diff).len(), &diff["suspect"]), (0, &Value::Object(Default::default())));
-    assert_eq!(diff["plan"]["inside"], true);
+    assert_eq!(diff["plan"]["inside"], false);
+    assert_eq!(diff["plan"]["reasons"][0], "nothing was changed that the plan covers");
+}
+
+/// The change is named, and no plan for retraining allows it.
+#[track_caller]
+fn check_named(edit: impl Fn(&Demo), item: &str) {
+    let diff = compared(edit);
+    assert!(items(&diff).contains(&item), "{:#}", diff["changes"]);
+    assert_eq!(diff["plan"]["inside"], false, "{item}");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn code_test_set_protocol_matrix_threat_and_need_are_facts_of_a_package() {
+    check_named(|demo| demo.edit("src/lib.rs", "{ 3 }", "{ 1 + 2 }"), "code demo detect of FR-001");
+    check_named(|demo| demo.edit("src/lib.rs", "(), 3)", "(), 1 + 2)"), "test demo tests::finds_three");
+    check_named(|demo| demo.edit("run/results.json", "\"00\"", "\"01\""), "test set");
+    check_named(|demo| demo.edit("run/results.json", "\"22\"", "\"23\""), "protocol p");
+    check_named(|demo| demo.edit("regulatory/matrix.yaml", "acceptable: [low]", "acceptable: [low, medium]"), "matrix");
+    check_named(|demo| demo.put("regulatory/threats/T-001.yaml", crate::people::THREAT), "threat T-001");
+    check_named(|demo| demo.edit("regulatory/needs/N-001.yaml", "second pair", "third pair"), "need N-001");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn regulators_questions_are_put_to_a_person_with_what_bears_on_them() {
+    let diff = compared(|demo| demo.freeze("weightt"));
+    let questions = diff["questions"].as_array().unwrap();
+    let asked = |word: &str| questions.iter().find(|q| q["question"].as_str().unwrap().contains(word)).unwrap();
+    assert_eq!(asked("algorithm")["facts"], serde_json::json!(["model m"]));
+    assert_eq!(asked("intended purpose")["facts"], serde_json::json!([]));
+    let demo = demo();
+    package(&demo, "old");
+    let said = String::from_utf8(demo.tool(&["diff", "old", "old"]).stdout).unwrap();
+    assert_eq!(said.matches("for a person to answer (FDA 510(k)): ").count(), 6, "{said}");
+    assert_eq!(said.matches("for a person to answer (EU MDR): ").count(), 5, "{said}");
 }
 
 #[verifies("RR-001")]
 #[test]
 fn one_bit_of_a_weight_is_inside_the_plan_while_its_criteria_hold() {
-    let retrained = |demo: &Demo| {
-        demo.put("model/model.safetensors", "weightt");
-        demo.edit("run/results.json", "\"11\"", "\"12\"");
-    };
     let diff = compared(|demo| {
         demo.results(false, 0.97, [0.93, 0.99], true);
-        retrained(demo);
+        demo.freeze("weightt");
     });
     assert_eq!(items(&diff), ["model m"]);
     assert_eq!(diff["suspect"]["FR-001.1"][0], "FR-001.1 stands-on model");
@@ -66,7 +97,7 @@ fn one_bit_of_a_weight_is_inside_the_plan_while_its_criteria_hold() {
 
     let diff = compared(|demo| {
         demo.results(false, 0.85, [0.80, 0.89], false);
-        retrained(demo);
+        demo.freeze("weightt");
     });
     assert_eq!(diff["plan"]["reasons"][0], "FR-001.1 is not met after the change on data that are not synthetic");
     assert_eq!(diff["performance"][0]["intervals_overlap"], false);
@@ -93,13 +124,17 @@ fn a_changed_requirement_a_plan_nobody_agreed_to_and_an_edited_plan_are_outside(
     package(&demo, "old");
     let run = demo.tool(&["diff", "old", "old"]);
     let said = String::from_utf8(run.stdout).unwrap();
-    assert!(said.ends_with("outside the change control plan: no authority has agreed to the plan\n"), "{said}");
+    let plan = "outside the change control plan: no authority has agreed to the plan; nothing was changed";
+    assert!(said.contains(plan), "{said}");
 }
 
 #[verifies("RR-001")]
 #[test]
 fn a_state_that_fell_and_a_broken_package_are_named() {
-    let diff = compared(|demo| demo.results(false, 0.95, [0.89, 0.98], false));
+    let diff = compared(|demo| {
+        demo.results(false, 0.95, [0.89, 0.98], false);
+        demo.freeze("weights");
+    });
     let change = diff["changes"].as_array().unwrap().iter().find(|c| c["item"] == "state of FR-001").unwrap();
     assert_eq!((&change["before"], &change["after"]), (&"criterion met".into(), &"criterion not met".into()));
     let demo = demo();

@@ -109,3 +109,72 @@ fn a_circle_of_requirements_is_refused() {
     software("SW-002", "SW-001");
     assert_eq!(demo.answer()["rule"], "circle");
 }
+
+#[verifies("RR-001")]
+#[test]
+fn a_file_that_nobody_reads_is_refused_with_the_nearest_name() {
+    let check = |file: &str, nearest: &str| {
+        let demo = Demo::new();
+        demo.put(&format!("regulatory/{file}"), "id: X\n");
+        let answer = demo.answer();
+        assert_eq!(answer["rule"], "unknown-file", "{file}");
+        let said = answer["message"].as_str().unwrap();
+        assert!(said.starts_with(&format!("regulatory/{}", file.split("/x").next().unwrap())), "{said}");
+        assert!(said.contains(&format!("nearest: {nearest}")), "{said}");
+    };
+    check("problems/PB-001.yml", "problems/PB-001.yaml");
+    check("waiver.yaml", "waivers.yaml");
+    check("problem/x.yaml", "problems");
+    check("plans/plan.txt", "plans/plan.md");
+    check("clauses/tabel.yaml", "table.yaml");
+    let demo = Demo::new();
+    demo.put("regulatory/problems/README.md", "What lies here.");
+    assert_eq!(demo.answer()["ok"], true, "a README is no record");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn a_text_that_says_nothing_is_refused() {
+    let fr = "regulatory/requirements/FR-001.yaml";
+    let message = "`statement.en` says nothing; what is absent is `null` or left out";
+    for blank in ["", "  ", "\u{200b}", "\u{3000}"] {
+        check_refused(fr, "The system shall detect nodules.", blank, &format!("{fr}, line 5: {message}"));
+    }
+    let demo = Demo::new();
+    demo.edit("regulatory/risks/R-001.yaml", "basis: \"test\" }\ncontrols", "basis: ' ' }\ncontrols");
+    assert_eq!(demo.answer()["rule"], "text-blank");
+}
+
+#[verifies("RR-001")]
+#[test]
+fn what_does_not_apply_says_why() {
+    let demo = Demo::new();
+    let table = "regulatory/clauses/table.yaml";
+    demo.edit(table, "check: tests-ran", "check: not-applicable, note: \"because\"");
+    assert_eq!(demo.answer()["ok"], true, "the untouched twin");
+    demo.edit(table, ", note: \"because\"", "");
+    assert_eq!(demo.answer()["rule"], "reason-missing");
+}
+
+#[verifies("RR-001", "SW-1104")]
+#[test]
+fn a_matrix_that_accepts_too_much_is_refused() {
+    let matrix = "regulatory/matrix.yaml";
+    let refused = |from: &str, to: &str| {
+        let demo = Demo::new();
+        demo.edit(matrix, from, to);
+        assert_eq!(demo.answer()["rule"], "matrix", "{to}");
+    };
+    refused("acceptable: [low]", "acceptable: [low, medium, high]");
+    refused("[1, 2, 3, 4, 5]", "[1, 1, 1, 1, 1]");
+    refused("serious_from: 3", "serious_from: 6");
+    refused("[medium, high, high, high, high]", "[low, low, low, medium, medium]");
+}
+
+#[verifies("RR-001", "SW-1104")]
+#[test]
+fn a_control_by_information_reduces_nothing() {
+    let risk = "regulatory/risks/R-001.yaml";
+    let message = "RC-2: information alone reduces no probability";
+    check_refused(risk, "option: protective", "option: information", &format!("{risk}, line 12: {message}"));
+}

@@ -1,5 +1,5 @@
 //! The state ladder, failures that show upward, and links that become suspect: the right ones, and no others.
-use crate::demo::{Demo, JUNIT, Record, SOURCE, sha256};
+use crate::demo::{Demo, FR, JUNIT, Record, SOURCE, sha256};
 use lungai_trace::verifies;
 
 const CHILD: &str = r#"id: SW-001
@@ -82,6 +82,28 @@ fn reviewed_and_released_need_a_person_and_a_record() {
     assert_eq!(release("1.2.3", hash), "released");
     assert_eq!(release("1.2.4", hash), "reviewed", "another version");
     assert_eq!(release("1.2.3", "00"), "reviewed", "another text");
+    assert_eq!(release("1.2.3", hash), "released");
+    demo.edit("regulatory/releases/RL-1.yaml", "name: A. Person", "name: B. Person");
+    assert_eq!(demo.state(), "reviewed", "approved by somebody who does not hold the role");
+    demo.check_finding("release-not-approved", "RL-1");
+    assert_eq!(release("1.2.3", hash), "released");
+    demo.edit(
+        "regulatory/releases/RL-1.yaml",
+        "approvals: [{ name: A. Person, role: quality, date: 2026-11-24 }]",
+        "approvals: []",
+    );
+    assert_eq!(demo.state(), "reviewed", "approved by nobody");
+    assert_eq!(release("1.2.3", hash), "released");
+    demo.edit(
+        "regulatory/profile.yaml",
+        "approvals: []",
+        "approvals: [{ document: release, roles: [quality, safety] }]",
+    );
+    let safety =
+        "- { id: safety, title: { zh: 安全, en: Safety }, duties: { zh: 风险, en: Risks }, holder: \"C. Person\" }";
+    demo.edit("regulatory/profile.yaml", "roles: [{ id: quality", &format!("roles:\n{safety}\n- {{ id: quality"));
+    demo.edit("regulatory/profile.yaml", "holder: \"A. Person\" }]", "holder: \"A. Person\" }");
+    assert_eq!(demo.state(), "reviewed", "one of the roles that must approve a release is missing");
 }
 
 #[verifies("RR-001", "SW-1101")]
@@ -206,4 +228,138 @@ fn a_link_that_is_gone_and_a_lock_that_was_edited_by_hand_are_noticed() {
     assert_eq!(demo.answer()["rule"], "trace-lock");
     demo.put("regulatory/trace.lock", &lock[..lock.len() - 30]);
     assert_eq!(demo.answer()["rule"], "trace-lock");
+}
+
+/// A requirement that people alone verify, with a figure that must hold.
+const REVIEWED_ONLY: &str = r#"id: FR-002
+tier: system
+parents: [N-001]
+title: { zh: "覆盖", en: "Coverage" }
+statement: { zh: "测试应覆盖代码。", en: "Tests shall cover the code." }
+allocation: in_scope
+content: [regulatory]
+controls_for: []
+verify_by: [review]
+criteria: []
+"#;
+
+fn hash_of(demo: &Demo, item: &str) -> String {
+    let run = demo.tool(&["review", "--list", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    said["texts"][item].as_str().unwrap_or_else(|| panic!("no text of {item}")).to_owned()
+}
+
+fn put_review(demo: &Demo, id: &str, item: &str, hash: &str, outcome: &str) {
+    let text = format!(
+        "id: {id}\ndate: 2026-11-24\nreviewer: A. Person\nrole: quality\nindependent: true\nitems: {{ \"{item}\": \"{hash}\" }}\noutcome: {outcome}\nnotes: {{ zh: 无, en: none }}\n"
+    );
+    demo.put(&format!("regulatory/reviews/{id}.yaml"), &text);
+}
+
+#[verifies("RR-001", "SW-1101")]
+#[test]
+fn a_requirement_is_whole_only_when_every_way_of_verification_has_succeeded() {
+    let demo = Demo::new();
+    let whole = |demo: &Demo| {
+        demo.answer();
+        let text = std::fs::read_to_string(demo.path("target/package/core/evidence.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        report["requirements"].as_array().unwrap().iter().all(|r| r["whole"] == true)
+    };
+    assert!(whole(&demo), "the untouched twin");
+    let fr = FR.replace("verify_by: [test, validation]", "verify_by: [test, validation, review]");
+    demo.put("regulatory/requirements/FR-001.yaml", &fr);
+    let verifies = vec![("FR-001", sha256(&fr)), ("R-001", sha256(crate::demo::RISK))];
+    demo.record(&Record { verifies, ..Record::default() });
+    assert!(!whole(&demo), "its review is missing");
+    demo.check_finding("manual", "FR-001");
+    put_review(&demo, "RV-001", "FR-001", &hash_of(&demo, "FR-001"), "accepted");
+    assert!(whole(&demo));
+    demo.put("run/results.json", r#"{"synthetic":false,"criteria":[]}"#);
+    assert!(!whole(&demo), "its criterion is not decided");
+}
+
+#[verifies("RR-001", "SW-1101")]
+#[test]
+fn what_people_verify_has_criteria_too() {
+    let demo = Demo::new();
+    let state = |demo: &Demo| demo.answer()["states"]["FR-002"].as_str().unwrap().to_owned();
+    demo.put("regulatory/requirements/FR-002.yaml", REVIEWED_ONLY);
+    assert_eq!(state(&demo), "manual - record required");
+    put_review(&demo, "RV-001", "FR-002", &hash_of(&demo, "FR-002"), "accepted");
+    assert_eq!(state(&demo), "record of a person");
+    let criterion =
+        "criteria:\n- { id: FR-002.1, metric: coverage.lines, where: all, op: \">=\", limit: 0.8, on: value }\n";
+    demo.put("regulatory/requirements/FR-002.yaml", &REVIEWED_ONLY.replace("criteria: []\n", criterion));
+    put_review(&demo, "RV-001", "FR-002", &hash_of(&demo, "FR-002"), "accepted");
+    assert_eq!(state(&demo), "unlinked", "nothing decides its criterion");
+    demo.edit("regulatory/requirements/FR-002.yaml", "verify_by: [review]", "verify_by: []");
+    assert_eq!(demo.answer()["rule"], "verify-by-missing");
+}
+
+#[verifies("RR-001", "SW-1101")]
+#[test]
+fn a_parent_stands_no_higher_than_its_worst_child() {
+    let demo = two_tiers();
+    assert_eq!(demo.state(), "criterion met", "the untouched twin");
+    demo.edit("regulatory/requirements/SW-001.yaml", "allocation: in_scope", "allocation: external\nreason: elsewhere");
+    demo.edit("src/lib.rs", "verifies(\"SW-001\")", "verifies(\"FR-001\")");
+    demo.check_finding("ids-disagree", "more::counts");
+    assert_eq!(demo.state(), "exercised", "its own second test disagrees");
+    let demo = two_tiers();
+    demo.put("regulatory/requirements/SW-002.yaml", &CHILD.replace("SW-001", "SW-002"));
+    let answer = demo.answer();
+    assert_eq!((&answer["states"]["SW-002"], &answer["states"]["FR-001"]), (&"unlinked".into(), &"unlinked".into()));
+    demo.check_finding("held-down", "FR-001");
+    demo.check_finding("control-not-shown", "RC-1");
+    demo.edit("regulatory/requirements/SW-002.yaml", "allocation: in_scope", "allocation: external\nreason: elsewhere");
+    assert_eq!(demo.state(), "criterion met", "what is not in scope holds nothing down");
+}
+
+#[verifies("RR-001", "SW-1101")]
+#[test]
+fn what_failed_has_failed_whoever_it_was_allocated_to() {
+    let demo = Demo::new();
+    let elsewhere = FR.replace("allocation: in_scope", "allocation: external\nreason: elsewhere");
+    demo.put("regulatory/requirements/FR-001.yaml", &elsewhere);
+    assert_eq!(demo.state(), "not evidenced here");
+    demo.put("junit.xml", &JUNIT.replace("/></testsuite>", "><failure message=\"no\"/></testcase></testsuite>"));
+    assert_eq!(demo.state(), "failed");
+    demo.check_finding("requirement-failed", "FR-001");
+}
+
+#[verifies("RR-001", "SW-1101", "SW-1104")]
+#[test]
+fn an_open_major_problem_holds_its_requirement_down() {
+    let demo = Demo::new();
+    demo.put("regulatory/problems/PB-001.yaml", crate::people::PROBLEM);
+    assert_eq!(demo.state(), "criterion met", "a minor one does not");
+    demo.edit("regulatory/problems/PB-001.yaml", "severity: minor", "severity: major");
+    assert_eq!(demo.state(), "open problem");
+    demo.check_finding("requirement-with-problem", "FR-001");
+    demo.check_finding("control-not-shown", "RC-1");
+    demo.edit("regulatory/problems/PB-001.yaml", "severity: major", "severity: critical");
+    assert_eq!(demo.state(), "open problem");
+    demo.edit("regulatory/problems/PB-001.yaml", "requirements: [FR-001]", "requirements: []");
+    assert_eq!(demo.state(), "criterion met");
+}
+
+#[verifies("RR-001", "SW-1105")]
+#[test]
+fn a_way_of_verification_a_kind_of_content_and_a_controlled_risk_bind() {
+    for (from, to) in [
+        ("verify_by: [test, validation]", "verify_by: [validation]"),
+        ("content: [functional]", "content: [alarms]"),
+        ("controls_for: [R-001]", "controls_for: []"),
+    ] {
+        let demo = Demo::new();
+        demo.review_all();
+        demo.edit("regulatory/requirements/FR-001.yaml", from, to);
+        assert!(demo.suspects().contains(&format!("{TEST} verifies FR-001")), "{to}");
+    }
+    // The policy by which a risk is judged is part of it.
+    let demo = Demo::new();
+    demo.review_all();
+    demo.edit("regulatory/matrix.yaml", "acceptable: [low]", "acceptable: [low, medium]");
+    assert!(demo.suspects().contains(&"RC-1 reduces R-001".to_owned()));
 }
