@@ -714,12 +714,16 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_changes_nothing() {
-        let draws = Draws::of_scans(30, 200, 3).unwrap();
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| froc_intervals(&cohort(30, 20), &draws, &CPM_RATES, Interpolation::Linear, 0.95).unwrap())
-        };
-        assert_eq!(run(1), run(4));
+        let (patients, centres): (Vec<usize>, Vec<usize>) = (0..30).map(|i| (i / 2, i / 10)).unzip();
+        let within = Draws::of_clusters_within(&patients, &centres, 600, 3).unwrap();
+        for draws in [Draws::of_scans(30, 600, 3).unwrap(), within] {
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let how = Interpolation::Linear;
+                pool.install(|| froc_intervals(&cohort(30, 20), &draws, &CPM_RATES, how, 0.95)).unwrap()
+            };
+            assert_eq!(run(1), run(4));
+        }
     }
 
     proptest! {
