@@ -77,7 +77,7 @@ fn words(command: &str, protocol: &str, with_model: bool, more: &[&str]) -> Vec<
 /// `results.json` without what differs from run to run: times, and hashes of files that hold times.
 fn results(folder: &Path) -> Value {
     let mut value: Value = serde_json::from_slice(&fs::read(folder.join("results.json")).unwrap()).unwrap();
-    for key in ["seconds", "times", "standing", "predictions_sha256"] {
+    for key in ["seconds", "times", "standing", "predictions_sha256", "files"] {
         value.as_object_mut().unwrap().remove(key).unwrap();
     }
     for scan in value["scans"].as_array_mut().unwrap() {
@@ -123,13 +123,22 @@ fn a_run_that_was_killed_and_one_in_parts_equal_one_that_nothing_disturbed() {
     let (code, value) = json(PROGRAM, &["merge", folder]);
     assert_eq!((code, value["message"].as_str()), (75, Some("not finished yet: 1/2")), "{value}");
     good(PROGRAM, &part("1/2"));
+    // A part that is finished stays as it is, and parts of something else are refused and not removed.
+    let finished = out.path().join("predictions/shard-0-of-2.json");
+    let before = fs::read(&finished).unwrap();
+    good(PROGRAM, &part("0/2"));
+    assert_eq!(fs::read(&finished).unwrap(), before);
+    let (code, value) = json(PROGRAM, &part("0/3"));
+    assert_eq!((code, value["rule"].as_str()), (1, Some("other-run")), "{value}");
+    assert_eq!(fs::read(&finished).unwrap(), before);
     assert_eq!(good(PROGRAM, &["merge", folder])["cases"], 3);
 
     let words = words("analyse", &whole.path("protocol.yaml"), false, &["--predictions", folder, "--out", folder]);
     assert_eq!(json(PROGRAM, &words).0, 3);
     assert_eq!(results(out.path()), whole.results());
     // The scan that was kept before the kill was not done again: even its times are the same.
-    let kept: Value = serde_json::from_str(&first).unwrap();
+    let (_, kept) = first.split_once(' ').unwrap(); // behind the line's hash
+    let kept: Value = serde_json::from_str(kept).unwrap();
     let all: Value = serde_json::from_slice(&fs::read(out.path().join("results.json")).unwrap()).unwrap();
     let scan = all["scans"].as_array().unwrap().iter().find(|scan| scan["case"] == kept["case"]).unwrap();
     assert_eq!(scan["seconds"], kept["seconds"]);
@@ -152,10 +161,14 @@ fn a_locked_protocol_and_its_ledger_are_kept_or_named() {
         let more = ["--predictions", &predictions, "--out", out, "--purpose", "first look"];
         json(PROGRAM, &words("analyse", &protocol, false, &more))
     };
-    let (code, value) = analyse(&at("out"));
+    let (code, value) = json(PROGRAM, &words("", &protocol, true, &["--out", &at("out"), "--purpose", "first look"]));
     assert_eq!((code, value["standing"]["number"].as_u64()), (3, Some(2)), "{value}");
     let verified = good(PROGRAM, &["ledger", "verify", &protocol, "--results", &at("out")]);
-    assert_eq!(verified["lines"], 3);
+    // The lock, the opening, the predictions and the results.
+    assert_eq!(verified["lines"], 4);
+    // Predictions that were made before the lock, however whole their hashes are, came of no opening.
+    let (code, other) = analyse(&at("no"));
+    assert_eq!((code, other["rule"].as_str()), (4, Some("predictions-not-in-ledger")), "{other}");
     let opened = &verified["entries"][1];
     assert_eq!((&opened["who"], &opened["purpose"]), (&"test".into(), &"first look".into()));
     assert_eq!(opened["protocol_sha256"], locked["canonical_sha256"]);
@@ -228,7 +241,7 @@ fn predictions_of_another_program_are_judged_by_the_same_rules_and_compared() {
     assert_eq!(code, 3, "{value}");
     assert_eq!(value["model"]["name"], "elsewhere 2");
     let ours = whole.results();
-    for figure in ["/detection/cpm", "/detection/sensitivity", "/detection/fp_per_scan", "/malignancy/auc", "/sizes"] {
+    for figure in ["/detection/cpm", "/detection/sensitivity", "/detection/fp_per_scan", "/malignancy/auc", "/strata"] {
         assert_eq!(value.pointer(figure), ours.pointer(figure), "{figure}");
     }
     // Three readers looked at every scan, and what they saw is beside what the system says.

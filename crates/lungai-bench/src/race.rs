@@ -136,6 +136,11 @@ impl Report {
         self.peers.iter().all(|(_, agreement)| agreement.agrees != Some(false))
     }
 
+    /// Whether our own time keeps to the workload's bar, where there is one.
+    pub fn in_time(&self) -> bool {
+        statistics::bar_s(self.workload.name).is_none_or(|bar| self.ours.median_s <= bar)
+    }
+
     fn ratio(&self, peer: &Measured) -> f64 {
         peer.median_s / self.ours.median_s
     }
@@ -163,7 +168,12 @@ impl Report {
             })
             .collect();
         let (name, about) = (self.workload.name, self.workload.about);
-        json!({ "ok": true, "name": name, "about": about, "threads": self.threads, "ours": measured(&self.ours), "peers": peers })
+        let mut ours = measured(&self.ours);
+        if let Some(bar) = statistics::bar_s(name) {
+            ours["bar_s"] = json!(bar);
+        }
+        let ok = self.agrees() && self.in_time();
+        json!({ "ok": ok, "name": name, "about": about, "threads": self.threads, "ours": ours, "peers": peers })
     }
 
     pub fn table(&self) -> String {
@@ -171,7 +181,11 @@ impl Report {
         text += &format!("  {:28} {:>10} {:>10} {:>8}  agreement\n", "", "median", "memory", "ratio");
         let row = |m: &Measured, name: &str| format!("  {name:28} {:>8.3} s {:>6.0} MiB", m.median_s, m.peak_mib);
         text += &row(&self.ours, &self.ours.version);
-        text += "\n";
+        match statistics::bar_s(self.workload.name) {
+            Some(bar) if self.in_time() => text += &format!("  bar {bar} s\n"),
+            Some(bar) => text += &format!("  ABOVE the bar of {bar} s\n"),
+            None => text += "\n",
+        }
         for (peer, agreement) in &self.peers {
             let bar = match self.bar(&peer.name) {
                 Some(bar) if self.ratio(peer) < bar => format!(", below the bar of {bar}"),

@@ -28,10 +28,22 @@ const CASES: usize = 200_000;
 const SUBJECTS: usize = 3000;
 /// Bootstrap replicates of LUNA16's script.
 const REPLICATES: usize = 1000;
+/// Of an interval whose third digit should stay.
+const MANY_REPLICATES: usize = 10_000;
+
+/// Seconds that a workload may take on two cores, whatever others take.
+pub fn bar_s(workload: &str) -> Option<f64> {
+    match workload {
+        "auc" => Some(0.1),
+        "froc" => Some(1.0),
+        "cpm" => Some(10.0),
+        _ => None,
+    }
+}
 
 /// Whether the workload of this group has its inputs here.
 pub fn owns(group: &str) -> bool {
-    matches!(group, "froc" | "auc" | "kappa")
+    matches!(group, "froc" | "cpm" | "auc" | "kappa")
 }
 
 /// Makes what is missing below `folder`.
@@ -103,8 +115,8 @@ pub fn make(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Matching, curve, CPM, and the intervals of 1000 bootstraps over scans, by LUNA16's rules and numpy's draws.
-pub fn froc_work(folder: &Path) -> anyhow::Result<Work> {
+/// Marks and findings of each scan.
+fn scans(folder: &Path) -> anyhow::Result<Vec<(Vec<Mark>, Vec<Lesion>)>> {
     let text = |name: &str| read(folder, name).and_then(|bytes| Ok(String::from_utf8(bytes)?));
     let uids = text("seriesuids.csv")?;
     let place: std::collections::HashMap<&str, usize> = uids.lines().zip(0..).collect();
@@ -121,6 +133,27 @@ pub fn froc_work(folder: &Path) -> anyhow::Result<Work> {
             }
         }
     }
+    Ok(scans)
+}
+
+/// Matching, curve, CPM and its interval from 10,000 bootstraps over scans, drawn apart with and without a nodule.
+pub fn strata_work(folder: &Path) -> anyhow::Result<Work> {
+    let scans = scans(folder)?;
+    let own: Vec<usize> = (0..scans.len()).collect();
+    let stratum: Vec<usize> =
+        scans.iter().map(|(_, lesions)| usize::from(lesions.iter().any(|lesion| !lesion.excluded))).collect();
+    Ok(Box::new(move || {
+        let froc = froc(&scans, &MatchRule::LUNA16)?;
+        let draws = Draws::of_clusters_within(&own, &stratum, MANY_REPLICATES, 0)?;
+        let how = Interpolation::Linear;
+        let [low, high] = froc_intervals(&froc, &draws, &[1.0], how, 0.95)?.cpm;
+        Ok(Output::numbers([("cpm", froc.cpm(how)), ("lower limit", low), ("upper limit", high)]))
+    }))
+}
+
+/// Matching, curve, CPM, and the intervals of 1000 bootstraps over scans, by LUNA16's rules and numpy's draws.
+pub fn froc_work(folder: &Path) -> anyhow::Result<Work> {
+    let scans = scans(folder)?;
     Ok(Box::new(move || {
         let froc = froc(&scans, &MatchRule::LUNA16)?;
         let draws = Draws::of_scans(scans.len(), REPLICATES, 0)?;

@@ -336,6 +336,14 @@ pub const ALL: &[Workload] = &[
         bars: &[("LUNA16", 100.0)],
     },
     Workload {
+        name: "cpm",
+        about: "CPM of the same 888 scans with 10,000 bootstraps, scans with and without nodules drawn apart (SYNTHETIC)",
+        prepare: statistics::strata_work,
+        compare: Compare::Numbers { relative: 1e-9 },
+        unlike: &[],
+        bars: &[],
+    },
+    Workload {
         name: "auc",
         about: "AUC and DeLong's variance of 200,000 cases, most scores tied (SYNTHETIC)",
         prepare: statistics::auc_work,

@@ -228,8 +228,11 @@ impl Manifest {
         let mut test_centres: BTreeMap<&str, bool> = BTreeMap::new();
         for case in &self.cases {
             let id = &case.id;
-            if id.is_empty() || id.starts_with('.') || id.contains(['/', '\\', ',']) {
-                return refuse("id", id, format!("case id `{id}` must be usable as a file name"));
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            if id.is_empty() || id.starts_with(['.', '-']) || !id.bytes().all(plain) {
+                let reason =
+                    "must be usable as a file name: letters, digits, `.`, `_` and `-`, neither `.` nor `-` first";
+                return refuse("id", id, format!("case id `{}` {reason}", id.escape_debug()));
             }
             if !ids.insert(id) {
                 return refuse("id", id, format!("case id `{id}` occurs twice"));
@@ -347,6 +350,10 @@ fn leaf(fields: &[&str]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
+fn is_rendering(part: &Part) -> bool {
+    part.path.file_name().is_some_and(|name| name == on_demand::FILE)
+}
+
 fn merkle(leaves: &[[u8; 32]]) -> [u8; 32] {
     match leaves {
         [] => Sha256::digest([]).into(),
@@ -399,6 +406,11 @@ impl Case {
             Some(refused) if found.is_empty() => Err(DatasetError::from(refused.error).naming(&named)),
             _ => Err(DatasetError::Checksum { case: self.id.clone(), part: "series", declared, found }),
         }
+    }
+
+    /// Whether the series is rendered each time it is asked for: what it takes to load it then says nothing of files.
+    pub fn is_rendered(&self) -> bool {
+        is_rendering(&self.series)
     }
 
     fn check_grid(&self, found: &Geometry) -> Result<(), DatasetError> {
@@ -500,7 +512,7 @@ impl Case {
 
     /// What a part is rendered from, if it is not stored.
     fn rendering(&self, part: &Part, folder: &Path, what: &'static str) -> Result<Option<Rendering>, DatasetError> {
-        if part.path.file_name().is_none_or(|name| name != on_demand::FILE) {
+        if !is_rendering(part) {
             return Ok(None);
         }
         let path = self.resolve(part, folder)?;
@@ -616,6 +628,11 @@ mod tests {
         );
         check("centre: south", "centre: west", 21, "case s1: centre `west` is not among centres");
         check("id: n2", "id: n1", 7, "case id `n1` occurs twice");
+        // A comma parts cells, a bar columns, and a dash makes an option or a formula of a name.
+        for id in ["n,2", "n|2", "-n2", "n<2"] {
+            let reason = "must be usable as a file name: letters, digits, `.`, `_` and `-`, neither `.` nor `-` first";
+            check("id: n2", &format!("id: {id}"), 14, &format!("case id `{id}` {reason}"));
+        }
         check("path: n2.mha", "path: ../n2.mha", 14, "case n2: path of series must stay inside the manifest's folder");
         check("path: n2.mha", "path: /n2.mha", 14, "case n2: path of series must stay inside the manifest's folder");
         check(

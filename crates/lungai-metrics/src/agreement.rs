@@ -258,11 +258,17 @@ pub fn krippendorff(subjects: &[Vec<f64>], scale: Scale) -> Result<f64, MetricsE
 }
 
 /// Distinct values, ascending.
+/// Different ratings at most: tables have a cell for every two of them, 8 MB here.
+const CATEGORIES: usize = 1000;
+
 fn categories(ratings: impl Iterator<Item = f64>) -> Result<Vec<f64>, MetricsError> {
     let mut values = ratings.map(|r| finite("a rating", r)).collect::<Result<Vec<f64>, _>>()?;
     values.sort_unstable_by(f64::total_cmp);
     values.dedup();
-    Ok(values)
+    match values.len() {
+        found if found > CATEGORIES => Err(MetricsError::TooManyCategories { found, most: CATEGORIES }),
+        _ => Ok(values),
+    }
 }
 
 #[cfg(test)]
@@ -362,6 +368,18 @@ mod tests {
         let counted = RatingCounts::new(&rows(&a, &b)).unwrap().fleiss(count).unwrap();
         check(counted, fleiss(&rows(&twice_a, &twice_b)).unwrap(), 1e-15);
         assert_eq!(RatingPairs::new(&a, &b).unwrap().table(|i| f64::from(u8::from(i == 0))).kappa(Weights::None), None);
+    }
+
+    #[test]
+    fn measurements_are_no_categories() {
+        let rows: Vec<Vec<f64>> = (0..1001).map(|i| vec![f64::from(i), f64::from(i)]).collect();
+        let column: Vec<f64> = rows.iter().map(|row| row[0]).collect();
+        let expected = MetricsError::TooManyCategories { found: 1001, most: 1000 };
+        assert_eq!(expected.rule(), "too-many-categories");
+        assert_eq!(krippendorff(&rows, Scale::Interval), Err(expected.clone()));
+        assert_eq!(fleiss(&rows), Err(expected.clone()));
+        assert_eq!(cohen(&column, &column, Weights::None, 0.95).err(), Some(expected));
+        assert!(krippendorff(&rows[..1000], Scale::Nominal).is_ok());
     }
 
     proptest! {

@@ -360,7 +360,8 @@ pub fn paired_permutation(
     Ok(Permutation { difference: seen, p: count as f64 / arrangements as f64, arrangements, exact })
 }
 
-/// Permutation test of the CPM of two systems on the same scans, in the same order; whole patients are swapped.
+/// Permutation test of the CPM of two systems on the same scans, in the same order; whole patients are swapped. Scores are
+/// compared by the false positives per scan that each stands for in its own system, so that their scales do not matter.
 ///
 /// # Errors
 /// As [`paired_permutation`]; systems with other scans or other nodules.
@@ -523,6 +524,7 @@ impl Mt19937 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::froc::froc;
     use crate::matching::{Lesion, Mark, MatchRule};
     use lungai_ct::WorldPoint;
     use lungai_trace::verifies;
@@ -672,14 +674,56 @@ mod tests {
         assert!(cpm_permutation(&cohort(50, 40), &cohort(40, 30), &patients, Interpolation::Linear, 9, 1).is_err());
     }
 
+    /// Scans of a nodule each, found or not with a score, and false positives.
+    type Drawn = Vec<(Option<u8>, Vec<u8>)>;
+
+    fn drawn(scans: &Drawn, score: impl Fn(u8) -> f64) -> Froc {
+        let scan = |(hit, wrong): &(Option<u8>, Vec<u8>)| {
+            let hit = hit.iter().map(|s| Mark { position: at(0.0), score: score(*s) });
+            let wrong = wrong.iter().map(|s| Mark { position: at(50.0), score: score(*s) });
+            (hit.chain(wrong).collect(), vec![Lesion { position: at(0.0), diameter_mm: 10.0, excluded: false }])
+        };
+        froc(&scans.iter().map(scan).collect::<Vec<(Vec<Mark>, Vec<Lesion>)>>(), &MatchRule::LUNA16).unwrap()
+    }
+
+    proptest! {
+        #[verifies("FR-004")]
+        #[test]
+        fn a_monotone_change_of_one_systems_scores_changes_no_permutation_test(
+            scans in prop::collection::vec(
+                ((prop::option::of(0u8..9), prop::collection::vec(0u8..9, 0..4)),
+                 (prop::option::of(0u8..9), prop::collection::vec(0u8..9, 0..4))),
+                2..9,
+            ),
+        ) {
+            let (first, second): (Drawn, Drawn) = scans.into_iter().unzip();
+            let patients: Vec<usize> = (0..first.len()).collect();
+            for how in [Interpolation::Linear, Interpolation::FirstAtOrAbove] {
+                let a = drawn(&first, |s| f64::from(s) / 10.0);
+                let test = |b: &Froc| cpm_permutation(&a, b, &patients, how, 999, 1).unwrap();
+                let plain = drawn(&second, |s| f64::from(s) / 10.0);
+                // Negative scores, and others far above those of the first system.
+                let logits = drawn(&second, |s| f64::from(s) - 20.0);
+                let large = drawn(&second, |s| 1000.0 + f64::from(s).exp());
+                prop_assert_eq!(test(&plain), test(&logits));
+                prop_assert_eq!(test(&plain), test(&large));
+                prop_assert!((test(&plain).difference - (a.cpm(how) - plain.cpm(how))).abs() < 1e-12);
+            }
+        }
+    }
+
     #[test]
     fn the_number_of_threads_changes_nothing() {
-        let draws = Draws::of_scans(30, 200, 3).unwrap();
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| froc_intervals(&cohort(30, 20), &draws, &CPM_RATES, Interpolation::Linear, 0.95).unwrap())
-        };
-        assert_eq!(run(1), run(4));
+        let (patients, centres): (Vec<usize>, Vec<usize>) = (0..30).map(|i| (i / 2, i / 10)).unzip();
+        let within = Draws::of_clusters_within(&patients, &centres, 600, 3).unwrap();
+        for draws in [Draws::of_scans(30, 600, 3).unwrap(), within] {
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let how = Interpolation::Linear;
+                pool.install(|| froc_intervals(&cohort(30, 20), &draws, &CPM_RATES, how, 0.95)).unwrap()
+            };
+            assert_eq!(run(1), run(4));
+        }
     }
 
     proptest! {

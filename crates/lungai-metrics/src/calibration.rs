@@ -87,6 +87,42 @@ pub fn expected_error(probabilities: &[f64], positive: &[bool], bins: Bins) -> R
     Ok(sum / probabilities.len() as f64)
 }
 
+/// Cases in equally wide bins, found once: [`calibration_error`] for any weights.
+#[derive(Debug, Clone)]
+pub struct Binned {
+    bins: usize,
+    /// Bin, probability less truth.
+    cases: Vec<(usize, f64)>,
+}
+
+impl Binned {
+    /// Finds each case's bin.
+    ///
+    /// # Errors
+    /// As [`calibration_error`].
+    pub fn new(probabilities: &[f64], positive: &[bool], bins: usize) -> Result<Self, MetricsError> {
+        check(probabilities, positive)?;
+        at_least("bins of a calibration error", bins, 1)?;
+        let case = |(p, positive): (&f64, &bool)| (bin(*p, bins), p - truth(*positive));
+        Ok(Self { bins, cases: probabilities.iter().zip(positive).map(case).collect() })
+    }
+
+    /// The error when case `i` counts `weight(i)` times; `None` where no weight is left.
+    pub fn error(&self, weight: impl Fn(usize) -> f64) -> Option<f64> {
+        let (mut gaps, mut all) = (vec![0.0; self.bins], 0.0);
+        for (i, (bin, gap)) in self.cases.iter().enumerate() {
+            gaps[*bin] += weight(i) * gap;
+            all += weight(i);
+        }
+        (all > 0.0).then(|| gaps.iter().map(|gap| gap.abs()).sum::<f64>() / all)
+    }
+}
+
+/// The bin of a probability: one on an edge belongs to the upper bin, 1 to the last.
+fn bin(p: f64, bins: usize) -> usize {
+    ((p * bins as f64) as usize).min(bins - 1)
+}
+
 /// Largest distance between stated probability and observed share over bins that hold cases (same source as
 /// [`calibration_error`]).
 ///
@@ -125,8 +161,9 @@ pub fn reliability(
 /// section on its logarithm within `0.01..=100`. It changes no ranking.
 ///
 /// # Errors
-/// Lists of different length, a logit that is not finite, a group without cases (there is no most likely temperature), all
-/// logits zero.
+/// Lists of different length, a logit that is not finite, a group without cases, all logits zero; logits that separate the
+/// groups or order them the wrong way round: the likelihood then still rises at an end of the search, and there is no most
+/// likely temperature.
 #[implements("FR-005")]
 pub fn temperature(logits: &[f64], positive: &[bool]) -> Result<f64, MetricsError> {
     both_groups(logits, positive)?;
@@ -140,7 +177,8 @@ pub fn temperature(logits: &[f64], positive: &[bool]) -> Result<f64, MetricsErro
         signed.map(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()).sum()
     };
     let golden = (5f64.sqrt() - 1.0) / 2.0;
-    let (mut low, mut high) = (0.01f64.ln(), 100f64.ln());
+    let ends = [0.01f64.ln(), 100f64.ln()];
+    let [mut low, mut high] = ends;
     let inside = |low: f64, high: f64| [high - golden * (high - low), low + golden * (high - low)];
     let [mut a, mut b] = inside(low, high);
     let (mut at_a, mut at_b) = (loss(a), loss(b));
@@ -158,7 +196,11 @@ pub fn temperature(logits: &[f64], positive: &[bool]) -> Result<f64, MetricsErro
             at_b = loss(b);
         }
     }
-    Ok((0.5 * (low + high)).exp())
+    let found = 0.5 * (low + high);
+    if ends.iter().any(|end| (found - end).abs() < 1e-6) {
+        return Err(MetricsError::NoVariation);
+    }
+    Ok(found.exp())
 }
 
 /// Slope and intercepts of calibration (Cox, Biometrika 1958;45:562; Van Calster et al., J Clin Epidemiol 2016;74:167), by
@@ -233,7 +275,7 @@ fn grouped(probabilities: &[f64], positive: &[bool], bins: Bins) -> Result<Vec<G
             let empty = |i: usize| Group { range: [edge(i), edge(i + 1)], cases: 0, positives: 0, stated: 0.0 };
             let mut groups: Vec<Group> = (0..n).map(empty).collect();
             for (p, positive) in probabilities.iter().zip(positive) {
-                let group = &mut groups[((p * n as f64) as usize).min(n - 1)];
+                let group = &mut groups[bin(*p, n)];
                 group.cases += 1;
                 group.positives += usize::from(*positive);
                 group.stated += p;
@@ -356,7 +398,32 @@ mod tests {
         close(line.in_the_large, -0.25, 1e-9);
     }
 
+    #[verifies("FR-005")]
+    #[test]
+    fn a_temperature_at_an_end_of_its_search_is_none() {
+        // Separated: the likelihood grows as T falls. Wrong way round: it grows as T rises.
+        assert_eq!(temperature(&[2.0, 1.0, -1.0], &[true, true, false]), Err(MetricsError::NoVariation));
+        assert_eq!(temperature(&[-2.0, -1.0, 1.0], &[true, true, false]), Err(MetricsError::NoVariation));
+        assert!(temperature(&[2.0, -1.0, -1.0, 0.5], &[true, true, false, false]).is_ok());
+    }
+
     proptest! {
+        #[verifies("FR-005")]
+        #[test]
+        fn weights_of_a_calibration_error_mean_copies(
+            cases in prop::collection::vec((0u8..=20, any::<bool>(), 0u8..3), 1..40), n in 1usize..12,
+        ) {
+            let p: Vec<f64> = cases.iter().map(|c| f64::from(c.0) / 20.0).collect();
+            let truth: Vec<bool> = cases.iter().map(|c| c.1).collect();
+            let copies: Vec<_> = cases.iter().flat_map(|c| std::iter::repeat_n((f64::from(c.0) / 20.0, c.1), c.2.into())).collect();
+            let (copied_p, copied_truth): (Vec<f64>, Vec<bool>) = copies.into_iter().unzip();
+            let weighted = Binned::new(&p, &truth, n).unwrap().error(|i| f64::from(cases[i].2));
+            match calibration_error(&copied_p, &copied_truth, n) {
+                Ok(copied) => prop_assert!((weighted.unwrap() - copied).abs() < 1e-12),
+                Err(_) => prop_assert_eq!(weighted, None),
+            }
+        }
+
         #[test]
         fn every_case_lies_in_one_bin(
             cases in prop::collection::vec((0u8..=20, any::<bool>()), 1..50), n in 1usize..12,

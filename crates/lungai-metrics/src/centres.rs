@@ -37,6 +37,9 @@ pub struct RandomEffects {
     /// Hartung and Knapp's interval (Stat Med 2001;20:3875), by t with centres less one degrees of freedom: holds its
     /// level with few centres, where `interval` is too narrow.
     pub hartung_knapp: Interval,
+    /// `hartung_knapp`, its factor held at 1 or more (Röver, Knapp and Friede, BMC Med Res Methodol 2015;15:99): centres that
+    /// are more alike than chance would have them, by chance, make it no narrower than `interval`.
+    pub hartung_knapp_held: Interval,
     /// Where the figure of a further centre may lie: `mean` -+ t sqrt(tau2 + SE^2) with centres less two degrees of freedom
     /// (Higgins, Thompson and Spiegelhalter, J R Stat Soc A 2009;172:137). `None` with two centres.
     pub prediction: Option<Interval>,
@@ -91,12 +94,15 @@ pub fn random_effects_by(centres: &[Estimate], how: TauSquared, level: f64) -> R
     let standard_error = pooled.sum.powf(-0.5);
     let around = |half: f64| [mean - half, mean + half];
     let upper = 0.5 + level / 2.0;
+    let factor = (pooled.q / (k - 1.0)).sqrt();
+    let by_t = |factor: f64| around(t_quantile(upper, k - 1.0) * factor * standard_error);
     let spread = (tau2 + standard_error.powi(2)).sqrt();
     Ok(RandomEffects {
         mean,
         standard_error,
         interval: around(z * standard_error),
-        hartung_knapp: around(t_quantile(upper, k - 1.0) * (pooled.q / (k - 1.0)).sqrt() * standard_error),
+        hartung_knapp: by_t(factor),
+        hartung_knapp_held: by_t(factor.max(1.0)),
         prediction: (centres.len() > 2).then(|| around(t_quantile(upper, k - 2.0) * spread)),
         q,
         df,
@@ -267,6 +273,9 @@ mod tests {
         let r = random_effects(&[Estimate { value: 1.0, variance: 0.2 }; 4], 0.95).unwrap();
         assert_eq!((r.q, r.tau2, r.i2, r.p), (0.0, 0.0, 0.0, 1.0));
         assert!((r.standard_error - (0.05f64).sqrt()).abs() < 1e-12);
+        // Hartung and Knapp's interval has no width then; held, it is t (3 degrees of freedom: 3.18245) standard errors.
+        assert_eq!(r.hartung_knapp, [1.0, 1.0]);
+        assert!((r.hartung_knapp_held[1] - (1.0 + 3.18245 * 0.05f64.sqrt())).abs() < 1e-5, "{r:?}");
         assert!(random_effects(&[Estimate { value: 1.0, variance: 0.0 }; 2], 0.95).is_err());
         assert!(random_effects(&[Estimate { value: 1.0, variance: 0.1 }], 0.95).is_err());
     }

@@ -8,15 +8,16 @@ use lungai_trace::implements;
 pub enum Claim {
     /// At least the goal: the lower bound must reach it.
     AtLeast(f64),
+    /// Above the goal: the lower bound must lie above it.
+    Above(f64),
     /// At most the goal: the upper bound must not exceed it.
     AtMost(f64),
+    /// Below the goal: the upper bound must lie below it.
+    Below(f64),
     /// New minus old is above minus this margin (above 0): the lower bound must lie above it. For figures where more is better.
     NonInferior(f64),
     /// New minus old is above zero: the lower bound must lie above it.
     Superior,
-    /// New minus old lies within this margin on both sides: the whole interval must. At confidence `1 - 2 alpha` this is
-    /// Schuirmann's two one-sided tests (J Pharmacokinet Biopharm 1987;15:657).
-    Equivalent(f64),
 }
 
 /// Whether an interval supports a claim.
@@ -24,7 +25,7 @@ pub enum Claim {
 pub struct Decision {
     /// Whether it does.
     pub met: bool,
-    /// The bound that decided: of an equivalence the one that comes nearer to its margin.
+    /// The bound that decided.
     pub bound: f64,
     /// What it was held against.
     pub limit: f64,
@@ -50,14 +51,11 @@ pub fn decide(interval: Interval, claim: Claim) -> Result<Decision, MetricsError
     let goal = |goal: f64| crate::error::finite("a goal", goal);
     Ok(match claim {
         Claim::AtLeast(limit) => Decision { met: low >= goal(limit)?, bound: low, limit },
+        Claim::Above(limit) => Decision { met: low > goal(limit)?, bound: low, limit },
+        Claim::Below(limit) => Decision { met: high < goal(limit)?, bound: high, limit },
         Claim::AtMost(limit) => Decision { met: high <= goal(limit)?, bound: high, limit },
         Claim::NonInferior(m) => Decision { met: low > -margin(m)?, bound: low, limit: -m },
         Claim::Superior => Decision { met: low > 0.0, bound: low, limit: 0.0 },
-        Claim::Equivalent(m) => {
-            let m = margin(m)?;
-            let (bound, limit) = if -low > high { (low, -m) } else { (high, m) };
-            Decision { met: low > -m && high < m, bound, limit }
-        }
     })
 }
 
@@ -73,12 +71,12 @@ mod tests {
         let met = |interval, claim| decide(interval, claim).unwrap().met;
         assert!(!met([0.94, 0.98], Claim::AtLeast(0.95)) && met([0.95, 0.98], Claim::AtLeast(0.95)));
         assert!(!met([0.1, 0.51], Claim::AtMost(0.5)) && met([0.1, 0.5], Claim::AtMost(0.5)));
-        // A difference of -0.02 to 0.03: not inferior by 0.05, not superior, equivalent within 0.05 but not within 0.03.
+        assert!(met([0.951, 0.98], Claim::Above(0.95)) && !met([0.95, 0.98], Claim::Above(0.95)));
+        assert!(met([0.1, 0.49], Claim::Below(0.5)) && !met([0.1, 0.5], Claim::Below(0.5)));
+        // A difference of -0.02 to 0.03: not inferior by 0.05, not superior.
         let difference = [-0.02, 0.03];
         assert!(met(difference, Claim::NonInferior(0.05)) && !met(difference, Claim::NonInferior(0.02)));
         assert!(!met(difference, Claim::Superior) && met([0.001, 0.03], Claim::Superior));
-        assert!(met(difference, Claim::Equivalent(0.05)) && !met(difference, Claim::Equivalent(0.03)));
-        assert_eq!(decide(difference, Claim::Equivalent(0.05)).unwrap().bound, 0.03);
     }
 
     #[test]

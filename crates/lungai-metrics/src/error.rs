@@ -31,6 +31,16 @@ pub enum MetricsError {
         /// How many the figure needs.
         needed: usize,
     },
+    /// Ratings of more categories than a table of them may have.
+    #[error(
+        "{found} different ratings, at most {most} are categories; a measurement is compared by an ICC or limits of agreement"
+    )]
+    TooManyCategories {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A parameter outside its range.
     #[error("{what} is {value}; it must lie {range}")]
     Range {
@@ -76,6 +86,7 @@ impl MetricsError {
             Self::NotFinite { .. } => "not-finite",
             Self::Length { .. } => "unequal-length",
             Self::TooFew { .. } => "too-few-cases",
+            Self::TooManyCategories { .. } => "too-many-categories",
             Self::Range { .. } => "out-of-range",
             Self::Contradiction { .. } => "contradiction",
             Self::Unsuited { .. } => "unsuited-method",

@@ -141,10 +141,14 @@ impl Froc {
 
     /// The scans of two systems as one list, those of `second` after those of `first`. With weights that draw each scan from
     /// one of the two, [`Froc::resampled`] is then the curve of a mixture: what a permutation test needs.
+    ///
+    /// Scores of two systems mean different things. So each mark is ordered by what its score is worth in its own system:
+    /// the false positives per scan that one takes into the bargain there. No monotone change of a system's scores
+    /// changes anything, and each system alone keeps its curve.
     pub(crate) fn joined(first: &Self, second: &Self) -> Self {
         let offset = first.counts.scans as u32;
-        let moved = second.events.iter().map(|event| Event { scan: event.scan + offset, ..*event });
-        let mut events: Vec<Event> = first.events.iter().copied().chain(moved).collect();
+        let moved = second.by_rate().into_iter().map(|event| Event { scan: event.scan + offset, ..event });
+        let mut events: Vec<Event> = first.by_rate().into_iter().chain(moved).collect();
         events.sort_by(|a, b| b.score.total_cmp(&a.score));
         let nodules_in_scan = first.nodules_in_scan.iter().chain(&second.nodules_in_scan).copied().collect();
         let counts = Counts {
@@ -153,6 +157,22 @@ impl Froc {
             ..first.counts
         };
         Self::sorted(events, nodules_in_scan, counts)
+    }
+
+    /// The events with another score in the same order: minus the false positives down to it, and where no false positive
+    /// lies between two scores, minus the nodules found. Both are counts of one cohort, so that they can be compared
+    /// between systems.
+    fn by_rate(&self) -> Vec<Event> {
+        let (mut found, mut false_positives) = (0, 0);
+        let mut events = Vec::with_capacity(self.events.len());
+        for tied in self.events.chunk_by(|a, b| a.score == b.score) {
+            let hits = tied.iter().filter(|event| event.finds_nodule).count();
+            found += hits;
+            false_positives += tied.len() - hits;
+            let score = -((false_positives * (self.counts.nodules + 1) + found) as f64);
+            events.extend(tied.iter().map(|event| Event { score, ..*event }));
+        }
+        events
     }
 
     /// Nodules of each scan, in the order of the scans.

@@ -162,14 +162,14 @@ pub struct DorfmanBerbaumMetz {
     pub anova: PseudovalueAnova,
     /// Variances of reader, case, treatment by reader, treatment by case, reader by case, and the rest; may be negative.
     pub components: [f64; 6],
-    /// Random readers and cases.
-    pub rrrc: Inference,
-    /// Fixed readers, random cases.
-    pub frrc: Inference,
+    /// Random readers and cases; `None` where nothing varies, as in [`ObuchowskiRockette`].
+    pub rrrc: Option<Inference>,
+    /// Fixed readers, random cases; `None` where nothing varies.
+    pub frrc: Option<Inference>,
     /// For each reader, all pairs of treatments.
     pub readers: Vec<Vec<Difference>>,
-    /// Random readers, fixed cases.
-    pub rrfc: Inference,
+    /// Random readers, fixed cases; `None` where nothing varies.
+    pub rrfc: Option<Inference>,
 }
 
 /// Obuchowski and Rockette's analysis of `merit`, with intervals at confidence `level`.
@@ -294,7 +294,7 @@ pub fn obuchowski_rockette(
 /// Dorfman, Berbaum and Metz' analysis of `merit`: jackknife pseudovalues, moved so that their mean is the figure.
 ///
 /// # Errors
-/// Fewer than two treatments, readers or cases of a kind that the figure needs.
+/// Fewer than two treatments, readers or cases of a kind that the figure needs; treatments that are read exactly alike.
 #[implements("FR-004")]
 pub fn dorfman_berbaum_metz(study: &ReaderStudy, merit: Merit, level: f64) -> Result<DorfmanBerbaumMetz, MetricsError> {
     deviate(level)?;
@@ -381,11 +381,11 @@ pub fn dorfman_berbaum_metz(study: &ReaderStudy, merit: Merit, level: f64) -> Re
             let (error, df) = single(alone[a]);
             single_mean(m_t[a], ((error / (r * k)).sqrt(), Some(df)), level)
         };
-        Inference {
+        (error > 0.0).then(|| Inference {
             test: Some(f_test(anova.t, error, ddf)),
             differences: differences(&m_t, (2.0 * error / (r * k)).sqrt(), Some(ddf), level),
             means: (0..i).map(mean).collect(),
-        }
+        })
     };
     let error = ms(anova.tr) + (ms(anova.tc) - ms(anova.trc)).max(0.0);
     let rrrc = infer(error, error.powi(2) / (ms(anova.tr).powi(2) / anova.tr.df), &|[readers, cases, rest]| {
@@ -394,6 +394,9 @@ pub fn dorfman_berbaum_metz(study: &ReaderStudy, merit: Merit, level: f64) -> Re
     });
     let frrc = infer(ms(anova.tc), anova.tc.df, &|[_, cases, _]| (cases, k - 1.0));
     let rrfc = infer(ms(anova.tr), anova.tr.df, &|[readers, _, _]| (readers, r - 1.0));
+    if rrrc.is_none() && frrc.is_none() {
+        return Err(MetricsError::NoVariation);
+    }
     let readers = (0..j)
         .map(|b| {
             let column: Vec<f64> = figures.iter().map(|row| row[b]).collect();
@@ -578,6 +581,17 @@ mod tests {
         assert_eq!(refused.rule(), "unsuited-method");
     }
 
+    #[verifies("FR-004")]
+    #[test]
+    fn treatments_that_are_read_exactly_alike_have_no_test_in_either_analysis() {
+        let one = vec![vec![3.0, 4.0, 1.0, 2.0], vec![4.0, 3.0, 2.0, 1.0]];
+        let same: Vec<Vec<Vec<f64>>> = vec![one.clone(), one];
+        let study = rated(&same, 2);
+        assert_eq!(dorfman_berbaum_metz(&study, Merit::Auc, 0.95).err(), Some(MetricsError::NoVariation));
+        let or = obuchowski_rockette(&study, Merit::Auc, Covariance::Jackknife, 0.95);
+        assert_eq!(or.err(), Some(MetricsError::NoVariation));
+    }
+
     proptest! {
         #[test]
         fn both_methods_are_one_test_where_readers_and_cases_are_random(
@@ -592,7 +606,7 @@ mod tests {
             let or = or.unwrap();
             let dbm = dorfman_berbaum_metz(&study, Merit::Auc, 0.95).unwrap();
             if let Some(rrrc) = or.rrrc {
-                let (a, b) = (rrrc.test.unwrap(), dbm.rrrc.test.unwrap());
+                let (a, b) = (rrrc.test.unwrap(), dbm.rrrc.unwrap().test.unwrap());
                 prop_assert!((a.f - b.f).abs() < 1e-8 * (1.0 + a.f));
                 let both = (a.ddf.unwrap(), b.ddf.unwrap());
                 prop_assert!(both.0.is_infinite() || (both.0 / both.1 - 1.0).abs() < 1e-8, "{:?}", both);

@@ -210,6 +210,38 @@ impl Ranked {
         (positives > 0.0 && negatives > 0.0).then(|| won / (positives * negatives))
     }
 
+    /// Sensitivity at each false positive rate, ascending, when case `i` counts `weight(i)` times; on the straight lines between
+    /// the points of the curve, and the upper end of a vertical one. `None` where a group is left without weight.
+    pub fn sensitivity_at(&self, rates: &[f64], weight: impl Fn(usize) -> f64) -> Option<Vec<f64>> {
+        let mut curve = vec![(0.0, 0.0)];
+        let (mut positives, mut negatives) = (0.0, 0.0);
+        for (case, positive, last) in &self.steps {
+            let weight = weight(*case as usize);
+            if *positive {
+                positives += weight
+            } else {
+                negatives += weight
+            }
+            if *last {
+                curve.push((negatives, positives));
+            }
+        }
+        if positives == 0.0 || negatives == 0.0 {
+            return None;
+        }
+        let point = |i: usize| curve.get(i).map(|(x, y)| (x / negatives, y / positives));
+        let mut segment = 0;
+        let mut here = (0.0, 0.0);
+        let read = |rate: &f64| {
+            while let Some(next) = point(segment + 1).filter(|next| next.0 <= *rate) {
+                (segment, here) = (segment + 1, next);
+            }
+            let (x, y) = here;
+            point(segment + 1).map_or(y, |(next_x, next_y)| y + (rate - x) / (next_x - x) * (next_y - y))
+        };
+        Some(rates.iter().map(read).collect())
+    }
+
     /// Area under a part of the curve when case `i` counts `weight(i)` times; `None` where a group is left without weight.
     ///
     /// # Errors
@@ -495,6 +527,19 @@ mod tests {
 
     #[verifies("FR-005")]
     #[test]
+    fn a_curve_is_read_on_its_straight_lines() {
+        let ranked = Ranked::new(&[0.9, 0.7, 0.7, 0.4, 0.1], &[true, true, false, false, false]).unwrap();
+        let at = |rates: &[f64], weights: [u8; 5]| ranked.sensitivity_at(rates, |case| f64::from(weights[case]));
+        // (0, 0), (0, 1/2), (1/3, 1), (2/3, 1), (1, 1): vertical first, then the tie's slope.
+        assert_eq!(at(&[0.0, 1.0 / 6.0, 0.5, 1.0], [1; 5]).unwrap(), [0.5, 0.75, 1.0, 1.0]);
+        // The tied negative is not drawn, the first positive twice: (0, 1) at once.
+        assert_eq!(at(&[0.0], [2, 1, 0, 1, 1]).unwrap(), [1.0]);
+        assert_eq!(at(&[0.0], [1, 1, 0, 0, 0]), None);
+        assert!(Ranked::new(&[f64::NAN], &[true]).is_err());
+    }
+
+    #[verifies("FR-005")]
+    #[test]
     fn predictive_values_follow_the_prevalence() {
         // Sensitivity 0.9, specificity 0.8; of 1000 screened 10 are ill: 9 of 9 + 198 called ill are.
         let c = Confusion { true_positives: 90, false_negatives: 10, true_negatives: 80, false_positives: 20 };
@@ -587,6 +632,19 @@ mod tests {
             let negated: Vec<f64> = scores.iter().map(|s| -s).collect();
             let b = auc(&negated, &truth, 0.95).unwrap();
             prop_assert!((a.value + b.value - 1.0).abs() < 1e-12 && (a.variance - b.variance).abs() < 1e-12);
+        }
+
+        #[test]
+        fn a_curve_rises(cases in prop::collection::vec((0u8..6, any::<bool>(), 0u32..3), 2..40)) {
+            let scores: Vec<f64> = cases.iter().map(|c| f64::from(c.0)).collect();
+            let truth: Vec<bool> = cases.iter().map(|c| c.1).collect();
+            let weights: Vec<u32> = cases.iter().map(|c| c.2).collect();
+            let ranked = Ranked::new(&scores, &truth).unwrap();
+            let rates: Vec<f64> = (0..=20).map(|i| f64::from(i) / 20.0).collect();
+            if let Some(at) = ranked.sensitivity_at(&rates, |case| f64::from(weights[case])) {
+                prop_assert!(at.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12));
+                prop_assert!(at.iter().all(|v| (0.0..=1.0 + 1e-12).contains(v)) && at[20] > 1.0 - 1e-12);
+            }
         }
     }
 }

@@ -2,98 +2,24 @@
 
 use crate::bootstrap::{Draws, percentile_interval};
 use crate::error::{at_least, finite};
+use crate::roc::Ranked;
 use crate::{Interval, MetricsError};
 use lungai_trace::implements;
-
-/// Cases by falling score, each drawn with its scan.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ranked {
-    /// Score, truth, scan.
-    cases: Vec<(f64, bool, usize)>,
-}
-
-impl Ranked {
-    /// - `scan`: which weight of a draw is the case's
-    ///
-    /// # Errors
-    /// Lists of different length, a score that is not finite.
-    pub fn new(scores: &[f64], positive: &[bool], scan: &[usize]) -> Result<Self, MetricsError> {
-        for length in [positive.len(), scan.len()] {
-            if length != scores.len() {
-                return Err(MetricsError::Length { what: "scores and their cases", left: scores.len(), right: length });
-            }
-        }
-        scores.iter().try_for_each(|score| finite("a score", *score).map(drop))?;
-        let mut cases: Vec<_> = scores.iter().zip(positive).zip(scan).map(|((s, p), i)| (*s, *p, *i)).collect();
-        cases.sort_by(|a, b| b.0.total_cmp(&a.0));
-        Ok(Self { cases })
-    }
-
-    /// Positive and negative cases of each score, highest score first.
-    fn steps(&self, weights: &[u32]) -> impl Iterator<Item = [u64; 2]> {
-        self.cases.chunk_by(|a, b| a.0 == b.0).map(|tied| {
-            [true, false]
-                .map(|kind| tied.iter().filter(|case| case.1 == kind).map(|case| u64::from(weights[case.2])).sum())
-        })
-    }
-
-    /// Area under the curve where scan `i` counts `weights[i]` times: the share of pairs of a positive and a negative case
-    /// in which the positive one has the higher score, ties half. None without a case of each kind.
-    ///
-    /// # Panics
-    /// If a case's scan has no weight.
-    pub fn auc(&self, weights: &[u32]) -> Option<f64> {
-        let (mut positives, mut negatives, mut halves_won) = (0, 0, 0);
-        for [positive, negative] in self.steps(weights) {
-            halves_won += negative * (2 * positives + positive);
-            positives += positive;
-            negatives += negative;
-        }
-        let pairs = positives as f64 * negatives as f64;
-        (pairs > 0.0).then(|| halves_won as f64 / (2.0 * pairs))
-    }
-
-    /// Sensitivity at each false positive rate, ascending, where scan `i` counts `weights[i]` times; on the straight lines
-    /// between the points of the curve, and the upper end of a vertical one. None without a case of each kind.
-    ///
-    /// # Panics
-    /// If a case's scan has no weight.
-    pub fn sensitivity_at(&self, weights: &[u32], rates: &[f64]) -> Option<Vec<f64>> {
-        let mut counted = vec![[0, 0]];
-        for step in self.steps(weights) {
-            let last = counted[counted.len() - 1];
-            counted.push([last[0] + step[0], last[1] + step[1]]);
-        }
-        let [positives, negatives] = counted[counted.len() - 1].map(|n| n as f64);
-        if positives == 0.0 || negatives == 0.0 {
-            return None;
-        }
-        let curve: Vec<(f64, f64)> =
-            counted.iter().map(|[hits, alarms]| (*alarms as f64 / negatives, *hits as f64 / positives)).collect();
-        let mut segment = 0;
-        let read = |rate: &f64| {
-            while segment + 1 < curve.len() && curve[segment + 1].0 <= *rate {
-                segment += 1;
-            }
-            let (x, y) = curve[segment];
-            match curve.get(segment + 1) {
-                Some((next_x, next_y)) => y + (rate - x) / (next_x - x) * (next_y - y),
-                None => y,
-            }
-        };
-        Some(rates.iter().map(read).collect())
-    }
-}
 
 /// Pointwise percentile intervals of the sensitivity at each false positive rate, over the draws; widened to hold the
 /// curve itself. Empty where the cases are of one kind.
 ///
+/// - `scan`: which weight of a draw is the case's
+///
 /// # Errors
 /// Rates that are not ascending within `0..=1`, a level outside `0..1`.
+///
+/// # Panics
+/// If a case's scan is none of the draws'.
 #[implements("FR-005")]
 pub fn roc_band(
     ranked: &Ranked,
-    scans: usize,
+    scan: &[usize],
     draws: &Draws,
     rates: &[f64],
     level: f64,
@@ -108,8 +34,9 @@ pub fn roc_band(
             range: "above the one before",
         });
     }
-    let Some(curve) = ranked.sensitivity_at(&vec![1; scans], rates) else { return Ok(Vec::new()) };
-    let drawn: Vec<Vec<f64>> = draws.iter().filter_map(|weights| ranked.sensitivity_at(&weights, rates)).collect();
+    let Some(curve) = ranked.sensitivity_at(rates, |_| 1.0) else { return Ok(Vec::new()) };
+    let of_draw = |weights: &[u32]| ranked.sensitivity_at(rates, |case| f64::from(weights[scan[case]]));
+    let drawn: Vec<Vec<f64>> = draws.map(of_draw).into_iter().flatten().collect();
     at_least("bootstrap replicates with both kinds of case", drawn.len(), 1)?;
     let of_rate = |(i, value): (usize, &f64)| {
         let [low, high] = percentile_interval(drawn.iter().map(|values| values[i]).collect(), level)?;
@@ -207,30 +134,35 @@ mod tests {
 
     #[verifies("FR-005")]
     #[test]
-    fn a_curve_is_read_on_its_straight_lines() {
-        let ranked = Ranked::new(&SCORES, &TRUTH, &[0, 1, 2, 3, 4]).unwrap();
-        // (0, 0), (0, 1/2), (1/3, 1), (2/3, 1), (1, 1): vertical first, then the tie's slope.
-        let at = ranked.sensitivity_at(&[1; 5], &[0.0, 1.0 / 6.0, 0.5, 1.0]).unwrap();
-        assert_eq!(at, [0.5, 0.75, 1.0, 1.0]);
-        // The scan of the tied negative is not drawn, that of the first positive twice: (0, 1) at once.
-        assert_eq!(ranked.sensitivity_at(&[2, 1, 0, 1, 1], &[0.0]).unwrap(), [1.0]);
-        assert_eq!(ranked.sensitivity_at(&[1, 1, 0, 0, 0], &[0.0]), None);
+    fn a_band_holds_its_curve() {
+        let (ranked, scans) = (Ranked::new(&SCORES, &TRUTH).unwrap(), [0, 1, 2, 3, 4]);
+        let draws = Draws::of_clusters(&[0, 1, 2, 3, 4], 200, 1).unwrap();
+        let rates = [0.0, 0.25, 0.5, 1.0];
+        let band = roc_band(&ranked, &scans, &draws, &rates, 0.95).unwrap();
+        assert!(band.iter().all(|(value, [low, high])| low <= value && value <= high));
+        assert!(band[0].1[0] < 0.5 && band[3].1 == [1.0, 1.0]);
+        assert!(roc_band(&ranked, &scans, &draws, &[0.5, 0.5], 0.95).is_err());
+        assert!(roc_band(&ranked, &scans, &draws, &[1.5], 0.95).is_err());
+        let of_one_kind = Ranked::new(&[0.1, 0.2], &[true, true]).unwrap();
+        assert_eq!(roc_band(&of_one_kind, &scans, &draws, &rates, 0.95), Ok(vec![]));
     }
 
     #[verifies("FR-005")]
     #[test]
-    fn a_band_holds_its_curve() {
-        let ranked = Ranked::new(&SCORES, &TRUTH, &[0, 1, 2, 3, 4]).unwrap();
-        let draws = Draws::of_clusters(&[0, 1, 2, 3, 4], 200, 1).unwrap();
-        let rates = [0.0, 0.25, 0.5, 1.0];
-        let band = roc_band(&ranked, 5, &draws, &rates, 0.95).unwrap();
-        assert!(band.iter().all(|(value, [low, high])| low <= value && value <= high));
-        assert!(band[0].1[0] < 0.5 && band[3].1 == [1.0, 1.0]);
-        assert!(roc_band(&ranked, 5, &draws, &[0.5, 0.5], 0.95).is_err());
-        assert!(roc_band(&ranked, 5, &draws, &[1.5], 0.95).is_err());
-        let of_one_kind = Ranked::new(&[0.1, 0.2], &[true, true], &[0, 1]).unwrap();
-        assert_eq!(roc_band(&of_one_kind, 5, &draws, &rates, 0.95), Ok(vec![]));
-        assert!(Ranked::new(&[f64::NAN], &[true], &[0]).is_err());
+    fn a_band_is_the_same_for_any_number_of_threads() {
+        let scores: Vec<f64> = (0..60).map(|i| f64::from(i * 37 % 60) / 60.0).collect();
+        let truth: Vec<bool> = (0..60).map(|i| i % 3 == 0).collect();
+        let scans: Vec<usize> = (0..60).map(|i| i / 2).collect();
+        let draws = Draws::of_clusters(&(0..30).collect::<Vec<_>>(), 700, 5).unwrap();
+        let band = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let ranked = Ranked::new(&scores, &truth).unwrap();
+            pool.install(|| roc_band(&ranked, &scans, &draws, &[0.1, 0.5, 0.9], 0.95)).unwrap()
+        };
+        let one = band(1);
+        assert!(one[0].1[0] < one[0].1[1], "{one:?}");
+        assert_eq!(one, band(3));
+        assert_eq!(one, band(7));
     }
 
     #[verifies("FR-005")]
@@ -258,21 +190,8 @@ mod tests {
             // DeLong's variance asks for two cases of each kind.
             if let Ok(auc) = roc::auc(&scores, &truth, 0.95) {
                 prop_assert!((pairs.auc(&vec![1; cases.len()]).unwrap() - auc.value).abs() < 1e-12);
-                let ranked = Ranked::new(&scores, &truth, &scans).unwrap();
-                prop_assert!((ranked.auc(&vec![1; cases.len()]).unwrap() - auc.value).abs() < 1e-12);
-            }
-        }
-
-        #[test]
-        fn a_curve_rises(cases in prop::collection::vec((0u8..6, any::<bool>(), 0u32..3), 2..40)) {
-            let scores: Vec<f64> = cases.iter().map(|c| f64::from(c.0)).collect();
-            let truth: Vec<bool> = cases.iter().map(|c| c.1).collect();
-            let weights: Vec<u32> = cases.iter().map(|c| c.2).collect();
-            let ranked = Ranked::new(&scores, &truth, &(0..cases.len()).collect::<Vec<_>>()).unwrap();
-            let rates: Vec<f64> = (0..=20).map(|i| f64::from(i) / 20.0).collect();
-            if let Some(at) = ranked.sensitivity_at(&weights, &rates) {
-                prop_assert!(at.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12));
-                prop_assert!(at.iter().all(|v| (0.0..=1.0 + 1e-12).contains(v)) && at[20] > 1.0 - 1e-12);
+                let ranked = Ranked::new(&scores, &truth).unwrap();
+                prop_assert!((ranked.auc(|_| 1.0).unwrap() - auc.value).abs() < 1e-12);
             }
         }
     }

@@ -28,7 +28,8 @@ pub struct Args {
     /// Bootstrap replicates over scans, for 95 % intervals (LUNA16: 1000).
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     bootstrap: Option<u32>,
-    /// Seed of the bootstrap; equal seeds give the official script's draws.
+    /// Seed of the bootstrap. Where scans are drawn, an equal seed gives the official script's draws; with --patients or
+    /// --strata it gives others, the same each time.
     #[arg(long, default_value_t = 0)]
     seed: u32,
     /// Draw patients instead of scans: columns seriesuid, patient; every listed series needs a line.

@@ -314,11 +314,7 @@ fn or_json(or: &ObuchowskiRockette, marks: &Marks) -> Value {
     };
     out["by_modality"] = each(&marks.modalities, &or.by_treatment, ["ms_r", "var", "cov2"]);
     out["by_reader"] = each(&marks.readers, &or.by_reader, ["ms_t", "var", "cov1"]);
-    for (name, inference) in [("rrrc", &or.rrrc), ("frrc", &or.frrc), ("rrfc", &or.rrfc)] {
-        if let Some(inference) = inference {
-            out[name] = inference_json(inference, marks);
-        }
-    }
+    add(&mut out, [("rrrc", &or.rrrc), ("frrc", &or.frrc), ("rrfc", &or.rrfc)], marks);
     out["readers"] = readers_json(&or.readers, marks);
     out
 }
@@ -326,16 +322,24 @@ fn or_json(or: &ObuchowskiRockette, marks: &Marks) -> Value {
 fn dbm_json(dbm: &DorfmanBerbaumMetz, marks: &Marks) -> Value {
     let a = &dbm.anova;
     let [r, c, tr, tc, rc, error] = dbm.components;
-    json!({
+    let mut out = json!({
         "anova": { "t": square(a.t), "r": square(a.r), "c": square(a.c), "tr": square(a.tr), "tc": square(a.tc),
             "rc": square(a.rc), "trc": square(a.trc) },
         "components": { "reader": r, "case": c, "treatment_reader": tr, "treatment_case": tc, "reader_case": rc,
             "error": error },
-        "rrrc": inference_json(&dbm.rrrc, marks),
-        "frrc": inference_json(&dbm.frrc, marks),
-        "rrfc": inference_json(&dbm.rrfc, marks),
         "readers": readers_json(&dbm.readers, marks),
-    })
+    });
+    add(&mut out, [("rrrc", &dbm.rrrc), ("frrc", &dbm.frrc), ("rrfc", &dbm.rrfc)], marks);
+    out
+}
+
+/// What has an error to be held against; the rest is left out.
+fn add(out: &mut Value, parts: [(&str, &Option<Inference>); 3], marks: &Marks) {
+    for (name, inference) in parts {
+        if let Some(inference) = inference {
+            out[name] = inference_json(inference, marks);
+        }
+    }
 }
 
 fn square(m: MeanSquare) -> Value {
@@ -403,7 +407,7 @@ fn table(or: &ObuchowskiRockette, dbm: Option<&DorfmanBerbaumMetz>, marks: &Mark
         ("fixed readers, random cases (Obuchowski-Rockette)", or.frrc.as_ref()),
         ("random readers, fixed cases", or.rrfc.as_ref()),
     ];
-    let of_dbm = dbm.map(|dbm| ("random readers, random cases (Dorfman-Berbaum-Metz, Hillis)", Some(&dbm.rrrc)));
+    let of_dbm = dbm.map(|dbm| ("random readers, random cases (Dorfman-Berbaum-Metz, Hillis)", dbm.rrrc.as_ref()));
     for (title, inference) in of_or.into_iter().chain(of_dbm) {
         let Some(inference) = inference else { continue };
         let _ = writeln!(text, "\n{title}");

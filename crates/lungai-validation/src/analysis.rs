@@ -67,6 +67,7 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
             "canonical_sha256": facts.canonical_sha256,
         },
         "data_set": { "name": manifest.name, "version": manifest.version, "fingerprint": facts.data_fingerprint },
+        "tables": facts.tables,
         "manifest_sha256": facts.manifest_sha256,
         "model": {
             "name": facts.model_name, "version": facts.model_version, "sha256": facts.model_sha256,
@@ -81,7 +82,8 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
     extend(&mut json, &json!({ "flow": collected.flow, "coherence": checked }));
     // The file holds the scans as well.
     let mut whole = json.clone();
-    extend(&mut whole, &json!({ "scans": collected.records, "rejected": collected.rejected }));
+    let files = staging.files()?;
+    extend(&mut whole, &json!({ "scans": collected.records, "rejected": collected.rejected, "files": files }));
     put(&folder.join(RESULTS), &(serde_json::to_string_pretty(&whole).expect("plain data") + "\n"))?;
     staging.publish(RESULTS)?;
 

@@ -85,7 +85,7 @@ pub struct Set {
     /// The test set's manifest, instead of the one that the protocol names.
     #[arg(long)]
     pub manifest: Option<PathBuf>,
-    /// The ledger, instead of NAME.ledger.jsonl beside the protocol.
+    /// The ledger, instead of NAME.ledger.jsonl beside the protocol; must exist, but for `lock`.
     #[arg(long)]
     pub ledger: Option<PathBuf>,
     /// Who opens the test set, for the ledger; otherwise the user that the system names.
@@ -119,9 +119,11 @@ pub struct Purpose {
 #[derive(Debug, Parser)]
 #[command(name = "lungai-validation", version)]
 #[command(after_help = "\
-With a protocol and no command: predictions and their analysis in one go. Writes results.json, report.html, report.md,
-per_scan and marks (CSV, Parquet), annotations in LUNA16's columns, figures (SVG, PNG) and the predictions (Parquet) to the
-folder of --out. A run that was interrupted goes on where it was when the same command is given again.
+With a protocol and no command: predictions and their analysis in one go. Writes to the folder of --out: results.json; the report
+as report.html, report.md and report.xlsx, and in Chinese as report.zh.*; its tables as tables/*.csv and tables/zh/*.csv; what
+it claims as statements.json, for `coherence`; per_scan and marks (CSV, Parquet), annotations in LUNA16's columns, figures
+(SVG, PNG) and the predictions (Parquet). A run that was interrupted goes on where it was when the same command is given
+again; one that is finished is analysed again.
 Commands, each with its own --help:
   lock PROTOCOL         lock a protocol for its data set, before the first run
   ledger verify FILE    check the ledger of a locked protocol
@@ -129,6 +131,7 @@ Commands, each with its own --help:
   merge FOLDER          bind all parts of the predictions to a whole
   analyse PROTOCOL      judge predictions: our own, or a table of marks of any system
   compare A B           two results by the same protocol on the same data: paired tests, and what changed
+  coherence FILE        whether figures of printed tables, anyone's, can all be true at once
 A run by a locked protocol makes a proof, and every opening of its test set is written to a ledger beside it; without a lock
 a run is exploratory and says so everywhere.
 Exit code 3: a primary endpoint is not shown. 4: model, test set, protocol, ledger or predictions are not what was frozen.
@@ -230,4 +233,7 @@ pub struct Compare {
     /// Folder for the comparison; made if it does not exist.
     #[arg(long)]
     pub out: PathBuf,
+    /// Margin of non-inferiority, above 0: the lower bound of the difference of CPM (A less B) must lie above minus this.
+    #[arg(long)]
+    pub margin: Option<f64>,
 }

@@ -10,21 +10,22 @@ pub use written::write;
 use crate::failure::{Failure, file_name, io};
 use crate::lock::canonical;
 use crate::protocol::{Between, Property, Protocol};
-use crate::record::{Nodule, ScanRecord};
-use crate::results::outcomes;
+use crate::record::{Nodule, Rejected, ScanRecord};
+use crate::results::{operated, outcomes};
 use lungai_ct::WorldPoint;
 use lungai_datasets::read_yaml;
 use lungai_metrics::Interval;
 use lungai_metrics::bootstrap::{
     Draws, Permutation, cpm_difference, cpm_permutation, paired_permutation, percentile_interval,
 };
+use lungai_metrics::decision::{Claim, Decision, decide};
 use lungai_metrics::froc::{Froc, Interpolation};
 use lungai_metrics::matching::{Mark, MarkOutcome, ScanMatch};
-use lungai_metrics::roc_band::Ranked;
+use lungai_metrics::roc::Ranked;
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Arrangements of a permutation test, where there are more than so many.
@@ -35,6 +36,7 @@ pub struct Read {
     protocol: Protocol,
     canonical_sha256: String,
     data_fingerprint: String,
+    tables: BTreeMap<String, String>,
     synthetic: bool,
     /// Name and version.
     pub system: String,
@@ -42,6 +44,8 @@ pub struct Read {
     predictions_sha256: String,
     threshold: f64,
     records: Vec<ScanRecord>,
+    /// Scans that the quality gate refused.
+    rejected: BTreeSet<String>,
 }
 
 /// Everything that differs.
@@ -61,8 +65,11 @@ pub struct Comparison {
     pub a: System,
     /// The second.
     pub b: System,
-    /// Scans of both.
+    /// Scans of both; only these are compared.
     pub scans: usize,
+    /// Scans that the quality gate refused for the other system alone, so that they are left out of the first and of the
+    /// second.
+    pub left_out: [usize; 2],
     /// Their patients.
     pub patients: usize,
     /// Scored nodules.
@@ -71,6 +78,8 @@ pub struct Comparison {
     pub confidence_level: f64,
     /// One test for each figure.
     pub tests: Vec<Test>,
+    /// Whether the difference of CPM shows that the first is superior, and not inferior by the margin that was asked for.
+    pub claims: Vec<Shown>,
     /// Sensitivity at the operating points, for each stratum and group.
     pub strata: Vec<StratumDelta>,
     /// What became of each nodule.
@@ -123,8 +132,6 @@ pub enum Method {
         /// Whether these are all.
         exact: bool,
     },
-    /// McNemar's exact test, which takes nodules as independent.
-    Mcnemar,
     /// There is no test.
     None {
         /// Why.
@@ -182,7 +189,7 @@ pub struct StratumDelta {
     pub difference: Option<f64>,
     /// Its interval.
     pub ci: Option<Interval>,
-    /// McNemar's, not adjusted for the number of groups.
+    /// The systems swapped within patients; not adjusted for the number of groups.
     pub p: Option<f64>,
     /// Too few nodules to judge.
     pub descriptive: bool,
@@ -207,8 +214,22 @@ pub struct NoduleChange {
     pub score_a: Option<f64>,
     /// Of the second.
     pub score_b: Option<f64>,
-    /// First less second, a nodule without a mark scoring 0.
+    /// First less second, of the share of scored nodules that each system is less sure of: scores of two systems have no
+    /// common scale. A nodule without a mark ranks below every other one.
     pub change: f64,
+}
+
+/// What the difference of CPM shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shown {
+    /// `superior` or `not-inferior`.
+    pub claim: &'static str,
+    /// Whether the interval supports it.
+    pub met: bool,
+    /// The bound that decided.
+    pub bound: f64,
+    /// What it must lie above.
+    pub limit: f64,
 }
 
 /// One scan.
@@ -254,6 +275,9 @@ pub fn read(folder: &Path) -> Result<Read, Failure> {
         predictions_sha256: String,
         detection: Value,
         scans: Vec<ScanRecord>,
+        rejected: Vec<Rejected>,
+        #[serde(default)]
+        tables: BTreeMap<String, String>,
     }
     let parts: Parts = serde_json::from_slice(&bytes).map_err(|error| odd(error.to_string()))?;
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -277,14 +301,17 @@ pub fn read(folder: &Path) -> Result<Read, Failure> {
             .as_f64()
             .ok_or_else(|| odd("no operating threshold".into()))?,
         records: parts.scans,
+        rejected: parts.rejected.into_iter().map(|rejected| rejected.case).collect(),
+        tables: parts.tables,
         protocol,
     })
 }
 
 /// One system's marks on all scans.
 struct Side<'a> {
-    records: &'a [ScanRecord],
-    scans: Vec<(Vec<Mark>, ScanMatch)>,
+    records: Vec<&'a ScanRecord>,
+    /// At the operating point, where every mark counts.
+    scans: Vec<ScanMatch>,
     froc: Froc,
     threshold: f64,
 }
@@ -310,9 +337,9 @@ struct Evaluation<'a> {
 /// Compares two results.
 ///
 /// # Errors
-/// `other-protocol`, `other-data-set` or `other-cases` where they cannot be compared.
+/// `other-protocol`, `other-data-set` or `other-cases` where they cannot be compared; a margin that is not above 0.
 #[implements("FR-003", "FR-004", "FR-005", "SW-1102")]
-pub fn compare(a: &Read, b: &Read) -> Result<Comparison, Failure> {
+pub fn compare(a: &Read, b: &Read, margin: Option<f64>) -> Result<Comparison, Failure> {
     let same = [
         ("protocol", "other-protocol", &a.canonical_sha256, &b.canonical_sha256),
         ("data set", "other-data-set", &a.data_fingerprint, &b.data_fingerprint),
@@ -320,11 +347,10 @@ pub fn compare(a: &Read, b: &Read) -> Result<Comparison, Failure> {
     if let Some((what, rule, first, second)) = same.into_iter().find(|(_, _, first, second)| first != second) {
         return Err(Failure::new(rule, format!("the results are of another {what} each: {first} and {second}")));
     }
-    if let Some(case) = other_case(&a.records, &b.records) {
-        let message =
-            format!("case `{case}` was analysed for one of the two only; the quality gate or eligibility differ");
-        return Err(Failure::new("other-cases", message));
+    if a.tables != b.tables {
+        return Err(Failure::new("other-data-set", "the results are of other covariates or readings each"));
     }
+    let left_out = [left_out(a, b)?, left_out(b, a)?];
     let evaluation = Evaluation::new(a, b)?;
     let mut changes = evaluation.changes();
     changes.sort_by(|x, y| {
@@ -336,6 +362,8 @@ pub fn compare(a: &Read, b: &Read) -> Result<Comparison, Failure> {
         predictions_sha256: read.predictions_sha256.clone(),
         operating_threshold: read.threshold,
     };
+    let tests = evaluation.tests()?;
+    let claims = claims(&tests, margin)?;
     let curve = |side: &Side<'_>| {
         let finite = side.froc.curve().into_iter().filter(|p| p.threshold.is_finite());
         finite.map(|p| [p.threshold, p.fp_per_scan, p.sensitivity]).collect()
@@ -348,12 +376,14 @@ pub fn compare(a: &Read, b: &Read) -> Result<Comparison, Failure> {
         data_fingerprint: a.data_fingerprint.clone(),
         a: system(a),
         b: system(b),
-        scans: a.records.len(),
+        scans: evaluation.a.records.len(),
+        left_out,
         patients: BTreeSet::from_iter(&evaluation.patients).len(),
         nodules: evaluation.pairs.len(),
         confidence_level: a.protocol.confidence_level,
-        tests: evaluation.tests()?,
-        strata: evaluation.strata(),
+        tests,
+        claims,
+        strata: evaluation.strata()?,
         found: tally(evaluation.pairs.iter()),
         changes,
         cases: evaluation.cases(),
@@ -361,29 +391,52 @@ pub fn compare(a: &Read, b: &Read) -> Result<Comparison, Failure> {
     })
 }
 
-/// The first case that only one of them has.
-fn other_case<'a>(a: &'a [ScanRecord], b: &'a [ScanRecord]) -> Option<&'a str> {
-    let names = |records: &'a [ScanRecord]| BTreeSet::from_iter(records.iter().map(|r| r.case.as_str()));
-    names(a).symmetric_difference(&names(b)).next().copied()
+/// How many scans of the first the quality gate refused for the second.
+fn left_out(first: &Read, second: &Read) -> Result<usize, Failure> {
+    let names = |read: &Read| read.records.iter().map(|r| r.case.clone()).collect::<BTreeSet<String>>();
+    let alone: Vec<String> = names(first).difference(&names(second)).cloned().collect();
+    match alone.iter().find(|case| !second.rejected.contains(*case)) {
+        None => Ok(alone.len()),
+        Some(case) => {
+            let message = format!("case `{case}` was analysed for one of the two only, and not for its quality");
+            Err(Failure::new("other-cases", message))
+        }
+    }
+}
+
+/// What the interval of the difference of CPM supports.
+fn claims(tests: &[Test], margin: Option<f64>) -> Result<Vec<Shown>, Failure> {
+    let interval = tests.iter().find(|test| test.figure == Compared::Cpm).and_then(|test| test.ci);
+    let Some(interval) = interval else { return Ok(Vec::new()) };
+    let mut claims = vec![("superior", Claim::Superior)];
+    claims.extend(margin.map(|margin| ("not-inferior", Claim::NonInferior(margin))));
+    let shown = |(claim, of): (&'static str, Claim)| -> Result<Shown, Failure> {
+        let Decision { met, bound, limit } = decide(interval, of)?;
+        Ok(Shown { claim, met, bound, limit })
+    };
+    claims.into_iter().map(shown).collect()
 }
 
 impl<'a> Side<'a> {
-    fn new(protocol: &Protocol, read: &'a Read) -> Result<Self, Failure> {
+    /// - `common`: the other one, too, has these scans
+    fn new(protocol: &Protocol, read: &'a Read, common: &BTreeSet<&str>) -> Result<Self, Failure> {
+        let records: Vec<&ScanRecord> = read.records.iter().filter(|r| common.contains(r.case.as_str())).collect();
+        let mut of_curve = Vec::new();
         let mut scans = Vec::new();
-        for record in &read.records {
+        for record in &records {
             let mark = |m: &crate::record::SystemMark| Mark { position: WorldPoint(m.position_lps_mm), score: m.score };
-            scans.push((record.marks.iter().map(mark).collect::<Vec<_>>(), outcomes(protocol, record, &record.marks)?));
+            let marks: Vec<Mark> = record.marks.iter().map(mark).collect();
+            of_curve.push((marks, outcomes(protocol, record, &record.marks)?));
+            scans.push(operated(protocol, record, &record.marks)?);
         }
-        let froc = Froc::new(scans.iter().map(|(marks, matched)| (marks.as_slice(), matched)))?;
-        Ok(Self { records: &read.records, scans, froc, threshold: read.threshold })
+        let froc = Froc::new(of_curve.iter().map(|(marks, matched)| (marks.as_slice(), matched)))?;
+        Ok(Self { records, scans, froc, threshold: read.threshold })
     }
 
     fn false_positives(&self, scan: usize) -> usize {
-        let (marks, matched) = &self.scans[scan];
-        let is_false = |(mark, outcome): &(&Mark, &MarkOutcome)| {
-            **outcome == MarkOutcome::FalsePositive && mark.score >= self.threshold
-        };
-        marks.iter().zip(&matched.outcomes).filter(is_false).count()
+        let (marks, matched) = (&self.records[scan].marks, &self.scans[scan]);
+        let wrong = marks.iter().zip(&matched.outcomes).filter(|(_, outcome)| **outcome == MarkOutcome::FalsePositive);
+        wrong.filter(|(mark, _)| mark.score >= self.threshold).count()
     }
 
     /// Probability of malignancy of a nodule; 0 where it is not found at the operating point.
@@ -400,10 +453,12 @@ impl<'a> Side<'a> {
 impl<'a> Evaluation<'a> {
     fn new(a: &'a Read, b: &'a Read) -> Result<Self, Failure> {
         let protocol = &a.protocol;
-        let (first, second) = (Side::new(protocol, a)?, Side::new(protocol, b)?);
+        let names = |read: &'a Read| read.records.iter().map(|r| r.case.as_str()).collect::<BTreeSet<&str>>();
+        let common: BTreeSet<&str> = names(a).intersection(&names(b)).copied().collect();
+        let (first, second) = (Side::new(protocol, a, &common)?, Side::new(protocol, b, &common)?);
         let mut pairs = Vec::new();
-        for (scan, record) in a.records.iter().enumerate() {
-            let twin = &b.records[scan];
+        for (scan, record) in first.records.iter().copied().enumerate() {
+            let twin = second.records[scan];
             let alike = record.case == twin.case
                 && record
                     .nodules
@@ -415,7 +470,7 @@ impl<'a> Evaluation<'a> {
                     format!("case `{}` has other reference nodules, or another place, in the two", record.case);
                 return Err(Failure::integrity("tampered-results", message));
             }
-            let [one, other] = [&first.scans[scan].1.nodules, &second.scans[scan].1.nodules];
+            let [one, other] = [&first.scans[scan].nodules, &second.scans[scan].nodules];
             for ((place, mark_a), (_, mark_b)) in one.iter().zip(other) {
                 let passes = |mark: &Option<usize>, record: &ScanRecord, threshold: f64| {
                     mark.is_some_and(|mark| record.marks[mark].score >= threshold)
@@ -428,9 +483,10 @@ impl<'a> Evaluation<'a> {
                 });
             }
         }
-        let names: Vec<&str> = BTreeSet::from_iter(a.records.iter().map(|r| r.patient.as_str())).into_iter().collect();
+        let names: Vec<&str> =
+            BTreeSet::from_iter(first.records.iter().map(|r| r.patient.as_str())).into_iter().collect();
         let patients: Vec<usize> =
-            a.records.iter().map(|r| names.partition_point(|name| *name < r.patient.as_str())).collect();
+            first.records.iter().map(|r| names.partition_point(|name| *name < r.patient.as_str())).collect();
         let draws = Draws::of_clusters(&patients, protocol.bootstrap.replicates, protocol.bootstrap.seed)?;
         Ok(Self { a: first, b: second, pairs, patients, draws, protocol })
     }
@@ -447,7 +503,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn tests(&self) -> Result<Vec<Test>, Failure> {
-        let mut tests = vec![self.cpm()?, self.sensitivity(), self.false_positives()?, self.auc()?];
+        let mut tests = vec![self.cpm()?, self.sensitivity()?, self.false_positives()?, self.auc()?];
         for (side, figure) in [(0, Compared::DiceRight), (1, Compared::DiceLeft)] {
             tests.push(self.dice(side, figure)?);
         }
@@ -475,20 +531,39 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    fn sensitivity(&self) -> Test {
+    fn sensitivity(&self) -> Result<Test, Failure> {
         let found = tally(self.pairs.iter());
         let n = self.pairs.len();
         let share = |k: usize| (n > 0).then(|| k as f64 / n as f64);
-        Test {
+        let permuted = self.sensitivity_permutation(&|_| true)?;
+        Ok(Test {
             figure: Compared::Sensitivity,
             a: share(found.both + found.only_a),
             b: share(found.both + found.only_b),
             difference: (n > 0).then(|| (found.only_a as f64 - found.only_b as f64) / n as f64),
             ci: self.sensitivity_interval(&|_| true),
-            p: Some(mcnemar(found.only_a, found.only_b)),
-            method: Method::Mcnemar,
+            p: Some(permuted.p),
+            method: Method::of(&permuted),
             n,
+        })
+    }
+
+    /// Swaps what the systems found within patients: nodules of one patient do not count as independent.
+    fn sensitivity_permutation(&self, part: &(dyn Fn(&Pair<'_>) -> bool + Sync)) -> Result<Permutation, Failure> {
+        let scans = self.a.records.len();
+        let mut of_scan = vec![[0u32; 3]; scans]; // found by the first, by the second, all
+        for pair in self.pairs.iter().filter(|pair| part(pair)) {
+            let counts = &mut of_scan[pair.scan];
+            counts[0] += u32::from(pair.found[0]);
+            counts[1] += u32::from(pair.found[1]);
+            counts[2] += 1;
         }
+        let all: u32 = of_scan.iter().map(|counts| counts[2]).sum();
+        Ok(paired_permutation(&self.patients, PERMUTATIONS, self.protocol.bootstrap.seed, |weights| {
+            let (first, second) = weights.split_at(scans);
+            let found: u32 = first.iter().zip(second).zip(&of_scan).map(|((w, u), [a, b, _])| w * a + u * b).sum();
+            (all > 0).then(|| f64::from(found) / f64::from(all))
+        })?)
     }
 
     fn sensitivity_interval(&self, part: &(dyn Fn(&Pair<'_>) -> bool + Sync)) -> Option<Interval> {
@@ -558,16 +633,18 @@ impl<'a> Evaluation<'a> {
         if !(self.a.rates_malignancy() && self.b.rates_malignancy()) {
             return none("one of the two does not rate malignancy");
         }
-        // Nodules as the first system rates them, then as the second does; a scan has a place for each system.
+        // Nodules as the first system ranks them, then as the second does: probabilities of two systems have no common scale
+        // unless both are calibrated. A scan has a place for each system.
         let scans = self.a.records.len();
-        let both = [(&self.a, 0), (&self.b, 1)].into_iter().flat_map(|(side, i)| {
-            known
-                .iter()
-                .map(move |pair| (side.malignancy(pair, i), pair.nodule.malignant == Some(true), i * scans + pair.scan))
-        });
-        let (scores, (truth, place)): (Vec<f64>, (Vec<bool>, Vec<usize>)) = both.map(|(s, t, p)| (s, (t, p))).unzip();
-        let ranked = Ranked::new(&scores, &truth, &place)?;
-        let area = |weights: &[u32]| ranked.auc(weights);
+        let (mut scores, mut truth, mut place) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, side) in [&self.a, &self.b].into_iter().enumerate() {
+            let own: Vec<f64> = known.iter().map(|pair| side.malignancy(pair, i)).collect();
+            scores.extend(ranks(&own));
+            truth.extend(known.iter().map(|pair| pair.nodule.malignant == Some(true)));
+            place.extend(known.iter().map(|pair| i * scans + pair.scan));
+        }
+        let ranked = Ranked::new(&scores, &truth)?;
+        let area = |weights: &[u32]| ranked.auc(|case| f64::from(weights[place[case]]));
         let of = |system: usize, weights: &[u32]| {
             let mut all = vec![0; 2 * scans];
             all[system * scans..][..scans].copy_from_slice(weights);
@@ -590,7 +667,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    fn strata(&self) -> Vec<StratumDelta> {
+    fn strata(&self) -> Result<Vec<StratumDelta>, Failure> {
         let mut deltas = Vec::new();
         for stratum in &self.protocol.strata {
             let group_of =
@@ -599,26 +676,32 @@ impl<'a> Evaluation<'a> {
                 let part = |pair: &Pair<'_>| group_of(pair) == group;
                 let found = tally(self.pairs.iter().filter(|pair| part(pair)));
                 let n = found.both + found.only_a + found.only_b + found.neither;
+                let p = if n > 0 { Some(self.sensitivity_permutation(&part)?.p) } else { None };
                 deltas.push(StratumDelta {
                     of: stratum.of,
                     nodules: n,
                     found,
                     difference: (n > 0).then(|| (found.only_a as f64 - found.only_b as f64) / n as f64),
                     ci: self.sensitivity_interval(&part),
-                    p: (n > 0).then(|| mcnemar(found.only_a, found.only_b)),
+                    p,
                     descriptive: n < self.protocol.descriptive_below,
                     group: group.clone(),
                 });
             }
         }
-        deltas
+        Ok(deltas)
     }
 
     fn changes(&self) -> Vec<NoduleChange> {
         let score = |side: &Side<'_>, pair: &Pair<'_>, i: usize| {
             pair.marks[i].map(|mark| side.records[pair.scan].marks[mark].score)
         };
-        let change = |pair: &Pair<'_>| {
+        let of = |side: &Side<'_>, i: usize| {
+            let own = self.pairs.iter().map(|pair| score(side, pair, i).unwrap_or(f64::NEG_INFINITY));
+            ranks(&own.collect::<Vec<f64>>())
+        };
+        let (first, second) = (of(&self.a, 0), of(&self.b, 1));
+        let change = |(place, pair): (usize, &Pair<'_>)| {
             let (score_a, score_b) = (score(&self.a, pair, 0), score(&self.b, pair, 1));
             NoduleChange {
                 case: self.a.records[pair.scan].case.clone(),
@@ -634,15 +717,15 @@ impl<'a> Evaluation<'a> {
                 },
                 score_a,
                 score_b,
-                change: score_a.unwrap_or(0.0) - score_b.unwrap_or(0.0),
+                change: first[place] - second[place],
             }
         };
-        self.pairs.iter().map(change).collect()
+        self.pairs.iter().enumerate().map(change).collect()
     }
 
     fn cases(&self) -> Vec<CaseChange> {
         let dice = |side: &Side<'_>, i: usize| side.records[i].lungs.map(|[r, l]| (r.dice + l.dice) / 2.0);
-        let case = |(i, record): (usize, &ScanRecord)| {
+        let case = |(i, record): (usize, &&ScanRecord)| {
             let own = || self.pairs.iter().filter(|pair| pair.scan == i);
             CaseChange {
                 case: record.case.clone(),
@@ -688,23 +771,22 @@ impl Test {
     }
 }
 
-/// McNemar's test (Psychometrika 1947;12:153), exact and two-sided: discordant pairs are as many tosses of a fair coin.
-pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
-    let n = only_a + only_b;
-    // Logarithms, because 2^-n is no number from n = 1075 on.
-    let mut log_share = -(n as f64) * std::f64::consts::LN_2;
-    let mut tail = 0.0;
-    for k in 0..=only_a.min(only_b) {
-        tail += log_share.exp();
-        log_share += ((n - k) as f64 / (k + 1) as f64).ln();
-    }
-    (2.0 * tail).min(1.0)
+/// Of each value the share of all that are smaller, equal ones half: where it ranks in its own system.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let rank = |value: &f64| {
+        let below = sorted.partition_point(|other| other < value);
+        let up_to = sorted.partition_point(|other| other <= value);
+        (below + up_to) as f64 / (2 * sorted.len()) as f64
+    };
+    values.iter().map(rank).collect()
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::results::tests::{protocol, records};
+    use crate::results::tests::{protocol, records, scan};
     use lungai_trace::verifies;
 
     pub fn results(records: Vec<ScanRecord>) -> Read {
@@ -717,6 +799,8 @@ pub mod tests {
             predictions_sha256: "p".into(),
             threshold: 0.5,
             records,
+            rejected: BTreeSet::new(),
+            tables: BTreeMap::new(),
             protocol,
         }
     }
@@ -734,7 +818,7 @@ pub mod tests {
     #[verifies("FR-004", "SW-1102")]
     #[test]
     fn which_nodules_changed_and_how_is_what_one_counts_by_hand() {
-        let c = compare(&results(records()), &results(changed())).unwrap();
+        let c = compare(&results(records()), &results(changed()), None).unwrap();
         // Found by the first: 0.9, 0.6, 0.95, 0.8; by the second: 0.6, 0.9 (4 mm), 0.95, 0.8; 8 mm by none.
         assert_eq!(c.found, Found { both: 3, only_a: 1, only_b: 1, neither: 1 });
         let test = |figure: Compared| c.tests.iter().find(|test| test.figure == figure).unwrap();
@@ -748,7 +832,9 @@ pub mod tests {
         assert_eq!(wrong.p, Some(1.0));
         let first: Vec<(&str, f64, &str)> = c.changes[..2].iter().map(|n| (&*n.case, n.diameter_mm, n.found)).collect();
         assert_eq!(first, [("coast-hospital-0", 10.0, "only-a"), ("coast-hospital-1", 4.0, "only-b")]);
-        assert_eq!((c.changes[0].score_a, c.changes[0].score_b, c.changes[0].change), (Some(0.9), None, 0.9));
+        assert_eq!((c.changes[0].score_a, c.changes[0].score_b), (Some(0.9), None));
+        // The first is less sure of four of the six, itself counting half; the second has two without a mark, of equal rank.
+        assert!((c.changes[0].change - (4.5 / 6.0 - 1.0 / 6.0)).abs() < 1e-12, "{}", c.changes[0].change);
         let small = c.strata.iter().find(|s| s.group == "3 to < 6 mm").unwrap();
         assert_eq!((small.nodules, small.found.only_b, small.difference), (2, 1, Some(-0.5)));
         assert_eq!((c.cases[0].found_a, c.cases[0].found_b, c.cases[0].false_positives_b), (2, 1, 0));
@@ -756,7 +842,7 @@ pub mod tests {
 
     #[test]
     fn a_system_does_not_differ_from_itself() {
-        let c = compare(&results(records()), &results(records())).unwrap();
+        let c = compare(&results(records()), &results(records()), None).unwrap();
         assert_eq!((c.found.only_a, c.found.only_b), (0, 0));
         for test in &c.tests {
             assert!(test.difference.is_none_or(|d| d == 0.0) && test.p.is_none_or(|p| p == 1.0), "{test:?}");
@@ -770,20 +856,85 @@ pub mod tests {
         let check = |change: &dyn Fn(&mut Read), rule: &str| {
             let mut other = results(records());
             change(&mut other);
-            assert_eq!(compare(&results(records()), &other).err().map(|f| f.rule).as_deref(), Some(rule));
+            assert_eq!(compare(&results(records()), &other, None).err().map(|f| f.rule).as_deref(), Some(rule));
         };
         check(&|r| r.canonical_sha256 = "q".into(), "other-protocol");
         check(&|r| r.data_fingerprint = "e".into(), "other-data-set");
+        check(&|r| _ = r.tables.insert("r1.csv".into(), "s".into()), "other-data-set");
         check(&|r| _ = r.records.pop(), "other-cases");
         check(&|r| _ = r.records[0].nodules.pop(), "tampered-results");
     }
 
+    #[verifies("FR-004", "SW-1102")]
     #[test]
-    fn mcnemars_p_is_that_of_a_coin() {
-        // The sums of binomial coefficients over 2^6 and 2^35, doubled.
-        assert!((mcnemar(1, 5) - 0.21875).abs() < 1e-12);
-        assert!((mcnemar(25, 10) - 0.016_673_847_800_12).abs() < 1e-12);
-        assert_eq!((mcnemar(0, 0), mcnemar(3, 3)), (1.0, 1.0));
-        assert_eq!(mcnemar(1200, 1200), 1.0); // 2^-2400 is no number, the sum of its multiples is
+    fn nodules_of_one_patient_are_swapped_together() {
+        // Five nodules of one patient that only the first system finds: one swap, so that there is no evidence at all.
+        let found = |mark: bool| -> Vec<ScanRecord> {
+            let nodule = |i: usize| (8.0, i % 2 == 0, mark.then_some((0.9, 0.5)));
+            let nodules: Vec<_> = (0..5).map(nodule).collect();
+            vec![
+                scan(0, "coast-hospital", &nodules, &[]),
+                scan(1, "hill-screening", &[(8.0, true, Some((0.9, 0.5)))], &[]),
+            ]
+        };
+        let c = compare(&results(found(true)), &results(found(false)), None).unwrap();
+        let test = c.tests.iter().find(|test| test.figure == Compared::Sensitivity).unwrap();
+        // Two patients: four arrangements, and the difference is as large in each.
+        assert_eq!((test.difference, test.p), (Some(5.0 / 6.0), Some(1.0)));
+        assert_eq!(test.method, Method::Permutation { arrangements: 4, exact: true });
+    }
+
+    #[verifies("FR-004", "FR-005")]
+    #[test]
+    fn the_scale_of_one_systems_scores_changes_no_test() {
+        let plain = compare(&results(records()), &results(changed()), None).unwrap();
+        let mut other = results(changed());
+        // Logits: every score and the threshold are negative; probabilities squeezed into the lowest tenth.
+        let logit = |score: f64| score.ln() - 5.0;
+        for mark in other.records.iter_mut().flat_map(|r| &mut r.marks) {
+            mark.score = logit(mark.score);
+            mark.malignancy = mark.malignancy.map(|p| p / 10.0);
+        }
+        other.threshold = logit(other.threshold);
+        let changed = compare(&results(records()), &other, None).unwrap();
+        for (one, two) in plain.tests.iter().zip(&changed.tests) {
+            assert_eq!((one.difference, one.ci, one.p), (two.difference, two.ci, two.p), "{:?}", one.figure);
+        }
+        let order = |c: &Comparison| c.changes.iter().map(|n| (n.case.clone(), n.change)).collect::<Vec<_>>();
+        assert_eq!(order(&plain), order(&changed));
+        // Found by the second alone: unmarked is below every mark, also one of negative score.
+        assert!(changed.changes.iter().all(|n| n.found != "only-a" || n.change > 0.0), "{:?}", changed.changes);
+    }
+
+    #[verifies("SW-1102")]
+    #[test]
+    fn scans_that_the_quality_gate_refused_for_one_system_are_left_out_and_counted() {
+        let (a, mut b) = (results(records()), results(records()));
+        let gone = b.records.pop().unwrap();
+        b.rejected.insert(gone.case);
+        let c = compare(&a, &b, None).unwrap();
+        assert_eq!((c.scans, c.left_out, c.nodules), (3, [1, 0], 5));
+        assert_eq!(compare(&b, &a, None).unwrap().left_out, [0, 1]);
+    }
+
+    #[verifies("FR-004")]
+    #[test]
+    fn a_margin_is_decided_on_the_bound_of_the_difference() {
+        let (a, b) = (results(records()), results(records()));
+        let claims = compare(&a, &b, Some(0.05)).unwrap().claims;
+        let shown: Vec<_> = claims.iter().map(|c| (c.claim, c.met, c.bound, c.limit)).collect();
+        assert_eq!(shown, [("superior", false, 0.0, 0.0), ("not-inferior", true, 0.0, -0.05)]);
+        assert_eq!(compare(&a, &b, Some(0.0)).err().map(|f| f.rule).as_deref(), Some("out-of-range"));
+    }
+
+    #[verifies("SW-1102")]
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let c = pool.install(|| compare(&results(records()), &results(changed()), None)).unwrap();
+            serde_json::to_string(&c).unwrap()
+        };
+        assert_eq!(on(1), on(3));
     }
 }

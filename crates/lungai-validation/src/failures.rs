@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::protocol::Protocol;
 use crate::record::ScanRecord;
-use crate::results::outcomes;
+use crate::results::operated;
 use lungai_ct::{Volume, WorldPoint};
 use lungai_figures::{Drawn, FONT, Figure, onto};
 use lungai_imaging::{axial, patch};
@@ -76,7 +76,7 @@ pub struct Slices {
 pub fn worst(protocol: &Protocol, records: &[ScanRecord], threshold: f64) -> Result<Vec<Wrong>, Failure> {
     let (mut missed, mut false_positives) = (Vec::new(), Vec::new());
     for record in records {
-        let matched = outcomes(protocol, record, &record.marks)?;
+        let matched = operated(protocol, record, &record.marks)?;
         let wrong = |position_lps_mm, diameter_mm, what| Wrong {
             case: record.case.clone(),
             centre: record.centre.clone(),

@@ -2,11 +2,13 @@
 //! of it. Every line holds its own SHA-256 and that of the line before: cut out, edited or exchanged, the chain breaks.
 //! Cut at its end it does not; so every result names the line that it came of ([`Position`]).
 
+use crate::analysis::hash;
 use crate::failure::{Failure, file_name, io};
 use chrono::{DateTime, SecondsFormat, Utc};
 use lungai_datasets::sha256;
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,12 @@ pub enum Event {
         protocol_sha256: String,
         /// Fingerprint of the data set that it is for.
         data_fingerprint: String,
+        /// SHA-256 of each table beside the data set that the protocol names: covariates and readings.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        tables: BTreeMap<String, String>,
+        /// Name of the ledger's file: under another name it is a copy.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        ledger: String,
     },
     /// The test set was opened.
     Opened {
@@ -82,6 +90,22 @@ pub struct Ledger {
     /// In order, each with its hash.
     pub entries: Vec<(Entry, String)>,
 }
+
+/// What a lock holds fast.
+#[derive(Debug, Clone, Copy)]
+pub struct Locked<'a> {
+    /// SHA-256 of what the protocol says.
+    pub protocol_sha256: &'a str,
+    /// Fingerprint of its data set.
+    pub data_fingerprint: &'a str,
+    /// SHA-256 of the tables beside it.
+    pub tables: &'a BTreeMap<String, String>,
+    /// Name of the ledger's file; empty in ledgers that did not say.
+    pub ledger: &'a str,
+}
+
+/// What came of an opening: a part of the predictions.
+pub const PREDICTIONS: &str = "predictions";
 
 const BEFORE_THE_FIRST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -150,18 +174,38 @@ impl Ledger {
         self.entries.last().map_or(BEFORE_THE_FIRST, |(_, hash)| hash)
     }
 
-    /// Hash of the locked protocol and fingerprint of its data set.
-    pub fn lock(&self) -> (&str, &str) {
+    /// What was locked.
+    pub fn lock(&self) -> Locked<'_> {
         match self.entries.first().map(|(entry, _)| &entry.event) {
-            Some(Event::Locked { protocol_sha256, data_fingerprint, .. }) => (protocol_sha256, data_fingerprint),
+            Some(Event::Locked { protocol_sha256, data_fingerprint, tables, ledger, .. }) => {
+                Locked { protocol_sha256, data_fingerprint, tables, ledger }
+            }
             _ => unreachable!("the first line is the lock, or the ledger was not read"),
         }
     }
 
-    /// Checks that results came of an opening that the ledger tells of, and are the ones that it saw.
+    /// Whether the ledger saw these predictions (the SHA-256 of a part's manifest) come of an opening for the system.
+    pub fn saw_predictions(&self, manifest_sha256: &str, of_system: &str) -> bool {
+        let opened_for = |number: u64| {
+            let of = |(entry, _): &&(Entry, String)| entry.number == number;
+            match self.entries.iter().find(of).map(|(entry, _)| &entry.event) {
+                Some(Event::Opened { system_sha256, .. }) => system_sha256 == of_system,
+                _ => false,
+            }
+        };
+        self.entries.iter().any(|(entry, _)| match &entry.event {
+            Event::Concluded { opened, what, sha256 } => {
+                what == PREDICTIONS && sha256 == manifest_sha256 && opened_for(*opened)
+            }
+            _ => false,
+        })
+    }
+
+    /// Checks that results came of an opening that the ledger tells of, are the ones that it saw, and lie beside the very
+    /// files that were written with them.
     ///
     /// # Errors
-    /// `results-not-in-ledger` (exit code 4).
+    /// `results-not-in-ledger`, or `tampered-results` names the file (exit code 4).
     pub fn vouch(&self, folder: &Path) -> Result<(), Failure> {
         let path = folder.join("results.json");
         let bytes = std::fs::read(&path).map_err(io(&path))?;
@@ -178,10 +222,19 @@ impl Ledger {
         }
         let own = sha256(&bytes);
         let concluded = |entry: &Entry| matches!(&entry.event, Event::Concluded { opened, sha256, .. } if *opened == position.number && *sha256 == own);
-        if self.entries.iter().any(|(entry, _)| concluded(entry)) {
-            return Ok(());
+        if !self.entries.iter().any(|(entry, _)| concluded(entry)) {
+            return refuse("the ledger saw other results come of that opening, or none");
         }
-        refuse("the ledger saw other results come of that opening, or none")
+        let files = value["files"].as_object().into_iter().flatten();
+        for (file, declared) in files {
+            let tampered =
+                |what| Failure::integrity("tampered-results", format!("results in {name}: {file} {what} written"));
+            let found = hash(&folder.join(file)).map_err(|_| tampered("is no longer there as it was"))?;
+            if *declared != found {
+                return Err(tampered("is not as it was"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the ledger holds the line.
@@ -227,8 +280,11 @@ pub fn append(path: &Path, who: &str, event: Event) -> Result<Position, Failure>
         event,
     };
     let (line, hash) = seal(&entry);
-    file.write_all(format!("{line}\n").as_bytes()).map_err(io(path))?;
-    file.sync_all().map_err(io(path))?;
+    if let Err(error) = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_all()) {
+        // Half a line would be a ledger that somebody cut. Nobody can be told more where even this fails.
+        _ = if text.is_empty() { std::fs::remove_file(path) } else { file.set_len(text.len() as u64) };
+        return Err(io(path)(error));
+    }
     Ok(Position { number: entry.number, hash })
 }
 
@@ -257,7 +313,13 @@ mod tests {
     /// Lock, two openings and a result.
     fn written(folder: &Path) -> PathBuf {
         let path = folder.join("p.ledger.jsonl");
-        let lock = Event::Locked { protocol: "p 1".into(), protocol_sha256: "p".into(), data_fingerprint: "d".into() };
+        let lock = Event::Locked {
+            protocol: "p 1".into(),
+            protocol_sha256: "p".into(),
+            data_fingerprint: "d".into(),
+            tables: BTreeMap::from([("readings/r1.csv".into(), "t".into())]),
+            ledger: "p.ledger.jsonl".into(),
+        };
         append(&path, "ann", lock).unwrap();
         append(&path, "ann", opened("first look")).unwrap();
         let second = append(&path, "bob", opened("it said \"hash\":\"x\"}")).unwrap();
@@ -305,6 +367,22 @@ mod tests {
         assert!(parse(&path, &text).unwrap().holds(&position));
         let shorter: String = text.split_inclusive('\n').take(4).collect();
         assert!(!parse(&path, &shorter).unwrap().holds(&position));
+    }
+
+    #[verifies("SW-1102", "RR-001")]
+    #[test]
+    fn predictions_are_those_that_came_of_an_opening_for_their_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let conclude = |what: &str, sha256: &str| {
+            append(&path, "ann", Event::Concluded { opened: 2, what: what.into(), sha256: sha256.into() }).unwrap()
+        };
+        conclude(PREDICTIONS, "s");
+        conclude("results", "u");
+        let ledger = read(&path).unwrap().unwrap();
+        assert!(ledger.saw_predictions("s", "m"));
+        assert!(!ledger.saw_predictions("other", "m") && !ledger.saw_predictions("u", "m"));
+        assert!(!ledger.saw_predictions("s", "another model"));
     }
 
     #[test]

@@ -1,17 +1,56 @@
 //! A protocol is locked by the hash of what it says, before the first run; from then on the hash must stay.
 
+use crate::analysis::hash;
 use crate::failure::{Failure, file_name};
-use crate::ledger::{self, Event, Ledger, Position};
+use crate::ledger::{self, Event, Ledger, PREDICTIONS, Position};
 use crate::protocol::Protocol;
 use lungai_datasets::{Manifest, sha256};
 use lungai_trace::implements;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// SHA-256 of what a protocol says: of its fields as JSON in their own order. Comments, blank lines and the way in which
 /// YAML is written change nothing; every word and digit does.
 pub fn canonical(protocol: &Protocol) -> String {
     sha256(&serde_json::to_vec(protocol).expect("plain data"))
+}
+
+/// What a protocol is locked for, and predictions are of, besides its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// One value for every voxel, label and nodule of the data set.
+    pub fingerprint: String,
+    /// SHA-256 of each table that the protocol names beside it: covariates and readings.
+    pub tables: BTreeMap<String, String>,
+}
+
+impl Data {
+    /// Reads the tables that a protocol names.
+    ///
+    /// - `folder`: the manifest's
+    ///
+    /// # Errors
+    /// A table that cannot be read.
+    pub fn of(protocol: &Protocol, manifest: &Manifest, folder: &Path) -> Result<Self, Failure> {
+        let named = protocol.covariates.iter().chain(&protocol.reference_standard.readings);
+        let tables = named.map(|table| Ok((table.to_string_lossy().into_owned(), hash(&folder.join(table))?)));
+        Ok(Self { fingerprint: manifest.fingerprint(), tables: tables.collect::<Result<_, Failure>>()? })
+    }
+
+    /// The first part that differs: what it is, ours, theirs.
+    fn differs<'a>(&'a self, fingerprint: &'a str, tables: &'a BTreeMap<String, String>) -> Option<[&'a str; 3]> {
+        if self.fingerprint != fingerprint {
+            return Some(["data set", &self.fingerprint, fingerprint]);
+        }
+        let names = self.tables.keys().chain(tables.keys());
+        let none = "none";
+        names.map(|name| [name.as_str(), of(&self.tables, name, none), of(tables, name, none)]).find(|[_, a, b]| a != b)
+    }
+}
+
+fn of<'a>(tables: &'a BTreeMap<String, String>, name: &str, none: &'a str) -> &'a str {
+    tables.get(name).map_or(none, String::as_str)
 }
 
 /// Whether a run may prove anything.
@@ -53,7 +92,7 @@ impl Lock {
     /// Reads the ledger beside a protocol (or at `path`) and compares.
     ///
     /// # Errors
-    /// `ledger-tampered`, or `locked-protocol-changed` (exit code 4) with both hashes.
+    /// `ledger-tampered`, `ledger-renamed`, or `locked-protocol-changed` (exit code 4) with both hashes.
     #[implements("SW-1102")]
     pub fn read(
         protocol_path: &Path,
@@ -64,7 +103,12 @@ impl Lock {
         let path = path.map_or_else(|| ledger::beside(protocol_path), Path::to_owned);
         let ledger = ledger::read(&path)?;
         if let Some(ledger) = &ledger {
-            let (locked, found) = (ledger.lock().0, canonical(protocol));
+            let (locked, found) = (ledger.lock().protocol_sha256, canonical(protocol));
+            let (called, name) = (ledger.lock().ledger, file_name(&path));
+            if !called.is_empty() && called != name {
+                let message = format!("{name} was begun as {called}: a copy does not tell of what the other one saw");
+                return Err(Failure::integrity("ledger-renamed", message));
+            }
             if locked != found {
                 let message = format!(
                     "{} was locked with {locked} and is {found} now; a locked protocol does not change: write another one",
@@ -83,16 +127,18 @@ impl Lock {
     ///
     /// # Errors
     /// `locked-data-changed` where it is locked for other data.
-    pub fn lock(&self, protocol: &Protocol, manifest: &Manifest) -> Result<Position, Failure> {
-        let data_fingerprint = manifest.fingerprint();
+    pub fn lock(&self, protocol: &Protocol, data: &Data) -> Result<Position, Failure> {
         if let Some(ledger) = &self.ledger {
-            same_data(ledger, &data_fingerprint)?;
+            same_data(ledger, data)?;
             let (_, hash) = &ledger.entries[0];
             return Ok(Position { number: 1, hash: hash.clone() });
         }
         let protocol_sha256 = canonical(protocol);
         let protocol = format!("{} {}", protocol.name, protocol.version);
-        ledger::append(&self.path, self.who()?, Event::Locked { protocol, protocol_sha256, data_fingerprint })
+        let (data_fingerprint, tables) = (data.fingerprint.clone(), data.tables.clone());
+        let ledger = file_name(&self.path);
+        let event = Event::Locked { protocol, protocol_sha256, data_fingerprint, tables, ledger };
+        ledger::append(&self.path, self.who()?, event)
     }
 
     /// Tells the ledger that the test set is opened, before it is.
@@ -104,18 +150,18 @@ impl Lock {
     pub fn opened(
         &self,
         protocol: &Protocol,
-        data_fingerprint: &str,
+        data: &Data,
         system: (&str, &str),
         what: &str,
         purpose: &str,
     ) -> Result<Standing, Failure> {
         let Some(ledger) = &self.ledger else { return Ok(Standing::Exploratory) };
-        same_data(ledger, data_fingerprint)?;
+        same_data(ledger, data)?;
         let event = Event::Opened {
             protocol_sha256: canonical(protocol),
             system: system.0.to_owned(),
             system_sha256: system.1.to_owned(),
-            data_fingerprint: data_fingerprint.to_owned(),
+            data_fingerprint: data.fingerprint.clone(),
             what: what.to_owned(),
             purpose: purpose.to_owned(),
         };
@@ -133,17 +179,52 @@ impl Lock {
         ledger::append(&self.path, self.who()?, event).map(drop)
     }
 
+    /// Under a lock, predictions count as those of a run only where the ledger saw each part come of it: who can write
+    /// to their folder can also make their hashes anew.
+    ///
+    /// # Errors
+    /// `predictions-not-in-ledger` (exit code 4) names the first part that it did not see.
+    #[implements("SW-1102", "RR-001")]
+    pub fn vouch(&self, parts: &[(String, String)], model_sha256: &str) -> Result<(), Failure> {
+        if self.ledger.is_none() {
+            return Ok(());
+        }
+        // Read again: this run may have added to it.
+        let ledger = ledger::read(&self.path)?;
+        let saw = |sha256: &str| ledger.as_ref().is_some_and(|ledger| ledger.saw_predictions(sha256, model_sha256));
+        match parts.iter().find(|(_, sha256)| !saw(sha256)) {
+            None => Ok(()),
+            Some((part, sha256)) => {
+                let message =
+                    format!("{part} ({sha256:.16}) came of no opening that the ledger tells of for this model");
+                Err(Failure::integrity("predictions-not-in-ledger", message))
+            }
+        }
+    }
+
+    /// [`Self::concluded`] of a part of the predictions.
+    pub fn predicted(&self, standing: &Standing, manifest_sha256: &str) -> Result<(), Failure> {
+        self.concluded(standing, PREDICTIONS, manifest_sha256)
+    }
+
+    /// Whether there is a ledger.
+    pub fn exists(&self) -> bool {
+        self.ledger.is_some()
+    }
+
     fn who(&self) -> Result<&str, Failure> {
         let missing = || Failure::usage("the ledger asks who opens the test set: --who NAME");
         self.who.as_deref().ok_or_else(missing)
     }
 }
 
-fn same_data(ledger: &Ledger, found: &str) -> Result<(), Failure> {
-    let locked = ledger.lock().1;
-    if locked == found {
-        return Ok(());
+fn same_data(ledger: &Ledger, data: &Data) -> Result<(), Failure> {
+    let locked = ledger.lock();
+    match data.differs(locked.data_fingerprint, locked.tables) {
+        None => Ok(()),
+        Some([what, found, locked]) => {
+            let message = format!("the protocol was locked for the {what} {locked}, this one is {found}");
+            Err(Failure::integrity("locked-data-changed", message))
+        }
     }
-    let message = format!("the protocol was locked for a data set with the fingerprint {locked}, this one has {found}");
-    Err(Failure::integrity("locked-data-changed", message))
 }

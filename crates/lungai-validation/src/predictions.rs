@@ -15,7 +15,7 @@ use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
 use polars_io::parquet::write::ParquetWriter;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Part `index` of `of`: every `of`-th case, beginning with case `index`, counted from 0 as Kubernetes and Slurm count.
@@ -71,6 +71,8 @@ pub struct Identity {
     pub protocol_sha256: String,
     /// Fingerprint of the data set.
     pub data_fingerprint: String,
+    /// SHA-256 of each table beside the data set that the protocol names.
+    pub tables: BTreeMap<String, String>,
     /// Cases of all shards.
     pub cases: usize,
     /// SHA-256 of their names, one a line.
@@ -122,6 +124,8 @@ pub struct Predictions {
     pub identity: Identity,
     /// SHA-256 of the manifest, which pins every byte of them.
     pub sha256: String,
+    /// Each part's manifest by name, and its SHA-256.
+    pub parts: Vec<(String, String)>,
     /// One for each case.
     pub cases: Vec<Prediction>,
 }
@@ -132,11 +136,18 @@ pub fn names<'a>(cases: impl Iterator<Item = &'a str>) -> (usize, String) {
     (names.len(), sha256(names.join("\n").as_bytes()))
 }
 
-/// Writes a shard: the Parquet file first, its manifest last.
+/// Writes a shard: the Parquet file first, its manifest last. In between `conclude` hears the SHA-256 of the manifest:
+/// without a manifest there is no shard, so that none counts that it did not hear of.
 ///
 /// # Errors
-/// What the file system says.
-pub fn write_shard(folder: &Path, identity: &Identity, shard: Shard, cases: &[Prediction]) -> Result<(), Failure> {
+/// What the file system or `conclude` says.
+pub fn write_shard(
+    folder: &Path,
+    identity: &Identity,
+    shard: Shard,
+    cases: &[Prediction],
+    conclude: &dyn Fn(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let path = shard.file(folder, "parquet");
     let mut bytes = Vec::new();
     ParquetWriter::new(&mut bytes).finish(&mut frame(cases)?).map_err(io(&path))?;
@@ -148,15 +159,36 @@ pub fn write_shard(folder: &Path, identity: &Identity, shard: Shard, cases: &[Pr
         sha256: sha256(&bytes),
     };
     put(&path, &bytes)?;
-    put(&shard.file(folder, "json"), &pretty(&manifest))
+    let manifest = pretty(&manifest);
+    conclude(&sha256(&manifest))?;
+    put(&shard.file(folder, "json"), &manifest)
 }
 
-/// Binds the shards of a folder to a whole. Returns its number of cases and the SHA-256 of its manifest.
+/// Whether a shard is finished and whole.
 ///
 /// # Errors
-/// `missing-shards` (exit code 75), `other-run` where shards are of different runs, `tampered-predictions` (exit code 4).
+/// `other-run` where the folder holds finished parts of something else, `tampered-predictions` (exit code 4).
 #[implements("SW-1102")]
-pub fn merge(folder: &Path) -> Result<(usize, String), Failure> {
+pub fn finished(folder: &Path, identity: &Identity, shard: Shard) -> Result<bool, Failure> {
+    let mut own = None;
+    for (path, manifest) in manifests(folder)? {
+        if manifest.identity != *identity || manifest.shard.of != shard.of {
+            let message = format!(
+                "the folder holds finished predictions of something else ({}); choose another, or remove {}",
+                differs(&manifest.identity, identity),
+                file_name(&path)
+            );
+            return Err(Failure::new("other-run", message));
+        }
+        if manifest.shard == shard {
+            own = Some(manifest);
+        }
+    }
+    own.map_or(Ok(false), |manifest| read_shard(folder, &manifest).map(|_| true))
+}
+
+/// The manifests of the finished shards of a folder, in their order.
+fn manifests(folder: &Path) -> Result<Vec<(PathBuf, ShardManifest)>, Failure> {
     let mut found: Vec<(PathBuf, ShardManifest)> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io(folder))? {
         let path = entry.map_err(io(folder))?.path();
@@ -166,6 +198,16 @@ pub fn merge(folder: &Path) -> Result<(usize, String), Failure> {
         }
     }
     found.sort_by_key(|(_, manifest)| manifest.shard.index);
+    Ok(found)
+}
+
+/// Binds the shards of a folder to a whole. Returns its number of cases and the SHA-256 of its manifest.
+///
+/// # Errors
+/// `missing-shards` (exit code 75), `other-run` where shards are of different runs, `tampered-predictions` (exit code 4).
+#[implements("SW-1102")]
+pub fn merge(folder: &Path) -> Result<(usize, String), Failure> {
+    let found = manifests(folder)?;
     let Some((_, first)) = found.first() else {
         return Err(Failure::later("missing-shards", "no shard is finished yet"));
     };
@@ -237,22 +279,7 @@ pub fn read(folder: &Path) -> Result<Predictions, Failure> {
             cases.push(prediction);
         }
     }
-    Ok(Predictions { identity: whole.identity, sha256: sha256(&text), cases })
-}
-
-/// Removes what is written for a whole and its shards, so that a new run may begin.
-///
-/// # Errors
-/// What the file system says.
-pub fn forget(folder: &Path, shard: Shard) -> Result<(), Failure> {
-    // The whole first: it must never speak of shards that are gone.
-    for path in [folder.join(WHOLE), shard.file(folder, "json"), shard.file(folder, "parquet")] {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&path)(error)),
-            _ => (),
-        }
-    }
-    Ok(())
+    Ok(Predictions { identity: whole.identity, sha256: sha256(&text), parts: whole.shards, cases })
 }
 
 fn read_shard(folder: &Path, manifest: &ShardManifest) -> Result<Vec<Prediction>, Failure> {
@@ -351,12 +378,12 @@ fn frame(cases: &[Prediction]) -> Result<DataFrame, Failure> {
         "hd95_left_mm" => side(1, &|s| s.hd95_mm),
         "surface_dice_right" => side(0, &|s| Some(s.surface_dice)),
         "surface_dice_left" => side(1, &|s| Some(s.surface_dice)),
-        "load_s" => scan(&|p| Some(p.seconds?.load)),
+        "load_s" => scan(&|p| p.seconds?.load),
         "preprocess_s" => scan(&|p| Some(p.seconds?.preprocess)),
         "segment_s" => scan(&|p| Some(p.seconds?.segment)),
         "detect_s" => scan(&|p| Some(p.seconds?.detect)),
         "classify_s" => scan(&|p| Some(p.seconds?.classify)),
-        "total_s" => scan(&|p| Some(p.seconds?.total)),
+        "total_s" => scan(&|p| p.seconds?.total),
         "slice_thickness_mm" => scan(&|p| p.acquisition.slice_thickness_mm),
         "slice_distance_mm" => scan(&|p| p.acquisition.slice_distance_mm),
         "exposure_mas" => scan(&|p| p.acquisition.exposure_mas),
@@ -410,12 +437,12 @@ fn unframe(frame: &DataFrame) -> Result<Vec<Prediction>, String> {
                 quality_rules: rules[at].iter().flat_map(|rules| rules.split_whitespace()).map(str::to_owned).collect(),
                 lungs: side(0).zip(side(1)).map(|(right, left)| [right, left]),
                 seconds: Some(Seconds {
-                    load: needed(&load)?,
+                    load: load[at],
                     preprocess: needed(&preprocess)?,
                     segment: needed(&segment)?,
                     detect: needed(&detect)?,
                     classify: needed(&classify)?,
-                    total: needed(&total)?,
+                    total: total[at],
                 }),
                 acquisition: Covariates {
                     slice_thickness_mm: thickness[at],
@@ -466,6 +493,7 @@ pub mod tests {
             protocol: "p 1".into(),
             protocol_sha256: "p".into(),
             data_fingerprint: "d".into(),
+            tables: BTreeMap::from([("readings/r1.csv".into(), "t".into())]),
             cases: 3,
             cases_sha256: "c".into(),
             model: "net".into(),
@@ -491,7 +519,7 @@ pub mod tests {
             quality: "warn".into(),
             quality_rules: vec!["noise".into(), "kernel".into()],
             lungs: Some([side, Side { hd95_mm: Some(2.5), ..side }]),
-            seconds: Some(Seconds { load: 0.1, total: 0.3, ..Seconds::default() }),
+            seconds: Some(Seconds { load: Some(0.1), total: Some(0.3), ..Seconds::default() }),
             acquisition: Covariates {
                 slice_thickness_mm: Some(1.25),
                 kernel: Some("B60f".into()),
@@ -507,8 +535,9 @@ pub mod tests {
     fn shards(folder: &Path) {
         let bare =
             Prediction { lungs: None, marks: vec![], baseline: Some(vec![]), quality_rules: vec![], ..prediction("b") };
-        write_shard(folder, &identity(), Shard { index: 0, of: 2 }, &[prediction("a"), prediction("c")]).unwrap();
-        write_shard(folder, &identity(), Shard { index: 1, of: 2 }, &[bare]).unwrap();
+        write_shard(folder, &identity(), Shard { index: 0, of: 2 }, &[prediction("a"), prediction("c")], &|_| Ok(()))
+            .unwrap();
+        write_shard(folder, &identity(), Shard { index: 1, of: 2 }, &[bare], &|_| Ok(())).unwrap();
     }
 
     #[test]
@@ -551,14 +580,46 @@ pub mod tests {
         let failure = merge(folder.path()).unwrap_err();
         assert_eq!((failure.exit, failure.rule.as_str()), (75, "missing-shards"));
         check_read(folder.path(), 1, "no-predictions", "merge");
-        write_shard(folder.path(), &identity(), Shard { index: 2, of: 3 }, &[prediction("a")]).unwrap();
+        write_shard(folder.path(), &identity(), Shard { index: 2, of: 3 }, &[prediction("a")], &|_| Ok(())).unwrap();
         let failure = merge(folder.path()).unwrap_err();
         assert_eq!((failure.exit, failure.message.as_str()), (75, "not finished yet: 0/3, 1/3"));
         let other = Identity { model_sha256: "n".into(), ..identity() };
-        write_shard(folder.path(), &other, Shard { index: 1, of: 3 }, &[prediction("b")]).unwrap();
+        write_shard(folder.path(), &other, Shard { index: 1, of: 3 }, &[prediction("b")], &|_| Ok(())).unwrap();
         let failure = merge(folder.path()).unwrap_err();
         assert_eq!((failure.exit, failure.rule.as_str()), (1, "other-run"));
         assert!(failure.message.ends_with("model_sha256"), "{}", failure.message);
+    }
+
+    #[verifies("SW-1102")]
+    #[test]
+    fn a_finished_part_stays_and_parts_of_another_run_are_never_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (Shard { index: 0, of: 2 }, Shard { index: 1, of: 2 });
+        assert_eq!(finished(folder.path(), &identity(), first).ok(), Some(false));
+        shards(folder.path());
+        std::fs::remove_file(second.file(folder.path(), "json")).unwrap();
+        assert_eq!(finished(folder.path(), &identity(), first).ok(), Some(true));
+        assert_eq!(finished(folder.path(), &identity(), second).ok(), Some(false));
+        let other = Identity { program_sha256: "y".into(), ..identity() };
+        let refused = |identity: &Identity, shard: Shard, part: &str| {
+            let failure = finished(folder.path(), identity, shard).unwrap_err();
+            assert!(failure.message.contains(part), "{}", failure.message);
+            failure.rule
+        };
+        assert_eq!(refused(&other, first, "(program_sha256)"), "other-run");
+        assert_eq!(refused(&identity(), Shard { index: 0, of: 3 }, "(number of shards)"), "other-run");
+        assert!(first.file(folder.path(), "json").exists() && first.file(folder.path(), "parquet").exists());
+        std::fs::write(first.file(folder.path(), "parquet"), "other").unwrap();
+        assert_eq!(refused(&identity(), first, "SHA-256"), "tampered-predictions");
+    }
+
+    #[test]
+    fn a_part_does_not_count_before_it_was_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let refuse = |_: &str| Err(Failure::new("ledger-tampered", "no"));
+        let failure = write_shard(folder.path(), &identity(), Shard::WHOLE, &[prediction("a")], &refuse).unwrap_err();
+        assert_eq!(failure.rule, "ledger-tampered");
+        assert_eq!(finished(folder.path(), &identity(), Shard::WHOLE).ok(), Some(false));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The protocol: every rule by which a frozen model is judged, written before it is.
 
 use crate::record::{Covariates, Nodule, ScanRecord};
+use crate::results::readers::SYSTEM;
 use lungai_datasets::Unknown;
+use lungai_metrics::decision::Claim;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +54,9 @@ pub struct Protocol {
     pub calibration_bins: usize,
     /// Probability from which on a nodule counts as called malignant, above 0 and below 1.
     pub malignant_from: f64,
+    /// Shares of malignant nodules, above 0 and below 1, for which PPV and NPV are given beside those of the sample, whose mix
+    /// is seldom that of a practice. May be empty.
+    pub prevalences: Vec<f64>,
     /// Diameters that differ by no more than this factor are alike; above 1.
     pub alike_diameter_ratio: f64,
     /// Tolerance of the surface Dice in mm.
@@ -172,6 +177,9 @@ pub struct ReferenceStandard {
     /// `diameter_mm`, `malignancy` (rating from 1 to 5, or empty). The file's name without its ending is the reader's. May be
     /// empty.
     pub readings: Vec<PathBuf>,
+    /// Whether every reader read every test scan: one without a line is then a scan without a mark. Otherwise a scan was read
+    /// where the table has a line for it, with empty cells but `case` where the reader marked nothing.
+    pub every_scan_read: bool,
     /// Whether the report says how far readers agree with each other; needs two of them.
     pub reader_agreement: bool,
     /// Whether the report says how far the system agrees with the readers; needs one of them.
@@ -287,7 +295,7 @@ pub enum Between {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bootstrap {
-    /// How often.
+    /// How often, 100 to 100,000: of each the figures are kept until their percentiles are taken.
     pub replicates: usize,
     /// Where chance starts.
     pub seed: u64,
@@ -634,10 +642,14 @@ impl Protocol {
                 "froc.rates: ascending, above 0",
             ),
             ((0.0..=1.0).contains(&self.froc.lowest_score), "froc.lowest_score: from 0 to 1"),
-            (self.bootstrap.replicates >= 100, "bootstrap.replicates: at least 100"),
+            ((100..=100_000).contains(&self.bootstrap.replicates), "bootstrap.replicates: from 100 to 100000"),
             (self.confidence_level > 0.0 && self.confidence_level < 1.0, "confidence_level: between 0 and 1"),
             (self.calibration_bins > 0, "calibration_bins: above 0"),
             (0.0 < self.malignant_from && self.malignant_from < 1.0, "malignant_from: above 0 and below 1"),
+            (
+                self.prevalences.iter().all(|p| 0.0 < *p && *p < 1.0) && ascending(&self.prevalences),
+                "prevalences: ascending, above 0 and below 1",
+            ),
             (self.alike_diameter_ratio > 1.0 && self.alike_diameter_ratio.is_finite(), "alike_diameter_ratio: above 1"),
             (self.surface_tolerance_mm >= 0.0, "surface_tolerance_mm: from 0"),
             (!self.endpoints.primary.criteria.is_empty(), "endpoints.primary.criteria: at least one"),
@@ -724,6 +736,14 @@ impl ReferenceStandard {
         let named = *consensus != Consensus::Arbitration || arbitration.is_some();
         require(named, || format!("{at}.nodules.arbitration: say who decides"))?;
         let n = self.readings.len();
+        let mut names: Vec<_> = self.readings.iter().map(|table| table.file_stem().unwrap_or_default()).collect();
+        names.sort_unstable();
+        require(names.windows(2).all(|pair| pair[0] != pair[1]), || {
+            format!("{at}.readings: two tables are of one reader")
+        })?;
+        require(names.iter().all(|name| *name != SYSTEM), || {
+            format!("{at}.readings: `{SYSTEM}` is what reports call the system")
+        })?;
         require(!self.reader_agreement || n >= 2, || {
             format!("{at}.readings: reader_agreement needs two tables, not {n}")
         })?;
@@ -732,7 +752,25 @@ impl ReferenceStandard {
 }
 
 impl Criterion {
+    /// What must be shown of an interval.
+    pub fn claim(&self) -> Claim {
+        match self.op {
+            Op::AtLeast => Claim::AtLeast(self.limit),
+            Op::Above => Claim::Above(self.limit),
+            Op::AtMost => Claim::AtMost(self.limit),
+            Op::Below => Claim::Below(self.limit),
+        }
+    }
+
     fn check(&self, id: &str) -> Result<(), String> {
+        let wrong_bound = match self.op {
+            Op::AtLeast | Op::Above => On::CiUpper,
+            Op::AtMost | Op::Below => On::CiLower,
+        };
+        require(self.on != wrong_bound, || {
+            let (op, on) = (self.op.sign(), self.on.words());
+            format!("criterion {id}: `{op}` on the {on} would show nothing: the other bound decides")
+        })?;
         let of_nodules = [Metric::Sensitivity, Metric::Auc, Metric::AucFound].contains(&self.metric);
         require(self.limit.is_finite(), || format!("criterion {id}: a limit is a number"))?;
         require(self.diameter_at_least_mm == 0.0 || of_nodules, || {
@@ -776,6 +814,16 @@ mod tests {
     #[test]
     fn a_protocol_that_makes_no_sense_is_refused_with_its_rule() {
         check_refused(|p| p.froc.rates = vec![2.0, 1.0], "froc.rates: ascending, above 0");
+        check_refused(
+            |p| p.endpoints.primary.criteria[0].on = On::CiUpper,
+            "criterion FR-003.1: `>=` on the upper bound would show nothing: the other bound decides",
+        );
+        check_refused(
+            |p| p.endpoints.primary.criteria[3].on = On::CiLower,
+            "criterion FR-004.2: `<=` on the lower bound would show nothing: the other bound decides",
+        );
+        check_refused(|p| p.bootstrap.replicates = 1_000_000, "bootstrap.replicates: from 100 to 100000");
+        check_refused(|p| p.prevalences = vec![0.1, 1.0], "prevalences: ascending, above 0 and below 1");
         check_refused(|p| p.confidence_level = 95.0, "confidence_level: between 0 and 1");
         check_refused(|p| p.endpoints.primary.alpha = 0.5, "endpoints.primary.alpha: above 0 and below 0.5");
         check_refused(
@@ -835,6 +883,8 @@ mod tests {
         check(&|s| s.nodules.consensus = Consensus::None, "nodules.consensus: several readers need a rule");
         check(&|s| s.nodules.consensus = Consensus::Arbitration, "nodules.arbitration: say who decides");
         check(&|s| s.nodules.readers = 0, "nodules.readers: above 0 if and only if the basis is readers");
+        check(&|s| s.readings[1] = "other/r1.csv".into(), "readings: two tables are of one reader");
+        check(&|s| s.readings[1] = "AI.csv".into(), "readings: `AI` is what reports call the system");
         check(&|s| s.readings.truncate(1), "readings: reader_agreement needs two tables, not 1");
         let ai_alone = |s: &mut ReferenceStandard| {
             s.reader_agreement = false;

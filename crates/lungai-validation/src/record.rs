@@ -113,8 +113,8 @@ pub struct Side {
 /// Seconds of each stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
-    /// Files to voxels.
-    pub load: f64,
+    /// Files to voxels; absent where the scan has no files, but is rendered each time.
+    pub load: Option<f64>,
     /// Quality gate.
     pub preprocess: f64,
     /// Lung segmentation.
@@ -123,8 +123,8 @@ pub struct Seconds {
     pub detect: f64,
     /// Measurement and malignancy of all marks down to the lowest score.
     pub classify: f64,
-    /// All of these.
-    pub total: f64,
+    /// All of these, where all are known.
+    pub total: Option<f64>,
 }
 
 /// A finding of the reference standard.

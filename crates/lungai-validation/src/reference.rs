@@ -70,8 +70,9 @@ impl<'a> Reference<'a> {
         let mut readings: BTreeMap<String, Vec<Reading>> = BTreeMap::new();
         for table in &protocol.reference_standard.readings {
             let (reader, mut marks) = reading(&folder.join(table), &ids)?;
+            let every_scan = protocol.reference_standard.every_scan_read;
             for case in &known {
-                let marks = marks.remove(&case.id).unwrap_or_default();
+                let Some(marks) = marks.remove(&case.id).or(every_scan.then(Vec::new)) else { continue };
                 readings.entry(case.id.clone()).or_default().push(Reading { reader: reader.clone(), marks });
             }
         }
@@ -288,7 +289,7 @@ fn people(path: &Path, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Person>,
     Ok(people)
 }
 
-/// A reader's name, and marks by case.
+/// A reader's name, and marks by case. A line without a position says that the scan was read and nothing marked.
 fn reading(path: &Path, ids: &BTreeSet<&str>) -> Result<(String, BTreeMap<String, Vec<ReaderMark>>), Failure> {
     let reader = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let rows = Rows::read(
@@ -297,8 +298,16 @@ fn reading(path: &Path, ids: &BTreeSet<&str>) -> Result<(String, BTreeMap<String
         &[&["malignancy"]],
     )?;
     let mut marks: BTreeMap<String, Vec<ReaderMark>> = BTreeMap::new();
+    let mut places: BTreeMap<(&str, [u64; 3]), usize> = BTreeMap::new();
     for row in rows.iter() {
         let case = row.known_case(ids)?;
+        if ["x_lps_mm", "y_lps_mm", "z_lps_mm", "diameter_mm", "malignancy"]
+            .iter()
+            .all(|name| row.text(name).is_empty())
+        {
+            marks.entry(case.to_owned()).or_default();
+            continue;
+        }
         let diameter_mm = row.number("diameter_mm")?;
         if diameter_mm <= 0.0 {
             return Err(row.refuse("bad-value", format!("diameter_mm {diameter_mm} must be positive")));
@@ -311,6 +320,11 @@ fn reading(path: &Path, ids: &BTreeSet<&str>) -> Result<(String, BTreeMap<String
                 })?),
             };
         let position_lps_mm = [row.number("x_lps_mm")?, row.number("y_lps_mm")?, row.number("z_lps_mm")?];
+        let place = (case, position_lps_mm.map(|mm| (mm + 0.0).to_bits()));
+        if let Some(first) = places.insert(place, row.line) {
+            let message = format!("the same mark as in line {first}: same study, same position");
+            return Err(row.refuse("duplicated-mark", message));
+        }
         marks.entry(case.to_owned()).or_default().push(ReaderMark { position_lps_mm, diameter_mm, malignancy });
     }
     Ok((reader, marks))
@@ -477,6 +491,13 @@ mod tests {
             "r1.csv, line 2: malignancy `9` is no rating from 1 to 5",
         );
 
+        check_refused(
+            &CASES,
+            with("r1.csv", "case,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,malignancy\na-1,0,1,2,6,3\na-1,0,1,2,5,4\n"),
+            "duplicated-mark",
+            "r1.csv, line 3: the same mark as in line 2: same study, same position",
+        );
+
         let folder = tempfile::tempdir().unwrap();
         let (manifest, mut protocol) = (data_set(folder.path(), &CASES), protocol());
         people("case,sex,age_years\na-1,female,61\nb-1,,\n")(&mut protocol, folder.path());
@@ -493,5 +514,16 @@ mod tests {
         assert_eq!((first.readings[0].reader.as_str(), ratings), ("r1", vec![Some(4), None]));
         // Who looked and marked nothing is not one who did not look.
         assert_eq!((second.readings.len(), second.readings[0].marks.len()), (1, 0));
+
+        // Where nobody declares that every scan was read, only a line says so.
+        with("r1.csv", "case,x_lps_mm,y_lps_mm,z_lps_mm,diameter_mm,malignancy\na-1,1,2,3,6,4\na-2,,,,,\n")(
+            &mut protocol,
+            folder.path(),
+        );
+        protocol.reference_standard.every_scan_read = false;
+        let reference = Reference::load(&protocol, &manifest, folder.path()).unwrap();
+        let joined = reference.join(vec![of("a-1", None), of("a-2", None), of("b-1", None)]).unwrap();
+        let read: Vec<_> = joined.records.iter().map(|r| r.readings.first().map(|one| one.marks.len())).collect();
+        assert_eq!(read, [Some(1), Some(0), None]);
     }
 }

@@ -26,6 +26,7 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+pub use workbook::no_formula;
 
 /// What the report says about the run itself.
 pub struct Facts {
@@ -55,6 +56,8 @@ pub struct Facts {
     pub manifest_sha256: String,
     /// One value for every voxel, label and nodule of the data set.
     pub data_fingerprint: String,
+    /// SHA-256 of each table beside the data set: covariates and readings.
+    pub tables: BTreeMap<String, String>,
     /// SHA-256 that pins the predictions which were analysed.
     pub predictions_sha256: String,
     /// SHA-256 of the program that analysed them.

@@ -13,7 +13,7 @@ pub use detection::{AtRate, Curve, Detection, PartCurve};
 pub use diameters::Diameters;
 pub use endpoints::{CriterionResult, Role};
 pub use groups::{Group, Heterogeneity, StratumResult};
-pub use malignancy::Malignancy;
+pub use malignancy::{Confusion, Malignancy};
 pub use scans::{Lungs, SecondsFigures};
 
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ use lungai_metrics::bootstrap::{Draws, percentile_interval};
 use lungai_metrics::froc::{Froc, Interpolation};
 use lungai_metrics::matching::{HitRule, Lesion, Mark, MarkOutcome, MatchRule, ScanMatch, match_scan};
 use lungai_metrics::proportion::{proportion, rate};
-use lungai_metrics::{Interval, MetricsError};
+use lungai_metrics::{Interval, MetricsError, sample_quantile};
 use lungai_trace::implements;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -64,10 +64,6 @@ pub struct Results {
     pub centres: Vec<Group>,
     /// Sensitivity between centres.
     pub heterogeneity: Option<Heterogeneity>,
-    /// Per size.
-    pub sizes: Vec<Group>,
-    /// Per attenuation class.
-    pub kinds: Vec<Group>,
     /// Per stratum of the protocol.
     pub strata: Vec<StratumResult>,
     /// FROC of each size group.
@@ -127,7 +123,6 @@ struct Scored<'a> {
     scan: usize,
     nodule: &'a Nodule,
     diameter_mm: f64,
-    kind: Option<&'a str>,
     malignant: Option<bool>,
     /// The mark that found it.
     mark: Option<&'a SystemMark>,
@@ -156,8 +151,6 @@ pub fn evaluate(
         seconds: eval.seconds(),
         centres: eval.by_centre()?,
         heterogeneity: None,
-        sizes: eval.by_size(),
-        kinds: eval.by_kind(),
         strata: protocol.strata.iter().map(|stratum| eval.by_stratum(stratum)).collect(),
         froc_by_size: Vec::new(),
         froc_by_kind: Vec::new(),
@@ -189,6 +182,8 @@ struct Evaluation<'a> {
     level: f64,
     draws: Arc<Draws>,
     system: Arc<Matched>,
+    /// The system's marks at the operating point: of these every one counts, however many a scan has.
+    operated: Arc<Matched>,
     baseline: Option<Arc<Matched>>,
     scored: Arc<Vec<Scored<'a>>>,
 }
@@ -201,26 +196,27 @@ impl<'a> Evaluation<'a> {
         let draws = Draws::of_clusters(&clusters, protocol.bootstrap.replicates, protocol.bootstrap.seed)?;
         let rule = rule(protocol, protocol.matching.hit);
         let system = Arc::new(Matched::new(records, |r| &r.marks, &rule)?);
+        let operated = Arc::new(Matched::new(records, |r| &r.marks, &MatchRule { marks_per_scan: None, ..rule })?);
         let baseline = match records.iter().all(|r| r.baseline.is_some()) {
             true => Some(Matched::new(records, |r| r.baseline.as_deref().unwrap_or_default(), &rule)?.into()),
             false => None,
         };
         let mut scored = Vec::new();
-        for (scan, (record, (_, matched))) in records.iter().zip(&system.scans).enumerate() {
+        for (scan, (record, (_, matched))) in records.iter().zip(&operated.scans).enumerate() {
             for (place, best) in &matched.nodules {
                 let nodule = &record.nodules[*place];
                 scored.push(Scored {
                     scan,
                     nodule,
                     diameter_mm: nodule.diameter_mm,
-                    kind: nodule.kind.as_deref(),
                     malignant: nodule.malignant,
                     mark: best.map(|mark| &record.marks[mark]).filter(|mark| mark.score >= threshold),
                 });
             }
         }
         let level = protocol.confidence_level;
-        Ok(Self { protocol, records, threshold, level, draws: draws.into(), system, baseline, scored: scored.into() })
+        let (draws, scored) = (draws.into(), scored.into());
+        Ok(Self { protocol, records, threshold, level, draws, system, operated, baseline, scored })
     }
 
     fn level(&self) -> f64 {
@@ -296,7 +292,7 @@ impl<'a> Evaluation<'a> {
             };
             if part(record) { marks.iter().zip(&matched.outcomes).filter(is_false).count() } else { 0 }
         };
-        self.records.iter().zip(&self.system.scans).map(count).collect()
+        self.records.iter().zip(&self.operated.scans).map(count).collect()
     }
 
     /// Mean over scans that have the figure.
@@ -324,9 +320,7 @@ impl<'a> Evaluation<'a> {
             let copies = values.iter().zip(weights).flat_map(|(v, w)| std::iter::repeat_n(*v, *w as usize));
             let mut sorted: Vec<f64> = copies.flatten().collect();
             sorted.sort_unstable_by(f64::total_cmp);
-            let rank = 0.95 * (sorted.len().checked_sub(1)? as f64);
-            let (low, high) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
-            Some(low + rank.fract() * (high - low))
+            (!sorted.is_empty()).then(|| sample_quantile(&sorted, 0.95))
         };
         let n = values.iter().flatten().count();
         match p95(&vec![1; values.len()]) {
@@ -356,11 +350,20 @@ impl Matched {
     }
 }
 
-/// What became of the system's marks of one scan, for the table of marks.
+/// What became of the marks of one scan in the FROC curve, where at most the protocol's number of them counts.
 pub fn outcomes(protocol: &Protocol, record: &ScanRecord, marks: &[SystemMark]) -> Result<ScanMatch, MetricsError> {
+    matched(record, marks, &rule(protocol, protocol.matching.hit))
+}
+
+/// What becomes of them at an operating point, where every one counts.
+pub fn operated(protocol: &Protocol, record: &ScanRecord, marks: &[SystemMark]) -> Result<ScanMatch, MetricsError> {
+    matched(record, marks, &MatchRule { marks_per_scan: None, ..rule(protocol, protocol.matching.hit) })
+}
+
+fn matched(record: &ScanRecord, marks: &[SystemMark], rule: &MatchRule) -> Result<ScanMatch, MetricsError> {
     let marks: Vec<Mark> =
         marks.iter().map(|m| Mark { position: WorldPoint(m.position_lps_mm), score: m.score }).collect();
-    match_scan(&marks, &lesions(record), &rule(protocol, protocol.matching.hit))
+    match_scan(&marks, &lesions(record), rule)
 }
 
 fn lesions(record: &ScanRecord) -> Vec<Lesion> {

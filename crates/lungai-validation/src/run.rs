@@ -8,7 +8,7 @@ use crate::record::{Covariates, Prediction, Seconds, Side, SystemMark};
 use crate::reference::Reference;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lungai_ct::{LabelMap, Lung, Scan};
-use lungai_datasets::Case;
+use lungai_datasets::{Case, sha256};
 use lungai_imaging::{blobs, lungs};
 use lungai_metrics::overlap::overlap;
 use lungai_pipeline::{OperatingPoint, Pipeline, PipelineError, Stage};
@@ -22,11 +22,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Analyses every case of a shard that an earlier run did not, and writes the shard into `folder`.
+/// Analyses every case of a shard that an earlier run did not, and writes the shard into `folder`. A shard that is finished
+/// stays as it is.
+///
+/// - `conclude`: hears the SHA-256 of the shard's manifest before the shard counts
 ///
 /// # Errors
-/// `other-run` where the folder holds an unfinished run of something else, `busy` where another program is at it; a case that
-/// is not what the manifest says (the test set is locked: nothing is skipped).
+/// `other-run` where the folder holds a run of something else, `tampered-predictions` where what is there is not as it was
+/// written, `busy` where another program is at it; a case that is not what the manifest says (the test set is locked: nothing
+/// is skipped).
 #[implements("SW-1102")]
 pub fn predict(
     protocol: &Protocol,
@@ -35,14 +39,28 @@ pub fn predict(
     identity: &Identity,
     shard: Shard,
     folder: &Path,
+    conclude: &dyn Fn(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let own = reference.cases.iter().enumerate().filter(|(place, _)| shard.holds(*place));
     let cases: Vec<&Case> = own.map(|(_, truth)| truth.case).collect();
     let (journal, mut done) = Journal::open(folder, identity, shard)?;
+    // Looked at while the journal is ours, so that nobody finishes it in between.
+    match predictions::finished(folder, identity, shard) {
+        Ok(false) => (),
+        Ok(true) => {
+            eprintln!("part {shard} is finished");
+            return journal.remove();
+        }
+        Err(failure) => {
+            if done.is_empty() {
+                journal.remove()?;
+            }
+            return Err(failure);
+        }
+    }
     if !done.is_empty() {
         eprintln!("going on after {} of {} scans", done.len(), cases.len());
     }
-    predictions::forget(folder, shard)?;
     let left: Vec<&Case> = cases.iter().copied().filter(|case| !done.contains_key(&case.id)).collect();
     let progress = Progress::new(cases.len(), done.len());
     // Several at a time: much of the work on one scan keeps only one core busy.
@@ -59,11 +77,12 @@ pub fn predict(
     done.extend(new);
     // In the manifest's order, whatever the order of work was.
     let in_order: Vec<Prediction> = cases.iter().filter_map(|case| done.remove(&case.id)).collect();
-    predictions::write_shard(folder, identity, shard, &in_order)?;
+    predictions::write_shard(folder, identity, shard, &in_order, conclude)?;
     journal.remove()
 }
 
-/// The predictions of an unfinished shard: a line that says what they are of, and one for each case.
+/// The predictions of an unfinished shard: a line that says what they are of, and one for each case. Every line begins with the
+/// SHA-256 of its rest.
 struct Journal {
     file: Mutex<File>,
     path: PathBuf,
@@ -95,7 +114,7 @@ impl Journal {
         let mut done = BTreeMap::new();
         let mut lines = text[..whole].lines();
         if let Some(first) = lines.next() {
-            let found: Header = line(first).map_err(damaged(&path, 1))?;
+            let found: Header = line(first).ok_or_else(damaged(&path, 1))?;
             if found != header {
                 let message = format!(
                     "the folder holds an unfinished run of something else ({}); choose another, or remove {}",
@@ -105,7 +124,7 @@ impl Journal {
                 return Err(Failure::new("other-run", message));
             }
             for (at, text) in lines.enumerate() {
-                let prediction: Prediction = line(text).map_err(damaged(&path, at + 2))?;
+                let prediction: Prediction = line(text).ok_or_else(damaged(&path, at + 2))?;
                 done.insert(prediction.case.clone(), prediction);
             }
         }
@@ -124,7 +143,8 @@ impl Journal {
 
     /// One line in one write, on the disk before the next case is begun.
     fn append(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let line = serde_json::to_string(value).expect("plain data") + "\n";
+        let text = serde_json::to_string(value).expect("plain data");
+        let line = format!("{} {text}\n", sha256(text.as_bytes()));
         let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(io(&self.path))
     }
@@ -134,13 +154,15 @@ impl Journal {
     }
 }
 
-fn line<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(text)
+/// What a line says, if its hash is that of its text.
+fn line<T: for<'de> Deserialize<'de>>(line: &str) -> Option<T> {
+    let (hash, text) = line.split_once(' ')?;
+    (hash == sha256(text.as_bytes())).then(|| serde_json::from_str(text).ok())?
 }
 
-fn damaged(path: &Path, line: usize) -> impl FnOnce(serde_json::Error) -> Failure {
+fn damaged(path: &Path, line: usize) -> impl FnOnce() -> Failure {
     let name = file_name(path);
-    move |_| Failure::integrity("tampered-predictions", format!("{name}, line {line}: not as it was written"))
+    move || Failure::integrity("tampered-predictions", format!("{name}, line {line}: not as it was written"))
 }
 
 /// How far a run is: a bar on terminals, a line now and then elsewhere.
@@ -183,8 +205,9 @@ fn analyse(protocol: &Protocol, case: &Case, pipeline: &Pipeline) -> Result<Pred
     let mut clock = Clock::new();
     let scan = case.load_scan()?;
     let grid = scan.volume.geometry();
+    clock.seconds.load = Some(clock.lap()).filter(|_| !case.is_rendered());
     let reference = case.lungs.is_some().then(|| case.load_lungs(grid)).transpose()?;
-    clock.seconds.load = clock.lap();
+    clock.lap(); // the reference is no part of the system's work
 
     let everything = OperatingPoint::Threshold(protocol.froc.lowest_score);
     let (quality, analysis) = match pipeline.run(&scan, &everything, &mut |stage| clock.begin(stage)) {
@@ -288,6 +311,36 @@ impl Clock {
 
     fn finish(self) -> Seconds {
         let s = self.seconds;
-        Seconds { total: s.load + s.preprocess + s.segment + s.detect + s.classify, ..s }
+        Seconds { total: s.load.map(|load| load + s.preprocess + s.segment + s.detect + s.classify), ..s }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predictions::tests::{identity, prediction};
+    use lungai_trace::verifies;
+
+    #[verifies("SW-1102")]
+    #[test]
+    fn an_unfinished_part_goes_on_and_a_changed_digit_in_it_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Journal::open(folder.path(), &identity(), Shard::WHOLE);
+        let (journal, done) = open().unwrap();
+        assert!(done.is_empty());
+        journal.keep(&prediction("a")).unwrap();
+        journal.keep(&prediction("b")).unwrap();
+        drop(journal);
+        let path = Shard::WHOLE.file(folder.path(), "journal.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        // What a crash cut off is done again.
+        std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+        let (journal, done) = open().unwrap();
+        assert_eq!(done.into_values().collect::<Vec<_>>(), [prediction("a")]);
+        drop(journal);
+        std::fs::write(&path, text.replacen("\"score\":0.9", "\"score\":0.8", 1)).unwrap();
+        let failure = open().err().unwrap();
+        assert_eq!((failure.exit, failure.rule.as_str()), (4, "tampered-predictions"));
+        assert!(failure.message.contains("line 2"), "{}", failure.message);
     }
 }

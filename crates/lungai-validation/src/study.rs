@@ -3,7 +3,7 @@
 use crate::analysis::{self, Outcome, Subject, hash};
 use crate::arguments::{Model, Purpose, Set};
 use crate::failure::{Failure, file_name, io};
-use crate::lock::{Lock, Standing, canonical};
+use crate::lock::{Data, Lock, Standing, canonical};
 use crate::predictions::{self, Identity, Predictions};
 use crate::protocol::Protocol;
 use crate::record::Prediction;
@@ -27,15 +27,29 @@ pub struct Study {
     /// The test set.
     pub manifest: Manifest,
     manifest_path: PathBuf,
-    /// One value for the whole test set.
-    pub data_fingerprint: String,
+    /// One value for the whole test set, and the tables beside it.
+    pub data: Data,
     /// The ledger, if there is one.
     pub lock: Lock,
 }
 
 impl Study {
     /// Everything is compared before anything is opened.
+    ///
+    /// # Errors
+    /// `not-locked` where a ledger was named and is not there: whoever names one does not mean an exploratory run.
     pub fn load(set: &Set) -> Result<Self, Failure> {
+        let study = Self::to_lock(set)?;
+        match &set.ledger {
+            Some(ledger) if !study.lock.exists() => {
+                Err(Failure::new("not-locked", format!("{}: there is no such ledger", file_name(ledger))))
+            }
+            _ => Ok(study),
+        }
+    }
+
+    /// As [`Self::load`], of a protocol that need not be locked yet.
+    pub fn to_lock(set: &Set) -> Result<Self, Failure> {
         let path = set.protocol.clone();
         let protocol: Protocol = read_yaml(&path)?;
         protocol.check().map_err(|rule| Failure::new("protocol", format!("{}: {rule}", file_name(&path))))?;
@@ -50,19 +64,19 @@ impl Study {
             return Err(Failure::new("other-data-set", message));
         }
         let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-        let data_fingerprint = manifest.fingerprint();
-        Ok(Self { protocol, path, text, manifest, manifest_path, data_fingerprint, lock })
+        let data = Data::of(&protocol, &manifest, folder_of(&manifest_path))?;
+        Ok(Self { protocol, path, text, manifest, manifest_path, data, lock })
     }
 
     /// The truth of its cases; no image is opened.
     pub fn reference(&self) -> Result<Reference<'_>, Failure> {
-        Reference::load(&self.protocol, &self.manifest, self.manifest_path.parent().unwrap_or(Path::new("")))
+        Reference::load(&self.protocol, &self.manifest, folder_of(&self.manifest_path))
     }
 
     /// Tells ledger and terminal that the test set is opened for a system (name, and the hash that pins it).
     pub fn opened(&self, system: (&str, &str), what: &str, purpose: &Purpose) -> Result<Standing, Failure> {
         let purpose = purpose.purpose.as_deref().unwrap_or("not stated");
-        let standing = self.lock.opened(&self.protocol, &self.data_fingerprint, system, what, purpose)?;
+        let standing = self.lock.opened(&self.protocol, &self.data, system, what, purpose)?;
         eprintln!("{}", standing.words());
         Ok(standing)
     }
@@ -83,7 +97,8 @@ impl Study {
             model_synthetic: false,
             data_set: format!("{} {}", manifest.name, manifest.version),
             manifest_sha256: hash(&self.manifest_path)?,
-            data_fingerprint: self.data_fingerprint.clone(),
+            data_fingerprint: self.data.fingerprint.clone(),
+            tables: self.data.tables.clone(),
             predictions_sha256: String::new(),
             program_sha256: program_sha256()?,
             synthetic: manifest.synthetic,
@@ -94,11 +109,14 @@ impl Study {
     }
 
     /// Analyses our own predictions.
+    ///
+    /// # Errors
+    /// `other-protocol`, `other-data-set` or `other-tables` where they are of something else; `predictions-not-in-ledger`.
     pub fn analyse(&self, read: Predictions, standing: &Standing, out: &Path) -> Result<Outcome, Failure> {
         let identity = &read.identity;
         let same = [
             ("protocol", &identity.protocol_sha256, canonical(&self.protocol)),
-            ("data set", &identity.data_fingerprint, self.data_fingerprint.clone()),
+            ("data set", &identity.data_fingerprint, self.data.fingerprint.clone()),
         ];
         if let Some((what, theirs, ours)) = same.into_iter().find(|(_, theirs, ours)| *theirs != ours) {
             let rule = format!("other-{}", what.replace(' ', "-"));
@@ -107,6 +125,11 @@ impl Study {
                 format!("the predictions are for the {what} {theirs}, this one is {ours}"),
             ));
         }
+        if identity.tables != self.data.tables {
+            let message = "covariates or readings are not those that the predictions were made with";
+            return Err(Failure::new("other-tables", message));
+        }
+        self.lock.vouch(&read.parts, &identity.model_sha256)?;
         let facts = Facts {
             model: format!("{} {}", identity.model, identity.model_version),
             model_name: identity.model.clone(),
@@ -163,7 +186,8 @@ impl Runner {
         let identity = Identity {
             protocol: format!("{} {}", protocol.name, protocol.version),
             protocol_sha256: canonical(protocol),
-            data_fingerprint: study.data_fingerprint.clone(),
+            data_fingerprint: study.data.fingerprint.clone(),
+            tables: study.data.tables.clone(),
             cases,
             cases_sha256,
             model: manifest.name.clone(),
@@ -181,6 +205,10 @@ impl Runner {
     pub fn system(&self) -> (String, &str) {
         (format!("{} {}", self.identity.model, self.identity.model_version), &self.identity.model_sha256)
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 fn operating_threshold(protocol: &Protocol, pipeline: &Pipeline) -> Result<f64, Failure> {

@@ -5,6 +5,7 @@
 use crate::failure::{Failure, io};
 use crate::protocol::Protocol;
 use crate::record::{ScanRecord, Seconds};
+use crate::report::no_formula;
 use crate::results::outcomes;
 use lungai_metrics::matching::MarkOutcome;
 use polars::prelude::{Column, DataFrame, df};
@@ -43,7 +44,7 @@ pub fn write(
 fn per_scan(records: &[ScanRecord]) -> Result<DataFrame, Failure> {
     let text = |f: &dyn Fn(&ScanRecord) -> &str| records.iter().map(|r| f(r).to_owned()).collect::<Vec<String>>();
     let seconds =
-        |f: &dyn Fn(&Seconds) -> f64| records.iter().map(|r| r.seconds.as_ref().map(f)).collect::<Vec<Option<f64>>>();
+        |f: &dyn Fn(&Seconds) -> Option<f64>| records.iter().map(|r| f(r.seconds.as_ref()?)).collect::<Vec<_>>();
     let side = |i: usize, f: &dyn Fn(&crate::record::Side) -> Option<f64>| {
         records.iter().map(|r| f(&r.lungs?[i])).collect::<Vec<Option<f64>>>()
     };
@@ -63,10 +64,10 @@ fn per_scan(records: &[ScanRecord]) -> Result<DataFrame, Failure> {
         "surface_dice_right" => side(0, &|s| Some(s.surface_dice)),
         "surface_dice_left" => side(1, &|s| Some(s.surface_dice)),
         "load_s" => seconds(&|s| s.load),
-        "preprocess_s" => seconds(&|s| s.preprocess),
-        "segment_s" => seconds(&|s| s.segment),
-        "detect_s" => seconds(&|s| s.detect),
-        "classify_s" => seconds(&|s| s.classify),
+        "preprocess_s" => seconds(&|s| Some(s.preprocess)),
+        "segment_s" => seconds(&|s| Some(s.segment)),
+        "detect_s" => seconds(&|s| Some(s.detect)),
+        "classify_s" => seconds(&|s| Some(s.classify)),
         "total_s" => seconds(&|s| s.total),
     )
     .map_err(table)
@@ -132,13 +133,24 @@ fn findings(records: &[ScanRecord], excluded: bool) -> Result<DataFrame, Failure
 }
 
 fn both(mut frame: DataFrame, folder: &Path, name: &str) -> Result<(), Failure> {
-    csv(&mut frame, &folder.join(format!("{name}.csv")))?;
+    csv(&mut frame.clone(), &folder.join(format!("{name}.csv")))?;
     let path = folder.join(format!("{name}.parquet"));
     ParquetWriter::new(File::create(&path).map_err(io(&path))?).finish(&mut frame).map_err(io(&path))?;
     Ok(())
 }
 
 fn csv(frame: &mut DataFrame, path: &Path) -> Result<(), Failure> {
+    let mut words = Vec::new();
+    for column in frame.columns() {
+        if let Ok(texts) = column.str() {
+            let texts: Vec<Option<String>> =
+                texts.iter().map(|text| text.map(|text| no_formula(text.into()))).collect();
+            words.push(Column::new(column.name().clone(), texts));
+        }
+    }
+    for column in words {
+        frame.with_column(column).map_err(table)?;
+    }
     CsvWriter::new(File::create(path).map_err(io(path))?).finish(frame).map_err(io(path))
 }
 

@@ -66,6 +66,14 @@ impl Site {
         (output.status.code().unwrap(), serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text:?}")))
     }
 
+    /// Any command, with its words.
+    fn command(&self, words: &[&str]) -> (i32, Value) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lungai-validation"));
+        let output = command.args(words).arg("--json").current_dir(self.folder.path()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text:?}")))
+    }
+
     fn check_failure(&self, protocol: &str, exit: i32, rule: &str, message: &str) {
         let (code, out) = self.run(protocol);
         assert_eq!((code, out["rule"].as_str().unwrap()), (exit, rule), "{out}");
@@ -184,4 +192,46 @@ fn what_is_not_as_frozen_or_written_stops_the_run_by_name() {
     std::fs::write(&weights, changed).unwrap();
     let (exit, out) = site.run(p);
     assert_eq!(exit, 4, "a frozen model that changed: {out}");
+}
+
+#[verifies("SW-1102", "RR-001")]
+#[test]
+fn under_a_lock_predictions_are_those_that_the_ledger_saw_and_a_finished_run_stays() {
+    let site = Site::new();
+    std::fs::write(site.path("p.yaml"), &site.protocol).unwrap();
+    let with_model = |command: &'static [&'static str], out: &'static str| {
+        let words = ["p.yaml", "--models", "models", "--device", "cpu", "--who", "ann", "--out", out];
+        site.command(&[command, &words[..]].concat())
+    };
+    // Before the lock: exploratory, and their hashes are whole.
+    assert_eq!(with_model(&["predict"], "before").0, 0);
+    assert_eq!(site.command(&["lock", "p.yaml", "--who", "ann"]).0, 0);
+    let analyse = ["analyse", "p.yaml", "--who", "ann", "--predictions", "before", "--out", "no"];
+    let (code, out) = site.command(&analyse);
+    assert_eq!((code, out["rule"].as_str()), (4, Some("predictions-not-in-ledger")), "{out}");
+    assert!(!site.path("no").exists());
+
+    let (code, out) = with_model(&[], "out");
+    assert_eq!((code, &out["standing"]["kind"]), (3, &"locked".into()), "{out}");
+    // A scan that has no files has no time of loading; these have.
+    assert!(out["seconds"]["total"]["value"].is_number(), "{out}");
+    let verify = ["ledger", "verify", "p.yaml", "--results", "out"];
+    let lines = |(code, out): (i32, Value)| {
+        assert_eq!(code, 0, "{out}");
+        out["lines"].as_u64().unwrap()
+    };
+    // The lock, an opening that came to nothing, and an opening with its predictions and results.
+    assert_eq!(lines(site.command(&verify)), 5);
+
+    // The same again analyses what is there; with another threshold of the curve it is another run, and nothing is removed.
+    let parquet = site.path("out/predictions/shard-0-of-1.parquet");
+    let before = std::fs::read(&parquet).unwrap();
+    let (code, again) = with_model(&[], "out");
+    assert_eq!((code, &again["predictions_sha256"]), (3, &out["predictions_sha256"]), "{again}");
+    assert_eq!(lines(site.command(&verify)), 7);
+    std::fs::write(site.path("q.yaml"), site.protocol.replace("lowest_score: 0.0", "lowest_score: 0.01")).unwrap();
+    let (code, other) =
+        site.command(&["q.yaml", "--models", "models", "--device", "cpu", "--who", "ann", "--out", "out"]);
+    assert_eq!((code, other["rule"].as_str()), (1, Some("other-run")), "{other}");
+    assert_eq!(std::fs::read(&parquet).unwrap(), before);
 }

@@ -1,6 +1,6 @@
 //! A comparison as a report in both languages.
 
-use super::{CaseChange, Compared, Comparison, Found, Method, NoduleChange, StratumDelta, Test};
+use super::{CaseChange, Compared, Comparison, Found, Method, NoduleChange, Shown, StratumDelta, Test};
 use crate::coherence::{Kind, Statement};
 use crate::failure::{Failure, io};
 use crate::figures::{ENDS, froc_axes, roomy};
@@ -42,7 +42,9 @@ pub fn write(comparison: &Comparison, out: &Path) -> Result<String, Failure> {
         documents.push(Said { of: comparison, language }.document(picture));
     }
     publish(&mut documents, "compare", comparison.synthetic, folder)?;
-    let json = serde_json::to_string_pretty(comparison).expect("plain data") + "\n";
+    let mut json = serde_json::to_value(comparison).expect("plain data");
+    json["files"] = serde_json::json!(staging.files()?);
+    let json = serde_json::to_string_pretty(&json).expect("plain data") + "\n";
     let path = folder.join("compare.json");
     std::fs::write(&path, json).map_err(io(&path))?;
     staging.publish("compare.json")?;
@@ -99,7 +101,7 @@ impl Said<'_> {
         };
         let percent = 100.0 * c.confidence_level;
         let found = c.found;
-        vec![
+        let mut about = vec![
             system("A", &c.a),
             system("B", &c.b),
             say!(
@@ -122,16 +124,41 @@ impl Said<'_> {
                 found.only_b,
                 found.neither
             ),
-        ]
+        ];
+        let [a, b] = c.left_out;
+        if a + b > 0 {
+            about.insert(3, say!(
+                self.language,
+                "Only scans of both are compared: {a} of A are left out because the quality gate refused them for B, {b} of B \
+                 because it refused them for A.",
+                "仅比较两者共有的扫描：A 有 {a} 例因质量检查对 B 拒绝而未纳入，B 有 {b} 例因质量检查对 A 拒绝而未纳入。"
+            ));
+        }
+        about.extend(c.claims.iter().map(|shown| self.shown(shown)));
+        about
+    }
+
+    fn shown(&self, shown: &Shown) -> String {
+        let (bound, limit) = (shown.bound, shown.limit);
+        let met = if shown.met { self.word("shown", "成立") } else { self.word("not shown", "不成立") };
+        let claim = match shown.claim {
+            "superior" => self.word("A is superior to B", "A 优于 B"),
+            _ => self.word("A is not inferior to B", "A 不劣于 B"),
+        };
+        say!(
+            self.language,
+            "CPM, {claim}: {met} (lower bound {bound:.4} against {limit}).",
+            "CPM，{claim}：{met}（下界 {bound:.4}，界值 {limit}）。"
+        )
     }
 
     fn intervals(&self) -> String {
         self.word(
-            "Intervals come from patients drawn with replacement, both systems on the same ones. A p of a permutation test \
-             swaps the systems within patients; one of McNemar's exact test takes nodules as independent. No p is adjusted for \
-             the number of tests.",
-            "区间由有放回抽取患者得到，两个系统使用相同的抽样。置换检验在患者内交换两个系统；McNemar 精确检验假定结节相互独立。\
-             p 值未作多重性校正。",
+            "Intervals come from patients drawn with replacement, both systems on the same ones. The permutation tests swap the \
+             systems within patients, and order marks and probabilities by what each is worth in its own system, so that the scale \
+             of scores does not matter. No p is adjusted for the number of tests.",
+            "区间由有放回抽取患者得到，两个系统使用相同的抽样。置换检验在患者内交换两个系统，并按各系统自身的排序比较标记与概率，\
+             与分数尺度无关。p 值未作多重性校正。",
         )
         .to_owned()
     }
@@ -192,7 +219,6 @@ impl Said<'_> {
             Method::Permutation { arrangements, exact: false } => {
                 say!(self.language, "permutation, {arrangements} at random", "置换检验，随机 {arrangements} 种")
             }
-            Method::Mcnemar => "McNemar".to_owned(),
             Method::None { why } => say!(self.language, "none: {why}", "无（{why}）"),
         }
     }
@@ -209,7 +235,7 @@ impl Said<'_> {
             self.word("B alone", "仅 B"),
             self.word("neither", "均未检出"),
             self.word("sensitivity, A less B (interval)", "灵敏度 A 减 B（区间）"),
-            "p (McNemar)",
+            "p",
             self.word("note", "备注"),
         ];
         let mut table = Table::new("strata", caption, &head);
@@ -410,12 +436,12 @@ mod tests {
     #[test]
     fn what_is_written_names_synthetic_data_and_the_changed_nodules_in_both_languages() {
         let out = tempfile::tempdir().unwrap();
-        let c = compare(&results(records()), &results(changed())).unwrap();
+        let c = compare(&results(records()), &results(changed()), None).unwrap();
         let text = write(&c, out.path()).unwrap();
         let read = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap();
         assert!(text.starts_with("Not cleared for clinical use. SYNTHETIC data"));
         assert!(text.contains("both found 3 nodules, A alone 1, B alone 1, neither 1"), "{text}");
-        for part in ["<svg", "SYNTHETIC", "A alone", "McNemar", "permutation, all 16"] {
+        for part in ["<svg", "SYNTHETIC", "A alone", "A is superior to B: not shown", "permutation, all 16"] {
             assert!(read("compare.html").contains(part), "{part}");
         }
         for part in ["合成数据", "仅 A 检出 1 个", "灵敏度"] {
@@ -442,7 +468,7 @@ mod tests {
     #[test]
     fn a_comparison_whose_parts_do_not_add_up_is_not_written() {
         let out = tempfile::tempdir().unwrap();
-        let mut c = compare(&results(records()), &results(changed())).unwrap();
+        let mut c = compare(&results(records()), &results(changed()), None).unwrap();
         c.strata[0].found.both += 1;
         assert_eq!(write(&c, out.path()).unwrap_err().rule, "incoherent-report");
         assert!(!out.path().join("compare.html").exists() && !out.path().join("compare.json").exists());

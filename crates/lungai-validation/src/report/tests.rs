@@ -20,6 +20,7 @@ fn facts(synthetic: bool) -> Facts {
         data_set: "phantom 1".into(),
         manifest_sha256: "04".repeat(32),
         data_fingerprint: "05".repeat(32),
+        tables: BTreeMap::from([("readings/r1.csv".into(), "08".repeat(32))]),
         predictions_sha256: "06".repeat(32),
         program_sha256: "07".repeat(32),
         synthetic,

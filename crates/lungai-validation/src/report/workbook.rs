@@ -51,16 +51,21 @@ pub fn csv(document: &Document, table: &Table, synthetic: bool) -> Result<Vec<u8
     head.extend(mark.map(|_| document.language.of("data", "数据").to_owned()));
     let mut writer = csv::Writer::from_writer(Vec::new());
     let wrong = |error: csv::Error| Failure::new("table", error.to_string());
-    writer.write_record(&head).map_err(wrong)?;
+    writer.write_record(head.into_iter().map(no_formula)).map_err(wrong)?;
     for row in rows {
         let cells = row.into_iter().map(|value| match value {
-            Value::Text(text) => text,
+            Value::Text(text) => no_formula(text),
             Value::Number(number) => number.to_string(),
             Value::Nothing => String::new(),
         });
         writer.write_record(cells.chain(mark.map(str::to_owned))).map_err(wrong)?;
     }
     writer.into_inner().map_err(|error| Failure::new("table", error.to_string()))
+}
+
+/// Programs that open a CSV file take some words for formulas, and would run them; behind an apostrophe they are words.
+pub fn no_formula(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
 }
 
 /// All tables as a workbook, one sheet each. It holds no time, so that equal results give equal bytes.
@@ -119,4 +124,21 @@ fn fill(sheet: &mut Worksheet, document: &Document, table: &Table) -> Result<(),
         sheet.autofilter(HEAD, 0, last, head.len() as u16 - 1)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::document::Tone;
+    use crate::report::language::Language;
+
+    #[test]
+    fn no_cell_of_a_csv_file_is_a_formula() {
+        let mut table = Table::new("t", "t", &["a", "b"]);
+        let number = Cell::number(Language::En, Some(-1.5), 2, None);
+        table.row(vec![Cell::toned("=1+1", Tone::Plain), number]);
+        let document = Document { language: Language::En, title: String::new(), notice: String::new(), blocks: vec![] };
+        let text = String::from_utf8(csv(&document, &table, false).unwrap()).unwrap();
+        assert_eq!(text, "a,b\n'=1+1,-1.5\n");
+    }
 }

@@ -6,7 +6,7 @@ use crate::decision::{Decision, decide};
 use crate::failure::Failure;
 use crate::protocol::{Criterion, Family, Metric, On, Op};
 use crate::record::ScanRecord;
-use lungai_metrics::Interval;
+use lungai_metrics::{Interval, decision as bound};
 use serde::Serialize;
 
 /// Which endpoints a criterion is among.
@@ -59,12 +59,15 @@ impl Evaluation<'_> {
     pub(super) fn judge(&self, role: Role, family: &Family, open: bool) -> Result<Vec<CriterionResult>, Failure> {
         let at = |criterion: &Criterion, alpha: f64| -> Result<(Figure, bool), Failure> {
             let figure = Self { level: 1.0 - 2.0 * alpha, ..self.clone() }.figure(criterion)?;
-            let deciding = match criterion.on {
-                On::Value => figure.value,
-                On::CiLower => figure.ci.map(|ci| ci[0]),
-                On::CiUpper => figure.ci.map(|ci| ci[1]),
+            let holds = match criterion.on {
+                On::Value => figure.value.is_some_and(|value| criterion.op.holds(value, criterion.limit)),
+                // The protocol was checked: the bound is the one that the claim is about.
+                On::CiLower | On::CiUpper => match figure.ci {
+                    Some(ci) => bound::decide(ci, criterion.claim())?.met,
+                    None => false,
+                },
             };
-            Ok((figure, deciding.is_some_and(|figure| criterion.op.holds(figure, criterion.limit))))
+            Ok((figure, holds))
         };
         let own = family.criteria.iter().map(|c| at(c, family.alpha)).collect::<Result<Vec<_>, _>>()?;
         // Figures that were defined at the family's own level are at every other.
@@ -128,7 +131,7 @@ impl Evaluation<'_> {
             Metric::Segment => slow(&|r| Some(r.seconds?.segment)),
             Metric::Detect => slow(&|r| Some(r.seconds?.detect)),
             Metric::Classify => slow(&classify_seconds),
-            Metric::Total => slow(&|r| Some(r.seconds?.total)),
+            Metric::Total => slow(&|r| r.seconds?.total),
         })
     }
 }

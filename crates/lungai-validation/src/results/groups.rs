@@ -7,7 +7,6 @@ use crate::record::ScanRecord;
 use lungai_metrics::Interval;
 use lungai_metrics::centres::{TauSquared, from_logit, leave_one_out, logit, random_effects};
 use serde::Serialize;
-use std::collections::BTreeSet;
 
 /// A part of the nodules or scans, at the operating point.
 #[derive(Debug, Clone, Serialize)]
@@ -55,7 +54,7 @@ pub struct Heterogeneity {
     pub centres: usize,
     /// Sensitivity that the mean logit stands for.
     pub sensitivity: f64,
-    /// Its interval.
+    /// Its interval: Hartung and Knapp's, no narrower than the normal one.
     pub ci: Interval,
     /// Cochran's Q.
     pub q: f64,
@@ -146,25 +145,6 @@ impl Evaluation<'_> {
         Ok(groups)
     }
 
-    pub(super) fn by_size(&self) -> Vec<Group> {
-        let edges = self.protocol.size_edges_mm();
-        let ends = edges.iter().skip(1).copied().chain([f64::INFINITY]);
-        edges
-            .iter()
-            .zip(ends)
-            .map(|(low, high)| {
-                let name =
-                    if high.is_finite() { format!("{low} to < {high} mm") } else { format!("{low} mm and more") };
-                self.group(name, &|n| (*low..high).contains(&n.diameter_mm))
-            })
-            .collect()
-    }
-
-    pub(super) fn by_kind(&self) -> Vec<Group> {
-        let kinds: BTreeSet<Option<&str>> = self.scored.iter().map(|n| n.kind).collect();
-        kinds.into_iter().map(|kind| self.group(kind.unwrap_or("unknown").to_owned(), &|n| n.kind == kind)).collect()
-    }
-
     /// The FROC curve of each group of a stratum of nodules that holds any.
     pub(super) fn curves_of(&self, stratum: &Stratum) -> Result<Vec<PartCurve>, Failure> {
         let group_of = |r: &ScanRecord, place: usize| stratum.group_of(stratum.of.of_nodule(r, &r.nodules[place]));
@@ -199,14 +179,14 @@ pub fn heterogeneity(centres: &[Group], level: f64) -> Option<Heterogeneity> {
     Some(Heterogeneity {
         centres: estimates.len(),
         sensitivity: from_logit(effects.mean),
-        ci: effects.interval.map(from_logit),
+        ci: effects.hartung_knapp_held.map(from_logit),
         q: effects.q,
         p: effects.p,
         tau2: effects.tau2,
         i2: effects.i2,
         prediction: effects.prediction.map(|interval| interval.map(from_logit)),
         without: without
-            .map(|((name, _), e)| ((*name).clone(), from_logit(e.mean), e.interval.map(from_logit)))
+            .map(|((name, _), e)| ((*name).clone(), from_logit(e.mean), e.hartung_knapp_held.map(from_logit)))
             .collect(),
     })
 }

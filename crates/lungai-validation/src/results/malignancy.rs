@@ -1,9 +1,10 @@
 //! Rating nodules: ranking, decisions, calibration, and what is left at equal size.
 
 use super::{AtRate, Evaluation, Figure, Scored, widest};
-use lungai_metrics::calibration::{Bins, calibration_line, reliability};
+use lungai_metrics::calibration::{Binned, Bins, calibration_line, reliability};
 use lungai_metrics::proportion::proportion;
-use lungai_metrics::roc_band::{MatchedPairs, Ranked, roc_band};
+use lungai_metrics::roc::Ranked;
+use lungai_metrics::roc_band::{MatchedPairs, roc_band};
 use lungai_metrics::{Interval, roc};
 use serde::Serialize;
 
@@ -70,6 +71,19 @@ pub struct Confusion {
     pub accuracy: Figure,
     /// Their counts.
     pub of_all: [usize; 2],
+    /// PPV and NPV at each of the protocol's prevalences, by Bayes' rule from sensitivity and specificity.
+    pub at_prevalence: Vec<AtPrevalence>,
+}
+
+/// What a call is worth where so many nodules are malignant.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AtPrevalence {
+    /// Share of malignant ones.
+    pub prevalence: f64,
+    /// Called ones that are malignant there.
+    pub ppv: Figure,
+    /// Ones that were not called and are benign there.
+    pub npv: Figure,
 }
 
 /// Nodules of like probability.
@@ -151,8 +165,8 @@ impl Evaluation<'_> {
     fn roc_band(&self, known: &[&Scored<'_>]) -> Vec<AtRate> {
         let rates: Vec<f64> = (0..=100).map(|i| f64::from(i) / 100.0).collect();
         let (scores, truths, scans) = cases(known);
-        let band = Ranked::new(&scores, &truths, &scans)
-            .and_then(|ranked| roc_band(&ranked, self.records.len(), &self.draws, &rates, self.level()));
+        let band = Ranked::new(&scores, &truths)
+            .and_then(|ranked| roc_band(&ranked, &scans, &self.draws, &rates, self.level()));
         let points = rates.iter().zip(band.unwrap_or_default());
         points.map(|(rate, (sensitivity, ci))| AtRate { rate: *rate, sensitivity, ci, threshold: None }).collect()
     }
@@ -193,7 +207,9 @@ impl Evaluation<'_> {
         let (ppv, of_called) = share(&|malignant, _| malignant, &|_, called| called);
         let (npv, of_not_called) = share(&|malignant, _| !malignant, &|_, called| !called);
         let (accuracy, of_all) = share(&|malignant, called| malignant == called, &|_, _| true);
+        let at_prevalence = self.protocol.prevalences.iter().map(|p| self.at_prevalence(known, *p)).collect();
         Some(Confusion {
+            at_prevalence,
             sensitivity,
             of_malignant,
             specificity,
@@ -205,6 +221,32 @@ impl Evaluation<'_> {
             accuracy,
             of_all,
         })
+    }
+
+    fn at_prevalence(&self, known: &[&Scored<'_>], prevalence: f64) -> AtPrevalence {
+        let values = |weights: &[u32]| -> [Option<f64>; 2] {
+            let mut counts = roc::Confusion::default();
+            for nodule in known {
+                let called = score(nodule) >= self.protocol.malignant_from;
+                let count = match (nodule.malignant == Some(true), called) {
+                    (true, true) => &mut counts.true_positives,
+                    (true, false) => &mut counts.false_negatives,
+                    (false, true) => &mut counts.false_positives,
+                    (false, false) => &mut counts.true_negatives,
+                };
+                *count += weights[nodule.scan] as usize;
+            }
+            // The protocol was checked: a prevalence is one.
+            counts.predictive_values(prevalence).unwrap_or_default()
+        };
+        let figure = |i: usize| match values(&vec![1; self.records.len()])[i] {
+            Some(value) => {
+                let ci = self.bootstrap(value, |weights| values(weights)[i]);
+                Figure { value: Some(value), ci, n: known.len() }
+            }
+            None => Figure::default(),
+        };
+        AtPrevalence { prevalence, ppv: figure(0), npv: figure(1) }
     }
 
     fn size_matched(&self, known: &[&Scored<'_>]) -> Option<SizeMatched> {
@@ -232,8 +274,10 @@ impl Evaluation<'_> {
             .iter()
             .map(|n| (n.mark.and_then(|mark| mark.malignancy).unwrap_or(0.0), n.malignant == Some(true)))
             .unzip();
-        let value = roc::calibration_error(&probabilities, &diagnoses, self.protocol.calibration_bins).ok();
-        Figure { value, ci: None, n: found.len() }
+        let binned = Binned::new(&probabilities, &diagnoses, self.protocol.calibration_bins).ok();
+        let error = |weights: &[u32]| binned.as_ref()?.error(|i| f64::from(weights[found[i].scan]));
+        let value = error(&vec![1; self.records.len()]);
+        Figure { value, ci: value.and_then(|value| self.bootstrap(value, error)), n: found.len() }
     }
 
     /// The wider of DeLong's interval and the patient bootstrap's.
@@ -243,11 +287,10 @@ impl Evaluation<'_> {
             return Figure::default();
         }
         let (scores, truths, scans) = cases(nodules);
-        let (Ok(auc), Ok(ranked)) = (roc::auc(&scores, &truths, self.level()), Ranked::new(&scores, &truths, &scans))
-        else {
+        let (Ok(auc), Ok(ranked)) = (roc::auc(&scores, &truths, self.level()), Ranked::new(&scores, &truths)) else {
             return Figure { n, ..Figure::default() };
         };
-        let drawn = self.bootstrap(auc.value, |weights| ranked.auc(weights));
+        let drawn = self.bootstrap(auc.value, |weights| ranked.auc(|case| f64::from(weights[scans[case]])));
         // Complete separation has neither variance nor another draw. But as many pairs as the smaller group has cases share
         // no case, so that each is a trial of its own which is won with the probability that the AUC is.
         let pairs = auc.positives.min(auc.negatives);

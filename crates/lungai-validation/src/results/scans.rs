@@ -27,7 +27,7 @@ pub struct SecondsFigures {
     pub detect: Figure,
     /// Measurement and malignancy, for one mark.
     pub classify: Figure,
-    /// Whole scan.
+    /// Whole scan, where its files were read.
     pub total: Figure,
 }
 
@@ -52,21 +52,21 @@ impl Evaluation<'_> {
             segment: self.slow(&|r| Some(r.seconds?.segment)),
             detect: self.slow(&|r| Some(r.seconds?.detect)),
             classify: self.slow(&classify_seconds),
-            total: self.slow(&|r| Some(r.seconds?.total)),
+            total: self.slow(&|r| r.seconds?.total),
         }
     }
 
     /// Of each stage, in the order of processing, and of all; empty where nothing was measured.
     pub(super) fn times(&self) -> Vec<(&'static str, Spread)> {
-        let spread = |name, of: fn(&Seconds) -> f64| {
-            Some((name, Spread::of(self.records.iter().filter_map(|r| Some(of(&r.seconds?))))?))
+        let spread = |name, of: fn(&Seconds) -> Option<f64>| {
+            Some((name, Spread::of(self.records.iter().filter_map(|r| of(&r.seconds?)))?))
         };
         let stages = [
             spread("load", |s| s.load),
-            spread("preprocess", |s| s.preprocess),
-            spread("segment", |s| s.segment),
-            spread("detect", |s| s.detect),
-            spread("classify", |s| s.classify),
+            spread("preprocess", |s| Some(s.preprocess)),
+            spread("segment", |s| Some(s.segment)),
+            spread("detect", |s| Some(s.detect)),
+            spread("classify", |s| Some(s.classify)),
             spread("total", |s| s.total),
         ];
         stages.into_iter().flatten().collect()

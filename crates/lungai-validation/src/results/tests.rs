@@ -47,7 +47,7 @@ pub fn scan(i: usize, centre: &str, nodules: &[TestNodule], false_positives: &[f
         quality: "accept".into(),
         quality_rules: vec![],
         lungs: Some([side, Side { dice: 0.96, ..side }]),
-        seconds: Some(Seconds { segment: 2.0, detect: 3.0, classify: 1.0, total: 7.0, ..Seconds::default() }),
+        seconds: Some(Seconds { segment: 2.0, detect: 3.0, classify: 1.0, total: Some(7.0), ..Seconds::default() }),
         nodules: nodules
             .iter()
             .enumerate()
@@ -103,14 +103,28 @@ fn figures_at_the_operating_point_are_what_one_counts_by_hand() {
 fn groups_add_up_to_the_whole() {
     let r = evaluate(&protocol(), &records(), &[], 0.5).unwrap();
     let strata = r.strata.iter().map(|stratum| &stratum.groups);
-    for groups in [&r.centres, &r.sizes, &r.kinds].into_iter().chain(strata) {
+    for groups in std::iter::once(&r.centres).chain(strata) {
         assert_eq!(groups.iter().map(|g| g.nodules).sum::<usize>(), r.counts.nodules);
         assert_eq!(groups.iter().map(|g| g.found).sum::<usize>(), r.detection.found);
     }
     let centres: Vec<_> = r.centres.iter().map(|c| (c.nodules, c.found, c.fp_per_scan.unwrap().value)).collect();
     assert_eq!(centres, [(4, 2, Some(0.5)), (2, 2, Some(0.5))]);
     assert_eq!(r.heterogeneity.unwrap().centres, 2);
-    assert!(r.sizes.iter().all(|g| g.descriptive));
+    assert!(r.strata.iter().flat_map(|s| &s.groups).all(|g| g.descriptive));
+}
+
+#[verifies("FR-004")]
+#[test]
+fn at_the_operating_point_every_mark_of_a_scan_counts() {
+    let mut protocol = protocol();
+    protocol.matching.marks_per_scan = 2;
+    // The nodule's mark is the third, and a false positive the fourth: beyond what the curve takes of a scan.
+    let busy = scan(0, "coast-hospital", &[(8.0, true, Some((0.6, 0.5)))], &[0.9, 0.8, 0.55]);
+    let other = scan(1, "hill-screening", &[(8.0, false, Some((0.9, 0.5)))], &[]);
+    let r = evaluate(&protocol, &[busy, other], &[], 0.5).unwrap();
+    assert_eq!((r.detection.found, r.detection.false_positives), (2, 3));
+    assert_eq!(r.detection.fp_per_scan.value, Some(1.5));
+    assert_eq!(r.detection.curve.points.last().map(|p| (p[1], p[2])), Some((1.0, 0.5)));
 }
 
 #[verifies("FR-004")]
@@ -173,10 +187,19 @@ fn decisions_calibration_and_equal_size_are_what_one_counts_by_hand() {
     assert_eq!((c.of_malignant, c.of_benign), ([2, 3], [3, 3]));
     assert_eq!((c.of_called, c.of_not_called, c.of_all), ([2, 2], [3, 4], [5, 6]));
     assert_eq!(c.npv.value, Some(0.75));
+    // Where 3.6 % are malignant: 2/3 of them are called and no benign one; not called are 0.964 and a third of 0.036.
+    let [screening] = c.at_prevalence[..] else { panic!("one prevalence") };
+    assert_eq!((screening.prevalence, screening.ppv.value), (0.036, Some(1.0)));
+    assert!((screening.npv.value.unwrap() - 0.964 / (0.964 + 0.012)).abs() < 1e-12);
     // Found: 0.2 and 0.3, both benign; 0.8 and 0.9, both malignant. Fifths: 0.2 to 0.4 and 0.8 to 1.
     let bins: Vec<_> = m.reliability.iter().map(|b| (b.from, b.nodules, b.malignant, b.observed)).collect();
     assert_eq!(bins, [(0.2, 2, 0, 0.0), (0.8, 2, 2, 1.0)]);
     assert!((m.reliability[0].stated - 0.25).abs() < 1e-12 && m.malignant_found == 2);
+    // Half of the cases are 0.25 off, half 0.15; over patients drawn the error lies between the two.
+    let error = m.calibration_error;
+    assert!((error.value.unwrap() - 0.2).abs() < 1e-12);
+    let [low, high] = error.ci.unwrap();
+    assert!((0.1..0.2).contains(&low) && high > 0.2 && high <= 0.3 + 1e-12, "{low} {high}");
     // Of 10, 8, 12 mm against 5, 4, 7 mm only 8 and 7 are within 15 %; the missed one of 8 mm loses.
     let matched = m.size_matched.unwrap();
     assert_eq!((matched.pairs, matched.auc.value), (1, Some(0.0)));
@@ -234,6 +257,11 @@ fn a_further_centre_may_lie_further_off_than_the_mean() {
     assert!(low < h.ci[0] && h.ci[1] < high, "{h:?}");
     let names: Vec<&str> = h.without.iter().map(|(name, ..)| name.as_str()).collect();
     assert_eq!(names, [a, c, b], "in the order of the protocol");
+    // Hartung and Knapp's: by t with two degrees of freedom, wider than 1.96 standard errors.
+    let centres = [(9, 10), (6, 10), (3, 10)].map(|(found, all)| lungai_metrics::centres::logit(found, all).unwrap());
+    let effects = lungai_metrics::centres::random_effects(&centres, 0.95).unwrap();
+    assert_eq!(h.ci, effects.hartung_knapp_held.map(lungai_metrics::centres::from_logit));
+    assert!(h.ci[0] < lungai_metrics::centres::from_logit(effects.interval[0]));
     // Without the best centre the mean falls, without the worst it rises.
     assert!(h.without[0].1 < h.sensitivity && h.without[1].1 > h.sensitivity);
 }

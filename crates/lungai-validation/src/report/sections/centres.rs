@@ -20,9 +20,9 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
     let [low, high] = h.ci;
     let mut text = say!(
         c.language,
-        "Random effects over {} centres (logit of sensitivity, DerSimonian-Laird): {:.3} ({low:.3} to {high:.3}); Q = {:.2} on {} \
+        "Random effects over {} centres (logit of sensitivity, DerSimonian-Laird; interval of Hartung and Knapp): {:.3} ({low:.3} to {high:.3}); Q = {:.2} on {} \
          degrees of freedom, p = {:.3}, tau2 = {:.3}, I2 = {:.0} %.",
-        "{} 个中心的随机效应（灵敏度的 logit，DerSimonian-Laird）：{:.3}（{low:.3} 至 {high:.3}）；Q = {:.2}，自由度 {}，p = {:.3}，\
+        "{} 个中心的随机效应（灵敏度的 logit，DerSimonian-Laird；Hartung-Knapp 区间）：{:.3}（{low:.3} 至 {high:.3}）；Q = {:.2}，自由度 {}，p = {:.3}，\
          tau2 = {:.3}，I2 = {:.0} %。",
         h.centres,
         h.sensitivity,

@@ -11,13 +11,18 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         c.text(
             "Curves, Dice and times: percentiles over resampled patients with all their scans. Sensitivity, false positives and AUC: \
              the wider of that and the exact (Clopper-Pearson, Garwood) or DeLong interval, since resampling cannot imagine a miss \
-             that did not happen. Reliability: Wilson. Centres: DerSimonian-Laird with the prediction interval of Higgins, Thompson \
-             and Spiegelhalter. Diameters: Bland and Altman with intervals by t. marks.csv, annotations.csv, \
+             that did not happen. Reliability: Wilson. Calibration error: percentiles over patients. Centres: DerSimonian-Laird with the \
+             interval of Hartung and Knapp, never narrower than the normal one, and the prediction interval of Higgins, Thompson \
+             and Spiegelhalter. Diameters: Bland and Altman with intervals by t. The intervals of kappa, ICC, Bland and Altman's \
+             limits, the reliability curve and the centres' own variances take nodules as independent of each other: where patients \
+             have several, they are too narrow. marks.csv, annotations.csv, \
              annotations_excluded.csv and seriesuids.csv hold what is needed to score the detector again with another program \
              (lines of marks.csv with system = model).",
             "曲线、Dice 和时间：对患者（含其全部扫描）重抽样的百分位区间。灵敏度、假阳性和 AUC：取该区间与精确区间（Clopper-Pearson、\
-             Garwood）或 DeLong 区间中较宽者，因为重抽样无法产生未曾发生的漏检。可靠性曲线：Wilson。各中心：DerSimonian-Laird 及 \
-             Higgins-Thompson-Spiegelhalter 预测区间。直径：Bland-Altman，按 t 分布求区间。marks.csv、annotations.csv、\
+             Garwood）或 DeLong 区间中较宽者，因为重抽样无法产生未曾发生的漏检。可靠性曲线：Wilson。校准误差：对患者重抽样的百分位区间。各中心：\
+             DerSimonian-Laird，Hartung-Knapp 区间（不窄于正态区间）及 Higgins-Thompson-Spiegelhalter 预测区间。直径：Bland-Altman，\
+             按 t 分布求区间。kappa、ICC、Bland-Altman 一致性界限、可靠性曲线及各中心自身方差的区间假定结节相互独立：患者有多个\
+             结节时区间偏窄。marks.csv、annotations.csv、\
              annotations_excluded.csv 和 seriesuids.csv 含用其他程序重新评分检测器所需的全部内容（marks.csv 中 system = model 的行）。",
         ),
     ];

@@ -25,21 +25,29 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
             &opened.hash[..16]
         ),
     };
-    let rows = [
-        (c.word("protocol", "方案"), f.protocol.clone()),
-        (c.word("standing of the protocol", "方案状态"), standing),
-        (c.word("protocol file, SHA-256", "方案文件 SHA-256"), f.protocol_sha256.clone()),
-        (c.word("protocol as locked, SHA-256", "锁定内容 SHA-256"), f.canonical_sha256.clone()),
-        (c.word("data set", "数据集"), format!("{}{}", f.data_set, synthetic(f.synthetic))),
-        (c.word("data fingerprint", "数据指纹"), f.data_fingerprint.clone()),
-        (c.word("manifest with the split, SHA-256", "清单（含划分）SHA-256"), f.manifest_sha256.clone()),
-        (c.word("model", "模型"), format!("{}{trained}", f.model)),
-        (c.word("model, SHA-256", "模型 SHA-256"), f.model_sha256.clone()),
-        (c.word("predictions, SHA-256", "预测 SHA-256"), f.predictions_sha256.clone()),
-        (c.word("program that analysed", "分析程序"), format!("lungai-validation {}", env!("CARGO_PKG_VERSION"))),
-        (c.word("program, SHA-256", "程序 SHA-256"), f.program_sha256.clone()),
-        (c.word("device", "运行设备"), f.device.clone()),
-        (
+    let named = |name: &str, value: String| (name.to_owned(), value);
+    let mut rows = vec![
+        named(c.word("protocol", "方案"), f.protocol.clone()),
+        named(c.word("standing of the protocol", "方案状态"), standing),
+        named(c.word("protocol file, SHA-256", "方案文件 SHA-256"), f.protocol_sha256.clone()),
+        named(c.word("protocol as locked, SHA-256", "锁定内容 SHA-256"), f.canonical_sha256.clone()),
+        named(c.word("data set", "数据集"), format!("{}{}", f.data_set, synthetic(f.synthetic))),
+        named(c.word("data fingerprint", "数据指纹"), f.data_fingerprint.clone()),
+        named(c.word("manifest with the split, SHA-256", "清单（含划分）SHA-256"), f.manifest_sha256.clone()),
+    ];
+    rows.extend(
+        f.tables
+            .iter()
+            .map(|(name, sha256)| (say!(c.language, "{name}, SHA-256", "{name} 的 SHA-256"), sha256.clone())),
+    );
+    rows.extend([
+        named(c.word("model", "模型"), format!("{}{trained}", f.model)),
+        named(c.word("model, SHA-256", "模型 SHA-256"), f.model_sha256.clone()),
+        named(c.word("predictions, SHA-256", "预测 SHA-256"), f.predictions_sha256.clone()),
+        named(c.word("program that analysed", "分析程序"), format!("lungai-validation {}", env!("CARGO_PKG_VERSION"))),
+        named(c.word("program, SHA-256", "程序 SHA-256"), f.program_sha256.clone()),
+        named(c.word("device", "运行设备"), f.device.clone()),
+        named(
             c.word("operating point", "工作点"),
             say!(
                 c.language,
@@ -49,7 +57,7 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
                 c.results.detection.operating_threshold
             ),
         ),
-        (
+        named(
             c.word("bootstrap", "重抽样"),
             say!(
                 c.language,
@@ -59,7 +67,7 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
                 c.protocol.bootstrap.seed
             ),
         ),
-    ];
+    ]);
     let head = [c.word("what", "项目"), c.word("value", "值")];
     let mut table =
         Table::new("lineage", c.word("Data, split, model, protocol and code", "数据、划分、模型、方案与代码"), &head);

@@ -2,9 +2,9 @@
 
 use super::{Context, whole};
 use crate::coherence::Kind;
-use crate::report::document::{Block, Cell, Table, claim};
+use crate::report::document::{Block, Cell, Table, claim, shown};
 use crate::report::language::say;
-use crate::results::Figure;
+use crate::results::{Confusion, Figure};
 
 /// Ranking and decisions.
 pub fn roc(c: &Context<'_>) -> Vec<Block> {
@@ -30,6 +30,9 @@ pub fn roc(c: &Context<'_>) -> Vec<Block> {
     blocks.push(Block::Table(areas(c)));
     if let Some(table) = decisions(c) {
         blocks.push(Block::Table(table));
+    }
+    if let Some(confusion) = m.confusion.as_ref().filter(|confusion| !confusion.at_prevalence.is_empty()) {
+        blocks.push(Block::Table(elsewhere(c, confusion)));
     }
     blocks
 }
@@ -61,10 +64,12 @@ fn areas(c: &Context<'_>) -> Table {
 fn decisions(c: &Context<'_>) -> Option<Table> {
     let confusion = c.results.malignancy.confusion.as_ref()?;
     let (name, from) = ("decisions", c.protocol.malignant_from);
+    let share = 100.0 * confusion.of_malignant[1] as f64 / confusion.of_all[1] as f64;
     let caption = say!(
         c.language,
-        "Called malignant from a probability of {from} on, all nodules with a diagnosis; missed ones are not called malignant",
-        "概率不低于 {from} 判为恶性，全部有诊断结节；漏检者视为未判恶性"
+        "Called malignant from a probability of {from} on, all nodules with a diagnosis; missed ones are not called malignant. PPV \
+         and NPV hold where, as here, {share:.1} % of nodules are malignant",
+        "概率不低于 {from} 判为恶性，全部有诊断结节；漏检者视为未判恶性。阳性与阴性预测值仅适用于恶性占比与本样本相同（{share:.1} %）时"
     );
     let head =
         [c.word("figure", "指标"), &c.with_interval("value", "结果"), c.word("count", "计数"), c.word("of", "总数")];
@@ -114,6 +119,30 @@ fn decisions(c: &Context<'_>) -> Option<Table> {
     Some(table)
 }
 
+/// What calls are worth where another share of nodules is malignant.
+fn elsewhere(c: &Context<'_>, confusion: &Confusion) -> Table {
+    let name = "predictive-values";
+    let caption = c.word(
+        "Predictive values where another share of nodules is malignant, from sensitivity and specificity by Bayes' rule",
+        "其他恶性占比下的预测值（由灵敏度和特异度按贝叶斯公式计算）",
+    );
+    let head = [
+        c.word("malignant", "恶性占比"),
+        &c.with_interval("positive predictive value", "阳性预测值"),
+        &c.with_interval("negative predictive value", "阴性预测值"),
+    ];
+    let mut table = Table::new(name, caption, &head);
+    for at in &confusion.at_prevalence {
+        let percent = format!("{} %", 100.0 * at.prevalence);
+        let population = format!("{}, as if {percent} were malignant", whole::DIAGNOSED);
+        let cell = |figure: &Figure, english: &str| {
+            Cell::figure(c.language, figure, 3, Some(claim(name, english, Kind::Other, &population)))
+        };
+        table.row(vec![Cell::text(percent.clone()), cell(&at.ppv, "PPV"), cell(&at.npv, "NPV")]);
+    }
+    table
+}
+
 /// Whether probabilities come true.
 pub fn calibration(c: &Context<'_>) -> Vec<Block> {
     let m = &c.results.malignancy;
@@ -150,7 +179,7 @@ pub fn calibration(c: &Context<'_>) -> Vec<Block> {
     }
     blocks.push(Block::Table(table));
     let brier = m.brier.map_or("-".to_owned(), |b| format!("{b:.3}"));
-    let ece = m.calibration_error.value.map_or("-".to_owned(), |e| format!("{e:.3}"));
+    let ece = shown(c.language, &m.calibration_error, 3);
     let mut text = say!(
         c.language,
         "Expected calibration error {ece} over {} equally wide bins, Brier score {brier}.",

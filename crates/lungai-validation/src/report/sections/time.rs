@@ -21,6 +21,12 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         table.row([vec![Cell::text(words::stage(stage, c.language))], cells].concat());
     }
     blocks.push(Block::Table(table));
+    if !c.results.times.iter().any(|(stage, _)| *stage == "load") {
+        blocks.push(c.text(
+            "The scans have no files but were rendered each time: there is no time of loading, and none of the whole.",
+            "扫描没有文件，每次即时生成：无读取时间，也无总时间。",
+        ));
+    }
     blocks.push(Block::Text(say!(
         c.language,
         "Measured on: {}. All marks down to the lowest score are measured and rated, more than in use; several scans may have run \

@@ -2,7 +2,7 @@
 
 use super::{Context, whole};
 use crate::coherence::{Kind, Statement, Verdict};
-use crate::protocol::{Metric, Multiplicity};
+use crate::protocol::{Metric, Multiplicity, On};
 use crate::report::document::{Block, Cell, Table, Tone, claim};
 use crate::report::language::say;
 use crate::report::words;
@@ -18,12 +18,34 @@ pub fn blocks(c: &Context<'_>) -> Vec<Block> {
         blocks.push(Block::Table(table(c, role)));
         blocks.push(Block::Text(rule(c, role)));
     }
-    blocks.push(c.text(
-        "A verdict stands on the bound that the protocol names, never on the point estimate; how small groups are named \
-         descriptive is in the section on strata.",
-        "结论依据方案指定的置信界而不是点估计；小样本分组仅作描述，见分层一节。",
-    ));
+    blocks.push(Block::Text(basis(c)));
     blocks
+}
+
+/// On what verdicts stand.
+fn basis(c: &Context<'_>) -> String {
+    let by_value: Vec<&str> =
+        c.results.criteria.iter().filter(|criterion| criterion.on == On::Value).map(|c| c.id.as_str()).collect();
+    let mut text = match by_value[..] {
+        [] => c
+            .word(
+                "A verdict stands on the bound that the protocol names, never on the point estimate",
+                "结论依据方案指定的置信界而不是点估计",
+            )
+            .to_owned(),
+        _ => say!(
+            c.language,
+            "A verdict stands on the bound that the protocol names; of {} the protocol judges the point estimate, which chance \
+             may have moved across the limit",
+            "结论依据方案指定的置信界；{} 按方案以点估计判定，可能因偶然越过限值",
+            by_value.join(c.word(", ", "、"))
+        ),
+    };
+    text += c.word(
+        "; how small groups are named descriptive is in the section on strata.",
+        "；小样本分组仅作描述，见分层一节。",
+    );
+    text
 }
 
 fn banner(c: &Context<'_>, role: Role) -> Block {
