@@ -8,6 +8,7 @@ use crate::finding::{Finding, Severity};
 use crate::governance::{self, DocumentStatus};
 use crate::junit;
 use crate::links::{self, Drawn, Link, Lock};
+use crate::mutation::{self, MutantStatus};
 use crate::package::Files;
 use crate::records;
 use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat};
@@ -34,6 +35,8 @@ pub struct Sources {
     pub models: Vec<PathBuf>,
     pub tester: Option<String>,
     pub advisories: Option<PathBuf>,
+    /// Record of a mutation run.
+    pub mutations: Option<PathBuf>,
 }
 
 /// What was read from there.
@@ -42,6 +45,7 @@ pub struct Inputs {
     pub run: Run,
     pub validation: Vec<ValidationRun>,
     pub models: Vec<FrozenModel>,
+    pub mutations: Option<mutation::Record>,
     pub tester: Option<String>,
     /// Raw files for `run/`.
     raw: Files,
@@ -57,6 +61,7 @@ pub struct Report {
     pub requirements: Vec<RequirementStatus>,
     pub tests: Vec<BoundTest>,
     pub risks: Vec<RiskStatus>,
+    pub mutants: Vec<MutantStatus>,
     pub links: Vec<Link>,
     pub clauses: BTreeMap<String, Vec<ClauseStatus>>,
     pub validation: Vec<ValidationSummary>,
@@ -122,7 +127,9 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     let (mut requirements, new) = state::requirements(&regulatory, &tags, &tests, &judged);
     findings.extend(new);
     state::review(&mut requirements, &links, &regulatory, &version);
-    let (risks, new) = risk::risks(&regulatory, &requirements, &tests, &judged);
+    let (mutants, new) = mutation::judge(root, &regulatory, &tests, inputs.mutations.as_ref(), &inputs.commit);
+    findings.extend(new);
+    let (risks, new) = risk::risks(&regulatory, &requirements, &tests, &judged, &mutants);
     findings.extend(new);
     let (classification, new) = risk::classify(&regulatory, &risks);
     findings.extend(new);
@@ -170,6 +177,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         requirements,
         tests,
         risks,
+        mutants,
         links,
         clauses: tables,
         validation: validation.collect(),
@@ -235,7 +243,21 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
     }
     let mut models = sources.models.iter().map(|folder| results::load_model(folder)).collect::<Result<Vec<_>, _>>()?;
     models.sort_by(|a, b| (&a.name, &a.version, &a.files).cmp(&(&b.name, &b.version, &b.files)));
-    Ok(Inputs { commit: workspace::commit(root), run, validation, models, tester: sources.tester.clone(), raw })
+    let mut mutations = None;
+    if let Some(file) = &sources.mutations {
+        let (record, bytes) = mutation::read(file)?;
+        raw.insert("run/mutations.json".to_owned(), bytes);
+        mutations = Some(record);
+    }
+    Ok(Inputs {
+        commit: workspace::commit(root),
+        run,
+        validation,
+        models,
+        mutations,
+        tester: sources.tester.clone(),
+        raw,
+    })
 }
 
 fn commit_findings(commit: &Commit) -> Vec<Finding> {

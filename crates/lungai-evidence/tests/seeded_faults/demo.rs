@@ -79,6 +79,18 @@ mod tests {
 }
 "#;
 
+/// Takes RC-2 away.
+pub const MUTATIONS: &str = r#"- id: M-1
+  control: RC-2
+  breaks: { zh: "数目错误", en: "A wrong count" }
+  file: src/lib.rs
+  from: "{ 3 }"
+  to: "{ 4 }"
+  package: demo
+  target: lib
+  tests: "test(=tests::finds_three)"
+"#;
+
 pub const JUNIT: &str = r#"<testsuites><testsuite name="demo" tests="1"><testcase name="tests::finds_three" classname="demo" time="0.01"/></testsuite></testsuites>"#;
 
 /// A workspace in order, in a folder of its own.
@@ -105,6 +117,8 @@ impl Demo {
         let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../regulatory/matrix.yaml");
         std::fs::copy(matrix, demo.path("regulatory/matrix.yaml")).unwrap();
         demo.put("junit.xml", JUNIT);
+        demo.put("regulatory/mutations.yaml", MUTATIONS);
+        demo.mutation_run("", "killed", &["demo tests::finds_three"]);
         demo.record("false", &sha256(FR), &["FR-001"]);
         demo.results(false, 0.95, [0.91, 0.98], true);
         demo
@@ -140,6 +154,16 @@ impl Demo {
         self.put("trace/demo.json", &text);
     }
 
+    /// As `mutate` leaves it where `build` looks for it.
+    pub fn mutation_run(&self, commit: &str, verdict: &str, killed_by: &[&str]) {
+        let parts = ["RC-2", "src/lib.rs", "{ 3 }", "{ 4 }", "demo", "lib", "test(=tests::finds_three)"];
+        let hash = sha256(&parts.map(|part| format!("{}:{part}\n", part.len())).concat());
+        let text = format!(
+            r#"{{"format":"lungai-mutation/1","commit":"{commit}","changed":[],"mutants":[{{"mutation":"M-1","sha256":"{hash}","verdict":"{verdict}","twin_passed":["demo tests::finds_three"],"killed_by":{killed_by:?},"seconds":1.5}}]}}"#
+        );
+        self.put("target/evidence/mutations.json", &text);
+    }
+
     pub fn results(&self, synthetic: bool, value: f64, ci: [f64; 2], met: bool) {
         let text = format!(
             r#"{{"synthetic":{synthetic},"manifest_sha256":"00","model":{{"name":"m","version":"1","sha256":"11"}},"protocol":{{"name":"p","version":"1","sha256":"22"}},"extra":[1],"criteria":[{{"id":"FR-001.1","requirement":"FR-001","metric":"detection.sensitivity","value":{value},"ci":{ci:?},"limit":0.9,"op":">=","on":"ci_lower","met":{met},"n":100}}]}}"#
@@ -168,6 +192,12 @@ impl Demo {
                 .unwrap();
             assert!(run.status.success(), "{run:?}");
         }
+        self.mutation_run(&self.head(), "killed", &["demo tests::finds_three"]);
+    }
+
+    pub fn head(&self) -> String {
+        let run = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(self.folder.path()).output().unwrap();
+        String::from_utf8(run.stdout).unwrap().trim().to_owned()
     }
 
     /// A person reviews every link as it is.

@@ -8,6 +8,7 @@ mod components;
 mod difference;
 mod input;
 mod links;
+mod mutation;
 mod package;
 mod people;
 mod results;

@@ -1,0 +1,214 @@
+//! A mutation run: a copy of the tree, one change at a time, only the tests that must notice it.
+//!
+//! The copy keeps its place and its target folder from run to run, so that only what a mutation touches is compiled again.
+use crate::failure::{Failure, fail};
+use crate::junit;
+use crate::mutation::{FORMAT, Mutant, Record, Verdict, read};
+use crate::regulatory::{Mutation, Regulatory, nearest};
+use crate::workspace;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Runs the mutations of one control, or all, and writes the record after each: what ran before an interruption stays. Verdicts of the
+/// same commit that are already on record and were not asked for again stay too.
+pub fn run(root: &Path, control: Option<&str>, out: &Path) -> Result<Record, Failure> {
+    let regulatory = Regulatory::load(&root.join("regulatory"))?;
+    let chosen: Vec<&Mutation> =
+        regulatory.mutations.iter().filter(|m| control.is_none_or(|control| m.control == control)).collect();
+    if chosen.is_empty() {
+        let near = nearest(control.unwrap_or_default(), regulatory.mutations.iter().map(|m| m.control.as_str()));
+        let of = control.map_or_else(String::new, |control| format!(" of {control}; nearest: {near}"));
+        return fail("mutation-missing", format!("regulatory/mutations.yaml holds no mutation{of}"));
+    }
+    let commit = workspace::commit(root);
+    if commit.id.is_empty() {
+        return fail(
+            "no-commit",
+            "the sources are under no version control: which files to copy is unknown".to_owned(),
+        );
+    }
+    let nextest = Command::new("cargo-nextest").args(["nextest", "--version"]).stdout(Stdio::null()).status();
+    if !nextest.is_ok_and(|status| status.success()) {
+        return fail("nextest-missing", "cargo-nextest is needed: cargo install cargo-nextest --locked".to_owned());
+    }
+    let bench = Bench::new(root)?;
+    for mutation in &chosen {
+        bench.mutated(mutation)?;
+    }
+    let mut record = match read(out) {
+        Ok((record, _)) if record.commit == commit.id && record.changed == commit.dirty => record,
+        _ => Record { format: FORMAT.to_owned(), commit: commit.id, changed: commit.dirty, mutants: Vec::new() },
+    };
+    record.mutants.retain(|m| regulatory.mutations.iter().any(|known| known.id == m.mutation));
+    let mut twins: BTreeMap<(&str, &str, &str), Option<Vec<String>>> = BTreeMap::new();
+    for mutation in chosen {
+        let key = (mutation.package.as_str(), mutation.target.as_str(), mutation.tests.as_str());
+        let twin = match twins.get(&key) {
+            Some(twin) => twin.clone(),
+            None => {
+                eprintln!("{}: the tests without the mutation", mutation.id);
+                let seen = bench.tests(mutation)?;
+                let seen = seen.ok_or_else(|| {
+                    Failure::new("mutation-twin", format!("{}: {} does not build as it is", mutation.id, key.0))
+                })?;
+                let twin = (seen.failed.is_empty() && !seen.passed.is_empty()).then_some(seen.passed);
+                twins.insert(key, twin.clone());
+                twin
+            }
+        };
+        let started = Instant::now();
+        let (verdict, twin_passed, killed_by) = match twin {
+            None => (Verdict::TwinFailed, Vec::new(), Vec::new()),
+            Some(passed) => {
+                eprintln!("{}: {}", mutation.id, mutation.breaks.en);
+                let mutated = bench.mutated(mutation)?;
+                let place = bench.tree.join(&mutation.file);
+                let before = std::fs::read(&place).map_err(unwritable)?;
+                std::fs::write(&place, mutated).map_err(unwritable)?;
+                let seen = bench.tests(mutation);
+                std::fs::write(&place, before).map_err(unwritable)?;
+                match seen? {
+                    None => (Verdict::DoesNotBuild, passed, Vec::new()),
+                    Some(seen) => {
+                        let killed_by: Vec<String> =
+                            passed.iter().filter(|test| seen.failed.contains(test)).cloned().collect();
+                        let verdict = if killed_by.is_empty() { Verdict::Survived } else { Verdict::Killed };
+                        (verdict, passed, killed_by)
+                    }
+                }
+            }
+        };
+        let seconds = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+        record.mutants.retain(|earlier| earlier.mutation != mutation.id);
+        record.mutants.push(Mutant {
+            mutation: mutation.id.clone(),
+            sha256: mutation.sha256(),
+            verdict,
+            twin_passed,
+            killed_by,
+            seconds,
+        });
+        record.mutants.sort_by(|a, b| a.mutation.cmp(&b.mutation));
+        let text = serde_json::to_vec_pretty(&record).map_err(|e| Failure::new("unwritable", e.to_string()))?;
+        if let Some(folder) = out.parent() {
+            std::fs::create_dir_all(folder).map_err(unwritable)?;
+        }
+        std::fs::write(out, text).map_err(unwritable)?;
+    }
+    Ok(record)
+}
+
+/// The copy of the tree and where it is built.
+struct Bench {
+    tree: PathBuf,
+    target: PathBuf,
+    settings: PathBuf,
+}
+
+struct Seen {
+    passed: Vec<String>,
+    failed: Vec<String>,
+}
+
+impl Bench {
+    fn new(root: &Path) -> Result<Self, Failure> {
+        let folder = root.join("target/mutants");
+        let bench =
+            Self { tree: folder.join("tree"), target: folder.join("target"), settings: folder.join("nextest.toml") };
+        std::fs::create_dir_all(&bench.tree).map_err(unwritable)?;
+        // In place of the workspace's own: a mutant that hangs is a mutant that was noticed.
+        let settings = "[profile.default]\nslow-timeout = { period = \"60s\", terminate-after = 5 }\nfail-fast = false\n\n\
+             [profile.default.junit]\npath = \"junit.xml\"\n";
+        std::fs::write(&bench.settings, settings).map_err(unwritable)?;
+        copy(root, &bench.tree)?;
+        Ok(bench)
+    }
+
+    fn mutated(&self, mutation: &Mutation) -> Result<String, Failure> {
+        let text = std::fs::read_to_string(self.tree.join(&mutation.file)).unwrap_or_default();
+        mutation.applied(&text).ok_or_else(|| {
+            let times = text.matches(&mutation.from).count();
+            let message =
+                format!("{}: {} holds the text that it replaces {times} times, not once", mutation.id, mutation.file);
+            Failure::new("mutation-stale", message)
+        })
+    }
+
+    /// What became of the named tests; none where they do not build.
+    fn tests(&self, mutation: &Mutation) -> Result<Option<Seen>, Failure> {
+        let report = self.target.join("nextest/default/junit.xml");
+        _ = std::fs::remove_file(&report); // of the run before, if any
+        let run = |more: &[&str]| {
+            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+            // What an outer cargo or test runner says is not for this one.
+            for (key, _) in std::env::vars_os() {
+                let name = key.to_string_lossy();
+                let outer = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "NEXTEST"];
+                if outer.iter().any(|prefix| name.starts_with(prefix)) {
+                    command.env_remove(&key);
+                }
+            }
+            command.env_remove("LUNGAI_TRACE_DIR").env("CARGO_TARGET_DIR", &self.target).current_dir(&self.tree);
+            command.args(["nextest", "run", "--config-file"]).arg(&self.settings).args(["-p", &mutation.package]);
+            if mutation.target == "lib" {
+                command.arg("--lib");
+            } else {
+                command.args(["--test", &mutation.target]);
+            }
+            command.args(["--no-tests", "pass", "-E", &mutation.tests, "--cargo-quiet"]).args(more);
+            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            status.map_err(|error| Failure::new("cargo", format!("cargo nextest does not start: {error}")))
+        };
+        if !run(&["--no-run"])?.success() {
+            return Ok(None);
+        }
+        run(&["--no-fail-fast"])?; // its report says more than its exit code
+        let Ok(text) = std::fs::read_to_string(&report) else {
+            return Ok(Some(Seen { passed: Vec::new(), failed: Vec::new() }));
+        };
+        let of = |cases: &[junit::Case], verdict| {
+            let these = cases.iter().filter(|case| case.verdict == verdict);
+            these.map(|case| format!("{} {}", case.suite, case.name)).collect()
+        };
+        let cases = junit::parse(&text)?;
+        Ok(Some(Seen { passed: of(&cases, junit::Verdict::Passed), failed: of(&cases, junit::Verdict::Failed) }))
+    }
+}
+
+/// Brings the copy to what the tree holds under version control, as it lies there now. Files that are the same keep their time, so that
+/// cargo does not compile them again.
+fn copy(root: &Path, tree: &Path) -> Result<(), Failure> {
+    let run = Command::new("git").arg("-C").arg(root).args(["ls-files", "-z"]).output();
+    let listed = run.map_err(|error| Failure::new("git", format!("git does not start: {error}")))?;
+    let mut wanted = BTreeSet::new();
+    for name in String::from_utf8_lossy(&listed.stdout).split('\0').filter(|name| !name.is_empty()) {
+        let (from, to) = (root.join(name), tree.join(name));
+        let Ok(bytes) = std::fs::read(&from) else { continue }; // removed and not committed yet
+        wanted.insert(to.clone());
+        if std::fs::read(&to).is_ok_and(|there| there == bytes) {
+            continue;
+        }
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder).map_err(unwritable)?;
+        }
+        std::fs::copy(from, to).map_err(unwritable)?; // with its mode
+    }
+    let mut open = vec![tree.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).map_err(unwritable)? {
+            let path = entry.map_err(unwritable)?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if !wanted.contains(&path) {
+                std::fs::remove_file(path).map_err(unwritable)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unwritable(error: std::io::Error) -> Failure {
+    Failure::new("unwritable", format!("the mutation run: {error}"))
+}
