@@ -132,6 +132,7 @@ pub fn doctor() -> anyhow::Result<ExitCode> {
     }
     for (program, what) in [
         ("cargo-nextest", "parallel test runner; without it `cargo xtask test` runs the test programs itself"),
+        ("cargo-tarpaulin", "line coverage; `cargo xtask coverage` installs it with cargo"),
         ("cargo-deny", "licence and source policy; without it `cargo xtask test` checks bans and licences itself"),
         ("python3", "peers for comparison (optional)"),
         (

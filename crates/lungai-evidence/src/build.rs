@@ -3,6 +3,7 @@
 use crate::advisories::{Database, Hit};
 use crate::binding::{self, BoundTest, Run};
 use crate::clauses::{self, ClauseStatus};
+use crate::coverage::{self, Coverage, CoverageStatus};
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
 use crate::governance::{self, DocumentStatus};
@@ -37,6 +38,8 @@ pub struct Sources {
     pub advisories: Option<PathBuf>,
     /// Record of a mutation run.
     pub mutations: Option<PathBuf>,
+    /// Folder of a record of line coverage.
+    pub coverage: Option<PathBuf>,
 }
 
 /// What was read from there.
@@ -46,6 +49,7 @@ pub struct Inputs {
     pub validation: Vec<ValidationRun>,
     pub models: Vec<FrozenModel>,
     pub mutations: Option<mutation::Record>,
+    pub coverage: Option<Coverage>,
     pub tester: Option<String>,
     /// Raw files for `run/`.
     raw: Files,
@@ -64,6 +68,7 @@ pub struct Report {
     pub mutants: Vec<MutantStatus>,
     pub links: Vec<Link>,
     pub clauses: BTreeMap<String, Vec<ClauseStatus>>,
+    pub coverage: Option<CoverageStatus>,
     pub validation: Vec<ValidationSummary>,
     pub models: Vec<FrozenModel>,
     pub soup: Vec<SoupItem>,
@@ -116,8 +121,10 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
 
     let (tests, new) = binding::bind(&tags, &inputs.run, &regulatory);
     findings.extend(new);
-    let (judged, new) = results::judge(&regulatory, &inputs.validation);
+    let (mut judged, new) = results::judge(&regulatory, &inputs.validation);
     findings.extend(new);
+    let coverage =
+        coverage::judge(root, &packages, inputs.coverage.as_ref(), &inputs.commit, &mut judged, &mut findings);
     findings.extend(results::check_models(&inputs.validation, &inputs.models));
     let (links, new) =
         links::draw(&regulatory, &tags, &inputs.validation).compare(&Lock::read(&root.join("regulatory"))?);
@@ -180,6 +187,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         mutants,
         links,
         clauses: tables,
+        coverage,
         validation: validation.collect(),
         models: inputs.models.clone(),
         soup: bill.items,
@@ -249,12 +257,19 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
         raw.insert("run/mutations.json".to_owned(), bytes);
         mutations = Some(record);
     }
+    let mut coverage = None;
+    if let Some(folder) = &sources.coverage {
+        let (read, files) = coverage::load(folder)?;
+        raw.extend(files.into_iter().map(|(name, bytes)| (format!("run/coverage/{name}"), bytes)));
+        coverage = Some(read);
+    }
     Ok(Inputs {
         commit: workspace::commit(root),
         run,
         validation,
         models,
         mutations,
+        coverage,
         tester: sources.tester.clone(),
         raw,
     })

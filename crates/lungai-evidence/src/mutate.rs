@@ -104,6 +104,8 @@ pub fn run(root: &Path, control: Option<&str>, out: &Path) -> Result<Record, Fai
 struct Bench {
     tree: PathBuf,
     target: PathBuf,
+    /// Where nextest leaves its reports, and its settings.
+    reports: PathBuf,
     settings: PathBuf,
 }
 
@@ -115,12 +117,21 @@ struct Seen {
 impl Bench {
     fn new(root: &Path) -> Result<Self, Failure> {
         let folder = root.join("target/mutants");
-        let bench =
-            Self { tree: folder.join("tree"), target: folder.join("target"), settings: folder.join("nextest.toml") };
+        let bench = Self {
+            tree: folder.join("tree"),
+            target: folder.join("target"),
+            reports: folder.join("nextest"),
+            settings: folder.join("nextest.toml"),
+        };
         std::fs::create_dir_all(&bench.tree).map_err(unwritable)?;
+        std::fs::create_dir_all(&bench.reports).map_err(unwritable)?;
+        std::fs::write(bench.reports.join("log.txt"), "").map_err(unwritable)?;
         // In place of the workspace's own: a mutant that hangs is a mutant that was noticed.
-        let settings = "[profile.default]\nslow-timeout = { period = \"60s\", terminate-after = 5 }\nfail-fast = false\n\n\
-             [profile.default.junit]\npath = \"junit.xml\"\n";
+        let settings = format!(
+            "[store]\ndir = {:?}\n\n[profile.default]\nslow-timeout = {{ period = \"60s\", terminate-after = 5 }}\n\n\
+             [profile.default.junit]\npath = \"junit.xml\"\n",
+            bench.reports
+        );
         std::fs::write(&bench.settings, settings).map_err(unwritable)?;
         copy(root, &bench.tree)?;
         Ok(bench)
@@ -138,19 +149,11 @@ impl Bench {
 
     /// What became of the named tests; none where they do not build.
     fn tests(&self, mutation: &Mutation) -> Result<Option<Seen>, Failure> {
-        let report = self.target.join("nextest/default/junit.xml");
+        let report = self.reports.join("default/junit.xml");
         _ = std::fs::remove_file(&report); // of the run before, if any
         let run = |more: &[&str]| {
-            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-            // What an outer cargo or test runner says is not for this one.
-            for (key, _) in std::env::vars_os() {
-                let name = key.to_string_lossy();
-                let outer = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "NEXTEST"];
-                if outer.iter().any(|prefix| name.starts_with(prefix)) {
-                    command.env_remove(&key);
-                }
-            }
-            command.env_remove("LUNGAI_TRACE_DIR").env("CARGO_TARGET_DIR", &self.target).current_dir(&self.tree);
+            let mut command = workspace::cargo_alone(&self.tree);
+            command.env("CARGO_TARGET_DIR", &self.target);
             command.args(["nextest", "run", "--config-file"]).arg(&self.settings).args(["-p", &mutation.package]);
             if mutation.target == "lib" {
                 command.arg("--lib");
@@ -158,7 +161,9 @@ impl Bench {
                 command.args(["--test", &mutation.target]);
             }
             command.args(["--no-tests", "pass", "-E", &mutation.tests, "--cargo-quiet"]).args(more);
-            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let log = || std::fs::OpenOptions::new().create(true).append(true).open(self.reports.join("log.txt"));
+            let (out, err) = (log().map_err(unwritable)?, log().map_err(unwritable)?);
+            let status = command.stdin(Stdio::null()).stdout(out).stderr(err).status();
             status.map_err(|error| Failure::new("cargo", format!("cargo nextest does not start: {error}")))
         };
         if !run(&["--no-run"])?.success() {

@@ -5,6 +5,7 @@ mod demo;
 
 mod binding;
 mod components;
+mod coverage;
 mod difference;
 mod input;
 mod links;
