@@ -6,22 +6,24 @@ use crate::junit;
 use crate::mutation::{FORMAT, Mutant, Record, Verdict, read};
 use crate::regulatory::{Mutation, Regulatory, nearest};
 use crate::workspace;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Runs the mutations of one control, or all, and writes the record after each: what ran before an interruption stays. Verdicts of the
+/// Runs the mutations of these controls, or all, and writes the record after each: what ran before an interruption stays. Verdicts of the
 /// same commit that are already on record and were not asked for again stay too.
-pub fn run(root: &Path, control: Option<&str>, out: &Path) -> Result<Record, Failure> {
+pub fn run(root: &Path, controls: &[String], out: &Path) -> Result<Record, Failure> {
     let regulatory = Regulatory::load(&root.join("regulatory"))?;
-    let chosen: Vec<&Mutation> =
-        regulatory.mutations.iter().filter(|m| control.is_none_or(|control| m.control == control)).collect();
-    if chosen.is_empty() {
-        let near = nearest(control.unwrap_or_default(), regulatory.mutations.iter().map(|m| m.control.as_str()));
-        let of = control.map_or_else(String::new, |control| format!(" of {control}; nearest: {near}"));
-        return fail("mutation-missing", format!("regulatory/mutations.yaml holds no mutation{of}"));
+    let known = |control: &String| regulatory.mutations.iter().any(|mutation| mutation.control == *control);
+    if let Some(unknown) = controls.iter().find(|control| !known(control)) {
+        let near = nearest(unknown, regulatory.mutations.iter().map(|mutation| mutation.control.as_str()));
+        let message = format!("regulatory/mutations.yaml holds no mutation of {unknown}; nearest: {near}");
+        return fail("mutation-missing", message);
     }
+    let wanted = |mutation: &&Mutation| controls.is_empty() || controls.contains(&mutation.control);
+    let chosen: Vec<&Mutation> = regulatory.mutations.iter().filter(wanted).collect();
     let commit = workspace::commit(root);
     if commit.id.is_empty() {
         return fail(
@@ -42,22 +44,23 @@ pub fn run(root: &Path, control: Option<&str>, out: &Path) -> Result<Record, Fai
         _ => Record { format: FORMAT.to_owned(), commit: commit.id, changed: commit.dirty, mutants: Vec::new() },
     };
     record.mutants.retain(|m| regulatory.mutations.iter().any(|known| known.id == m.mutation));
+    // All unmutated tests first, so that nothing is compiled only to be taken back.
     let mut twins: BTreeMap<(&str, &str, &str), Option<Vec<String>>> = BTreeMap::new();
+    for mutation in &chosen {
+        if let Entry::Vacant(twin) = twins.entry(tests_of(mutation)) {
+            eprintln!("{}: the tests without the mutation", mutation.id);
+            let seen = bench.tests(mutation)?;
+            let seen = seen.ok_or_else(|| {
+                let log = bench.reports.join("log.txt");
+                let message =
+                    format!("{}: {} does not build as it is: {}", mutation.id, mutation.package, log.display());
+                Failure::new("mutation-twin", message)
+            })?;
+            twin.insert((seen.failed.is_empty() && !seen.passed.is_empty()).then_some(seen.passed));
+        }
+    }
     for mutation in chosen {
-        let key = (mutation.package.as_str(), mutation.target.as_str(), mutation.tests.as_str());
-        let twin = match twins.get(&key) {
-            Some(twin) => twin.clone(),
-            None => {
-                eprintln!("{}: the tests without the mutation", mutation.id);
-                let seen = bench.tests(mutation)?;
-                let seen = seen.ok_or_else(|| {
-                    Failure::new("mutation-twin", format!("{}: {} does not build as it is", mutation.id, key.0))
-                })?;
-                let twin = (seen.failed.is_empty() && !seen.passed.is_empty()).then_some(seen.passed);
-                twins.insert(key, twin.clone());
-                twin
-            }
-        };
+        let twin = twins.get(&tests_of(mutation)).cloned().flatten();
         let started = Instant::now();
         let (verdict, twin_passed, killed_by) = match twin {
             None => (Verdict::TwinFailed, Vec::new(), Vec::new()),
@@ -98,6 +101,10 @@ pub fn run(root: &Path, control: Option<&str>, out: &Path) -> Result<Record, Fai
         std::fs::write(out, text).map_err(unwritable)?;
     }
     Ok(record)
+}
+
+fn tests_of(mutation: &Mutation) -> (&str, &str, &str) {
+    (&mutation.package, &mutation.target, &mutation.tests)
 }
 
 /// The copy of the tree and where it is built.
