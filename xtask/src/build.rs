@@ -135,6 +135,7 @@ pub fn doctor() -> anyhow::Result<ExitCode> {
     }
     for (program, what) in [
         ("cargo-nextest", "test runner; without it `cargo xtask test` runs the tests, but its results are no evidence"),
+        ("cargo-tarpaulin", "line coverage; `cargo xtask coverage` installs it with cargo"),
         ("cargo-deny", "licence and source policy; without it `cargo xtask test` checks bans and licences itself"),
         ("python3", "peers for comparison (optional)"),
         (

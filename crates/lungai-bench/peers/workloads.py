@@ -737,3 +737,27 @@ def nets(detail, peer, folder, threads):
         return {"loss": loss.item(), "gradient norm": norm}
 
     return torch.__version__, step
+
+
+# Pages of the trace from requirements, tests and links. Both are programs: each run is a process of its own, as ours is.
+
+
+def trace(detail, peer, folder, threads):
+    import shutil
+    import subprocess
+    import sys
+
+    place, out = folder / "data/trace" / detail, folder / "data/trace" / detail / f"{peer}-pages"
+    if peer == "StrictDoc":
+        source = place / "strictdoc"
+        command = [sys.executable, "-m", "strictdoc.cli.main", "export", str(source), "--output-dir", str(out)]
+    else:
+        source = place / "doorstop"
+        command = [sys.executable, "-m", "doorstop.cli.main", "publish", "--html", "all", str(out)]
+
+    def work():
+        shutil.rmtree(out, ignore_errors=True)  # no cache of an earlier run
+        subprocess.run(command, cwd=source, check=True, stdout=subprocess.DEVNULL)
+        return {}
+
+    return installed(peer.lower()), work

@@ -13,6 +13,7 @@ mod peers;
 mod race;
 mod results;
 mod statistics;
+mod trace;
 mod workloads;
 
 use anyhow::Context;

@@ -35,6 +35,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("froc", &["LUNA16"]),
     ("auc", &["numpy", "scikit-learn"]),
     ("kappa", &["scikit-learn"]),
+    ("trace-200", &["StrictDoc", "Doorstop"]),
+    ("trace-2000", &["StrictDoc", "Doorstop"]),
     ("nets-lung-forward", &["torch", "onnxruntime"]),
     ("nets-lung-step", &["torch"]),
     ("nets-detector-forward", &["torch", "onnxruntime"]),
@@ -50,7 +52,11 @@ pub fn of(workload: &str) -> &'static [&'static str] {
 
 /// The command that runs a peer as a contestant.
 pub fn command(settings: &Settings, workload: &str, peer: &str) -> anyhow::Result<Command> {
-    let set = if peer == "PyRadiomics" { Set::PyRadiomics } else { Set::Main };
+    let set = match peer {
+        "PyRadiomics" => Set::PyRadiomics,
+        "StrictDoc" | "Doorstop" => Set::Trace,
+        _ => Set::Main,
+    };
     let python = match &settings.python {
         Some(python) => python.clone(),
         None => environment(&settings.folder, set)?,
@@ -76,17 +82,19 @@ pub fn transcode(folder: &Path) -> anyhow::Result<()> {
     if status.success() { Ok(()) } else { bail!("the series could not be packed") }
 }
 
-/// PyRadiomics 3.0.1 needs numpy 1, the others need numpy 2.
+/// PyRadiomics 3.0.1 needs numpy 1, the others need numpy 2; tools of requirements need none of gigabytes.
 #[derive(Clone, Copy)]
 enum Set {
     Main,
     PyRadiomics,
+    Trace,
 }
 
 /// The Python of a virtual environment with the peers, which is made if it is not there.
 fn environment(folder: &Path, set: Set) -> anyhow::Result<PathBuf> {
     let (name, requirements, steps): (&str, &str, &[&[&str]]) = match set {
         Set::Main => ("venv", "requirements.txt", &[]),
+        Set::Trace => ("venv-trace", "requirements-trace.txt", &[]),
         // Its build uses what it does not declare.
         Set::PyRadiomics => {
             ("venv-pyradiomics", "requirements-pyradiomics.txt", &[&["--no-build-isolation", "pyradiomics==3.0.1"]])

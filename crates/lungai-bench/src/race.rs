@@ -4,7 +4,7 @@ use crate::agreement::{Agreement, compare};
 use crate::contestant::{Contestant, Run};
 use crate::results::Saved;
 use crate::workloads::Workload;
-use crate::{inputs, nets, peers, statistics};
+use crate::{inputs, nets, peers, statistics, trace};
 use indicatif::{ProgressBar, ProgressStyle};
 use lungai_models::DeviceChoice;
 use serde_json::{Value, json};
@@ -81,6 +81,8 @@ pub fn run(workload: &'static Workload, settings: &Settings) -> anyhow::Result<R
         nets::make(&settings.folder)?;
     } else if statistics::owns(workload.group()) {
         statistics::make(&settings.folder)?;
+    } else if workload.group() == "trace" {
+        trace::make(&settings.folder, workload.name)?;
     } else {
         inputs::make(&settings.folder, workload.group() == "read")?;
     }

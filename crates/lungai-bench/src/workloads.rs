@@ -5,6 +5,7 @@ use crate::inputs::{NODULE_EDGE, NODULES, PART, PATCH, SIZE, bytes, chest, f32s,
 use crate::nets;
 use crate::results::{Output, Values};
 use crate::statistics;
+use crate::trace;
 use anyhow::bail;
 use lungai_ct::{Lung, Spacing, VoxelPoint};
 use lungai_dicom::Limits;
@@ -48,6 +49,7 @@ impl Workload {
 const SAME_HU: Compare = Compare::Differ { array: "hu", by: 1.0, share: 1e-3 };
 /// Sums of thousands of products in another order.
 const SAME_OUTPUT: Compare = Compare::Differ { array: "y", by: 1e-3, share: 0.0 };
+const OWN_PAGES: Compare = Compare::Not("each tool makes pages of its own kind from the same items and links");
 const SAME_MASK: Compare = Compare::Differ { array: "mask", by: 0.0, share: 0.0 };
 
 /// Every workload, in the order of `--list`.
@@ -356,6 +358,30 @@ pub const ALL: &[Workload] = &[
         about: "Cohen's kappa (plain, linear, quadratic) of three raters and Fleiss' kappa of 3,000 subjects, with 1,000 bootstraps (SYNTHETIC)",
         prepare: statistics::kappa_work,
         compare: Compare::Numbers { relative: 1e-9 },
+        unlike: &[],
+        bars: &[],
+    },
+    Workload {
+        name: "trace-own",
+        about: "evidence package of this workspace from the records of its last tests (bar: 5 s)",
+        prepare: trace::own,
+        compare: Compare::Not("ours alone"),
+        unlike: &[],
+        bars: &[],
+    },
+    Workload {
+        name: "trace-200",
+        about: "evidence package of 200 requirements, 2,000 tests and their records (made up)",
+        prepare: |folder| trace::made_up(folder, "200"),
+        compare: OWN_PAGES,
+        unlike: &[],
+        bars: &[],
+    },
+    Workload {
+        name: "trace-2000",
+        about: "evidence package of 2,000 requirements, 20,000 tests and their records (made up; bar: 30 s)",
+        prepare: |folder| trace::made_up(folder, "2000"),
+        compare: OWN_PAGES,
         unlike: &[],
         bars: &[],
     },

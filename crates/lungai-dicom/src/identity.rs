@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use lungai_trace::verifies;
 
-    #[verifies("SR-003", "SW-904")]
+    #[verifies("SR-003", "SW-904", "R-004")]
     #[test]
     fn attributes_are_counted_and_their_values_stay_inside() {
         let mut marks = Marks::default();

@@ -245,7 +245,7 @@ fn slices_of_one_series_are_alike() {
     check_refused(&orientation, "mixed-orientation");
 }
 
-#[verifies("FR-001", "SR-003")]
+#[verifies("FR-001", "SR-003", "R-004")]
 #[test]
 fn what_one_file_breaks_is_told_by_its_place_and_not_by_its_name() {
     let spacing = series(|number, object| {

@@ -3,12 +3,14 @@
 use crate::advisories::{Database, Hit};
 use crate::binding::{self, BoundTest, Run};
 use crate::clauses::{self, ClauseStatus};
+use crate::coverage::{self, Coverage, CoverageStatus};
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
 use crate::governance::{self, DocumentStatus};
 use crate::junit;
 use crate::links::{self, Drawn, Link, Lock};
 use crate::listing::Listing;
+use crate::mutation::{self, MutantStatus};
 use crate::noted;
 use crate::package::Files;
 use crate::records;
@@ -40,6 +42,10 @@ pub struct Sources {
     pub models: Vec<PathBuf>,
     pub tester: Option<String>,
     pub advisories: Option<PathBuf>,
+    /// Record of a mutation run.
+    pub mutations: Option<PathBuf>,
+    /// Folder of a record of line coverage.
+    pub coverage: Option<PathBuf>,
 }
 
 /// What was read from there.
@@ -49,6 +55,8 @@ pub struct Inputs {
     pub validation: Vec<ValidationRun>,
     pub validation_ledgers: Vec<ValidationLedger>,
     pub models: Vec<FrozenModel>,
+    pub mutations: Option<mutation::Record>,
+    pub coverage: Option<Coverage>,
     pub tester: Option<String>,
     /// Raw files for `run/`.
     raw: Files,
@@ -64,8 +72,10 @@ pub struct Report {
     pub requirements: Vec<RequirementStatus>,
     pub tests: Vec<BoundTest>,
     pub risks: Vec<RiskStatus>,
+    pub mutants: Vec<MutantStatus>,
     pub links: Vec<Link>,
     pub clauses: BTreeMap<String, Vec<ClauseStatus>>,
+    pub coverage: Option<CoverageStatus>,
     pub validation: Vec<ValidationSummary>,
     pub models: Vec<FrozenModel>,
     pub soup: Vec<SoupItem>,
@@ -136,8 +146,10 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     findings.extend(shipped::outside_the_product(&tags, &packages, &regulatory));
     let (usable, new) = results::usable(&inputs.validation, &inputs.models, &inputs.validation_ledgers);
     findings.extend(new);
-    let (judged, new) = results::judge(&regulatory, &usable);
+    let (mut judged, new) = results::judge(&regulatory, &usable);
     findings.extend(new);
+    let coverage =
+        coverage::judge(root, &packages, inputs.coverage.as_ref(), &inputs.commit, &mut judged, &mut findings);
     let (links, new) =
         links::draw(&regulatory, &tags, &inputs.validation).compare(&Lock::read(&root.join("regulatory"))?);
     findings.extend(new);
@@ -146,7 +158,9 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     let (mut requirements, new) = state::requirements(&regulatory, &tags, &tests, &judged);
     findings.extend(new);
     state::review(&mut requirements, &links, &regulatory, &version);
-    let (risks, new) = risk::risks(&regulatory, &requirements, &tests, &judged);
+    let (mutants, new) = mutation::judge(root, &regulatory, &tests, inputs.mutations.as_ref(), &inputs.commit);
+    findings.extend(new);
+    let (risks, new) = risk::risks(&regulatory, &requirements, &tests, &judged, &mutants);
     findings.extend(new);
     let (classification, new) = risk::classify(&regulatory, &risks);
     findings.extend(new);
@@ -206,8 +220,10 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         requirements,
         tests,
         risks,
+        mutants,
         links,
         clauses: tables,
+        coverage,
         validation: validation.collect(),
         models: inputs.models.clone(),
         soup: bill.items,
@@ -269,8 +285,29 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
     validation_ledgers.dedup_by(|a, b| a.bytes == b.bytes);
     let mut models = sources.models.iter().map(|folder| results::load_model(folder)).collect::<Result<Vec<_>, _>>()?;
     models.sort_by(|a, b| (&a.name, &a.version, &a.files).cmp(&(&b.name, &b.version, &b.files)));
-    let (commit, tester) = (workspace::commit(root), sources.tester.clone());
-    Ok(Inputs { commit, run, validation, validation_ledgers, models, tester, raw })
+    let mut mutations = None;
+    if let Some(file) = &sources.mutations {
+        let (record, bytes) = mutation::read(file)?;
+        raw.insert("run/mutations.json".to_owned(), bytes);
+        mutations = Some(record);
+    }
+    let mut coverage = None;
+    if let Some(folder) = &sources.coverage {
+        let (read, files) = coverage::load(folder)?;
+        raw.extend(files.into_iter().map(|(name, bytes)| (format!("run/coverage/{name}"), bytes)));
+        coverage = Some(read);
+    }
+    Ok(Inputs {
+        commit: workspace::commit(root),
+        run,
+        validation,
+        validation_ledgers,
+        models,
+        mutations,
+        coverage,
+        tester: sources.tester.clone(),
+        raw,
+    })
 }
 
 /// The report, and beside it the list of tests and the note of what ran.

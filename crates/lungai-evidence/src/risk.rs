@@ -1,11 +1,12 @@
 //! Levels of risk and the software safety class, computed from the matrix and from what is proven.
 //!
 //! A control earns its credit only when it is shown to be there (ISO 14971 7.2, implementation) and shown to work (7.2,
-//! effectiveness): two proofs. So every risk has three levels: initial, residual as planned (if every proof were there) and residual as
+//! effectiveness): two proofs. Tests show an effect only if they fail when the control is taken away ([`mutation`]). So every risk has three levels: initial, residual as planned (if every proof were there) and residual as
 //! evidenced. Only the last is a fact.
 use crate::binding::BoundTest;
 use crate::finding::{Finding, Severity};
 use crate::junit::Verdict;
+use crate::mutation::{self, MutantStatus};
 use crate::regulatory::{
     Allocation, BenefitRisk, Control, ControlOption, Effectiveness, Level, Matrix, Regulatory, Risk, SafetyClass,
     normative,
@@ -99,6 +100,7 @@ pub fn risks(
     requirements: &[RequirementStatus],
     tests: &[BoundTest],
     judged: &BTreeMap<String, Judged>,
+    mutants: &[MutantStatus],
 ) -> (Vec<RiskStatus>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut all = Vec::new();
@@ -106,7 +108,7 @@ pub fn risks(
         let controls: Vec<ControlStatus> = risk
             .controls
             .iter()
-            .map(|control| status(regulatory, control, risk, requirements, tests, judged))
+            .map(|control| status(regulatory, control, risk, requirements, tests, judged, mutants))
             .collect();
         let rate = |counts: &dyn Fn(&ControlStatus) -> bool, p1: u8| {
             reduced(&regulatory.matrix, risk, p1, controls.iter().filter(|c| counts(c)))
@@ -159,6 +161,7 @@ fn status(
     requirements: &[RequirementStatus],
     tests: &[BoundTest],
     judged: &BTreeMap<String, Judged>,
+    mutants: &[MutantStatus],
 ) -> ControlStatus {
     let requirement = control.requirement.as_ref().and_then(|id| requirements.iter().find(|r| r.requirement.id == *id));
     // What lies outside the workspace is shown by the accepted review of a person that names the control as it reads today.
@@ -186,7 +189,7 @@ fn status(
                     && control.requirement.as_ref().is_some_and(|r| test.tag.ids.contains(r))
             };
             match from_tests(control.requirement.as_deref().unwrap_or_default(), tests.iter().filter(both)) {
-                State::Passed => Proof::Shown,
+                State::Passed if mutation::all_killed(control, mutants) => Proof::Shown,
                 State::Failed => Proof::Broken,
                 _ => Proof::NotShown,
             }

@@ -364,8 +364,13 @@ mod tests {
         }
         let target =
             Target { name: "a-b".into(), kind: vec!["lib".into()], src_path: folder.path().join("src/lib.rs") };
-        let package =
-            Package { name: "a-b".into(), version: "1.0.0".into(), targets: vec![target], dependencies: vec![] };
+        let package = Package {
+            name: "a-b".into(),
+            version: "1.0.0".into(),
+            targets: vec![target],
+            dependencies: vec![],
+            manifest_path: "Cargo.toml".into(),
+        };
         scan(folder.path(), &[package]).unwrap()
     }
 

@@ -14,6 +14,7 @@ pub struct Package {
     pub version: String,
     pub targets: Vec<Target>,
     pub dependencies: Vec<Dependency>,
+    pub manifest_path: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -195,6 +196,19 @@ fn differences(git: impl Fn(&[&str]) -> Option<String>) -> Option<Vec<String>> {
         unwatched.filter_map(|line| line.get(2..)).map(|file| format!("{file} (git was told not to watch it)")),
     );
     Some(found.into_iter().collect())
+}
+
+/// Cargo for a build of its own: what an outer cargo or test runner says of itself is not for this one, nor are its traces.
+pub fn cargo_alone(folder: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let outer = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "NEXTEST", "LUNGAI_TRACE_DIR"];
+    for (key, _) in std::env::vars_os() {
+        if outer.iter().any(|prefix| key.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(&key);
+        }
+    }
+    command.current_dir(folder);
+    command
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<String, Failure> {

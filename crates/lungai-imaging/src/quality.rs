@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(value("slice-thickness"), None); // not declared
     }
 
-    #[verifies("FR-002", "SW-202", "R-007")]
+    #[verifies("FR-002", "SW-202", "R-001", "R-007")]
     #[test]
     fn slice_distance_warns_then_rejects_with_value_and_limit() {
         let (thick, lungs) = chest(&grid([2.0, 1.0, 1.0]));
@@ -478,7 +478,7 @@ mod tests {
         assert_eq!(said(0.78), (false, false));
     }
 
-    #[verifies("FR-002")]
+    #[verifies("FR-002", "R-002")]
     #[test]
     fn noise_is_reported() {
         let grid = grid([1.5, 1.0, 1.0]);

@@ -539,7 +539,7 @@ mod tests {
         assert_eq!(store.job(&id).await.unwrap().unwrap().result.unwrap(), "\"right\"");
     }
 
-    #[verifies("PR-003", "SW-802")]
+    #[verifies("PR-002", "PR-003", "SW-802", "R-005")]
     #[tokio::test]
     async fn a_restart_queues_running_jobs_again() {
         let (store, folder) = store().await;

@@ -11,6 +11,7 @@ pub fn check(all: &Regulatory, sources: &BTreeMap<String, Source>) -> Result<(),
     profile(all, &files)?;
     requirements(all, &known, &files)?;
     risks(all, &known, &files)?;
+    mutations(all, &files)?;
     threats_and_records(all, &known, &files)
 }
 
@@ -236,6 +237,29 @@ fn risks(all: &Regulatory, known: &Known, files: &Files) -> Result<(), Failure> 
             if let Effectiveness::Criteria(named) = &control.effectiveness {
                 files.lead(&file, "criteria", named, &known.criteria)?;
             }
+        }
+    }
+    Ok(())
+}
+
+fn mutations(all: &Regulatory, files: &Files) -> Result<(), Failure> {
+    let controls: BTreeSet<&str> = all.risks.values().flat_map(|r| &r.controls).map(|c| c.id.as_str()).collect();
+    let packages: BTreeSet<&str> = all.items.iter().map(|item| item.name.as_str()).collect();
+    let mut ids = BTreeSet::new();
+    for mutation in &all.mutations {
+        let blame = |rule, value: &str, message: String| files.blame("mutations.yaml", rule, value, message);
+        if !ids.insert(&mutation.id) {
+            return blame("duplicate-id", &mutation.id, format!("mutation `{}` is defined twice", mutation.id));
+        }
+        files.lead("mutations.yaml", "control", [&mutation.control], &controls)?;
+        files.lead("mutations.yaml", "package", [&mutation.package], &packages)?;
+        if mutation.from.is_empty() || mutation.from == mutation.to {
+            return blame("mutation-idle", &mutation.id, format!("{}: `from` and `to` must differ", mutation.id));
+        }
+        let outside = |part: &str| part.is_empty() || part == "." || part == "..";
+        if mutation.file.split('/').any(outside) {
+            let message = format!("{}: `file` is a path below the workspace", mutation.id);
+            return blame("mutation-file", &mutation.file, message);
         }
     }
     Ok(())

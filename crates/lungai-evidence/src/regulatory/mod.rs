@@ -4,6 +4,7 @@
 //! error, because a silent default here would become a claim in the evidence.
 mod clause;
 mod document;
+mod mutation;
 mod profile;
 mod record;
 mod requirement;
@@ -19,6 +20,7 @@ mod yaml;
 
 pub use clause::{Clause, ClauseTable};
 pub use document::Document;
+pub use mutation::Mutation;
 pub use profile::{Language, Profile, Role, SafetyClass};
 pub use record::{
     Change, Date, Problem, ProblemSeverity, ProblemState, Release, Review, ReviewOutcome, Settled, Waiver,
@@ -45,6 +47,7 @@ pub struct Regulatory {
     pub risks: BTreeMap<String, Risk>,
     pub benefit_risk: Vec<BenefitRisk>,
     pub matrix: Matrix,
+    pub mutations: Vec<Mutation>,
     pub threats: BTreeMap<String, Threat>,
     pub problems: BTreeMap<String, Problem>,
     pub changes: BTreeMap<String, Change>,
@@ -95,6 +98,7 @@ impl Regulatory {
             reviews: read.items("reviews", |r: &Review| &r.id)?,
             releases: read.items("releases", |r: &Release| &r.id)?,
             benefit_risk: read.optional("benefit-risk.yaml")?,
+            mutations: read.optional("mutations.yaml")?,
             waivers: read.optional("waivers.yaml")?,
             settled: read.optional("settled.yaml")?,
             vex: read.optional("vex.yaml")?,

@@ -13,6 +13,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("clauses", schema_for!(ClauseTable)),
         ("items", schema_for!(Vec<Item>)),
         ("matrix", schema_for!(Matrix)),
+        ("mutations", schema_for!(Vec<Mutation>)),
         ("need", schema_for!(Need)),
         ("problem", schema_for!(Problem)),
         ("profile", schema_for!(Profile)),

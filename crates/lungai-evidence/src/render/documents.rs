@@ -141,6 +141,25 @@ pub fn risk_file(report: &Report, regulatory: &Regulatory) -> String {
         }
         line!(out);
     }
+    line!(out, "## Controls taken away (mutation) / 去除控制措施后的测试\n");
+    line!(
+        out,
+        "Each change below takes one control away in a copy of the sources; the tests that show the control's effect must then fail. Raw record: `run/mutations.json`.\n"
+    );
+    line!(out, "| Mutation | Control | What is broken | Outcome | Noticed by |\n|---|---|---|---|---|");
+    for m in &report.mutants {
+        let noticed = if m.killed_by.is_empty() { "-".to_owned() } else { m.killed_by.join(", ") };
+        line!(
+            out,
+            "| {} | {} | {} / {} | {} | {noticed} |",
+            m.id,
+            m.control,
+            m.breaks.en,
+            m.breaks.zh,
+            m.outcome.words()
+        );
+    }
+    line!(out);
     let class = &report.classification;
     line!(out, "## Software safety class (IEC 62304 4.3)\n");
     line!(

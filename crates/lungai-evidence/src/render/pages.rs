@@ -450,12 +450,34 @@ pub fn risk_file(report: &Report, regulatory: &Regulatory) -> String {
     for status in &report.risks {
         risk(&mut out, status, report);
     }
+    mutants(&mut out, report);
     put!(
         out,
         "<h2>Overall residual risk, benefit-risk, review</h2><p>{} Clinical judgement and records from outside this workspace.</p>",
         chip("grey", "manual - record required")
     );
     page(report, "risk-file.html", "Risk file", &clearance(regulatory), &out)
+}
+
+/// Whether tests notice the loss of the controls that they show.
+fn mutants(out: &mut String, report: &Report) {
+    put!(
+        out,
+        "<h2 id=\"mutations\">Controls taken away</h2><p>Each change takes one control away in a copy of the sources; a test that shows the control's effect must then fail. Raw record: <code>run/mutations.json</code>.</p><div class=\"scroll\"><table><thead><tr><th>Mutation<th>Control<th>What is broken<th>Outcome<th>Noticed by</tr></thead><tbody>"
+    );
+    for m in &report.mutants {
+        put!(
+            out,
+            "<tr><td class=\"id\">{}<td class=\"id\">{}<td>{}<span class=\"mute\"> {}</span><td>{}<td>{}",
+            Esc(&m.id),
+            Esc(&m.control),
+            both(&m.breaks),
+            Esc(&m.file),
+            chip(html::colour(m.outcome.severity()), m.outcome.words()),
+            Esc(m.killed_by.join(", "))
+        );
+    }
+    put!(out, "</tbody></table></div>");
 }
 
 fn risk(out: &mut String, status: &RiskStatus, report: &Report) {

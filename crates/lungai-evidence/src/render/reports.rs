@@ -94,7 +94,31 @@ pub fn verification(report: &Report, regulatory: &Regulatory) -> String {
         verdicts(Some(Verdict::Skipped)),
         verdicts(None)
     );
+    coverage(&mut out, report);
     out
+}
+
+/// Which lines tests reach, by package.
+fn coverage(out: &mut String, report: &Report) {
+    line!(out, "\n## Line coverage / 行覆盖率\n");
+    let Some(coverage) = &report.coverage else {
+        line!(out, "Not evidenced here: no record was given.");
+        return;
+    };
+    if !coverage.counts {
+        line!(out, "**The record is of other sources and counts for nothing.**\n");
+    }
+    line!(out, "{}. Raw file: `run/coverage/cobertura.xml`.\n", coverage.tool);
+    line!(out, "| Package | Lines reached | Lines | Share |\n|---|---|---|---|");
+    let all = ("all measured".to_owned(), coverage.total);
+    for (name, lines) in coverage.packages.clone().into_iter().chain([all]) {
+        let share = lines.rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1} %", 100.0 * rate));
+        line!(out, "| {name} | {} | {} | {share} |", lines.reached, lines.all);
+    }
+    let not_measured = &coverage.not_measured;
+    if !not_measured.is_empty() {
+        line!(out, "\nNot measured: {}.", not_measured.join(", "));
+    }
 }
 
 /// Every figure with its interval, rule and data; nothing else.

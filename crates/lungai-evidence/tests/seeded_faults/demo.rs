@@ -121,6 +121,18 @@ impl Default for Record<'_> {
 
 pub const LOCKED: &str = r#"{"kind":"locked","ledger":"p.ledger.jsonl","number":2,"hash":"44"}"#;
 
+/// Takes RC-2 away.
+pub const MUTATIONS: &str = r#"- id: M-1
+  control: RC-2
+  breaks: { zh: "数目错误", en: "A wrong count" }
+  file: src/lib.rs
+  from: "{ 3 }"
+  to: "{ 4 }"
+  package: demo
+  target: lib
+  tests: "test(=tests::finds_three)"
+"#;
+
 /// A workspace in order, in a folder of its own.
 pub struct Demo {
     pub folder: tempfile::TempDir,
@@ -147,6 +159,8 @@ impl Demo {
         demo.put("junit.xml", JUNIT);
         demo.put("tests.json", LIST);
         demo.record(&Record::default());
+        demo.put("regulatory/mutations.yaml", MUTATIONS);
+        demo.mutation_run("", "killed", &["demo tests::finds_three"]);
         demo.results(false, 0.95, [0.91, 0.98], true);
         demo
     }
@@ -174,6 +188,16 @@ impl Demo {
         let suffix = if *attempt == 1 { String::new() } else { format!("@{attempt}") };
         let file = if *name == "finds_three" { "demo".to_owned() } else { (*name).to_owned() };
         self.put(&format!("trace/{file}{suffix}.json"), &text);
+    }
+
+    /// As `mutate` leaves it where `build` looks for it.
+    pub fn mutation_run(&self, commit: &str, verdict: &str, killed_by: &[&str]) {
+        let parts = ["RC-2", "src/lib.rs", "{ 3 }", "{ 4 }", "demo", "lib", "test(=tests::finds_three)"];
+        let hash = sha256(&parts.map(|part| format!("{}:{part}\n", part.len())).concat());
+        let text = format!(
+            r#"{{"format":"lungai-mutation/1","commit":"{commit}","changed":[],"mutants":[{{"mutation":"M-1","sha256":"{hash}","verdict":"{verdict}","twin_passed":["demo tests::finds_three"],"killed_by":{killed_by:?},"seconds":1.5}}]}}"#
+        );
+        self.put("target/evidence/mutations.json", &text);
     }
 
     /// Results of a run whose protocol was locked before.
@@ -236,6 +260,12 @@ impl Demo {
                 .unwrap();
             assert!(run.status.success(), "{run:?}");
         }
+        self.mutation_run(&self.head(), "killed", &["demo tests::finds_three"]);
+    }
+
+    pub fn head(&self) -> String {
+        let run = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(self.folder.path()).output().unwrap();
+        String::from_utf8(run.stdout).unwrap().trim().to_owned()
     }
 
     /// A person reviews every link as it is.

@@ -41,6 +41,7 @@ fn malformed_inputs_are_errors_with_a_name() {
 fn undeclared_crates_and_components_are_findings() {
     let demo = Demo::new();
     demo.put("regulatory/items.yaml", "- { name: gone, is: \"Nothing\", may_use: [] }\n");
+    demo.put("regulatory/mutations.yaml", "[]\n");
     demo.put("regulatory/soup.yaml", "- { name: left-pad, purpose: p, requires: r, needs: n }\n");
     demo.check_finding("item-undeclared", "demo");
     demo.check_finding("item-gone", "gone");

@@ -5,9 +5,11 @@ mod demo;
 
 mod binding;
 mod components;
+mod coverage;
 mod difference;
 mod input;
 mod links;
+mod mutation;
 mod package;
 mod people;
 mod results;
