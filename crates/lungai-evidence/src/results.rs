@@ -126,7 +126,8 @@ pub fn load_run(folder: &Path, number: usize) -> Result<ValidationRun, Failure> 
         .map_err(|error| Failure::new("unreadable", format!("{name}: results.json: {error}")))?;
     let results: Results = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new("results-malformed", format!("{name}: results.json: {error}")))?;
-    let as_written = |file: &str, then: &String| std::fs::read(folder.join(file)).is_ok_and(|now| sha256(&now) == *then);
+    let as_written =
+        |file: &str, then: &String| std::fs::read(folder.join(file)).is_ok_and(|now| sha256(&now) == *then);
     let altered = results.files.iter().find(|(file, then)| !as_written(file, then)).map(|(file, _)| file.clone());
     Ok(ValidationRun { name, results, bytes, altered })
 }
@@ -257,6 +258,9 @@ fn against(requirement: &str, criterion: &Criterion, result: &CriterionResult) -
             let found = found.map_or_else(|| "the result does not say".to_owned(), |found| format!("it is `{found}`"));
             return altered(format!("{what}: the requirement says `{wanted}`, {found}"));
         }
+    }
+    if result.n == Some(0) {
+        return Some(("criterion-without-value", "is of nothing: its sample has no members".to_owned()));
     }
     let Some(value) = result.value else {
         return Some(("criterion-without-value", "states no value: the run could not give the figure".to_owned()));
