@@ -259,6 +259,9 @@ fn against(requirement: &str, criterion: &Criterion, result: &CriterionResult) -
             return altered(format!("{what}: the requirement says `{wanted}`, {found}"));
         }
     }
+    if result.n == Some(0) {
+        return Some(("criterion-without-value", "is of nothing: its sample has no members".to_owned()));
+    }
     let Some(value) = result.value else {
         return Some(("criterion-without-value", "states no value: the run could not give the figure".to_owned()));
     };

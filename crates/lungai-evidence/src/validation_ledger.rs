@@ -186,3 +186,33 @@ fn parse(text: &str) -> Result<Vec<Entry>, (usize, &'static str)> {
     }
     if entries.is_empty() { Err((1, "the ledger is empty")) } else { Ok(entries) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_trace::verifies;
+
+    /// Lock and opening as `lungai-validation` 0.1.0 wrote them; the run was cut off before its end.
+    const WRITTEN: &str = concat!(
+        r#"{"number":1,"previous":"0000000000000000000000000000000000000000000000000000000000000000","when":"2026-11-30T18:42:30Z","who":"tester","event":"locked","protocol":"phantom-quick 2","protocol_sha256":"6c035e0ca8a53d2632019266540c7774597f898e3279e09bf8aa1be4cfa2e20d","data_fingerprint":"9095859bec374f7647f25346e0d184c61744638250a1cd21d36393444366eedc","hash":"f9655962e213ad2359e0ac22861bf5de6398584a4bc9e5ee418fbbd660de7884"}"#,
+        "\n",
+        r#"{"number":2,"previous":"f9655962e213ad2359e0ac22861bf5de6398584a4bc9e5ee418fbbd660de7884","when":"2026-11-30T18:42:32Z","who":"tester","event":"opened","protocol_sha256":"6c035e0ca8a53d2632019266540c7774597f898e3279e09bf8aa1be4cfa2e20d","system":"lungai-phantom-reference 1.0.0","system_sha256":"3305b22bfdbe69d1bcf60442b3890e30d02fca33ac74ba9bf55db857eb696cf1","data_fingerprint":"9095859bec374f7647f25346e0d184c61744638250a1cd21d36393444366eedc","what":"images and reference","purpose":"trial","hash":"fdd9a43d6463ac5bddaf90d54519dc55615cd1a1a61f2990f3c686975ee90450"}"#,
+        "\n",
+    );
+
+    #[verifies("RR-001", "SW-1102")]
+    #[test]
+    fn a_ledger_of_the_validation_program_is_read_and_each_changed_byte_refused() {
+        let entries = parse(WRITTEN).unwrap();
+        let Event::Opened { system, what, .. } = &entries[1].event else { panic!("{:?}", entries[1]) };
+        assert_eq!((system.as_str(), what.as_str()), ("lungai-phantom-reference 1.0.0", "images and reference"));
+        let refused = |text: &str| parse(text).unwrap_err().0;
+        assert_eq!(refused(&WRITTEN.replacen("tester", "someone", 1)), 1);
+        assert_eq!(refused(&WRITTEN.replace("trial", "proof")), 2);
+        assert_eq!(refused(&WRITTEN[..WRITTEN.len() - 1]), 2, "the last line is cut");
+        assert_eq!(refused(WRITTEN.split_once('\n').unwrap().1), 1, "the lock is gone");
+        assert_eq!(refused(""), 1);
+        let ledger = ValidationLedger { name: "l".to_owned(), entries, bytes: Vec::new() };
+        assert_eq!(ledger.left_out(&[])[0].rule, "opening-without-result");
+    }
+}

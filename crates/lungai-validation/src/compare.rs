@@ -671,7 +671,7 @@ impl<'a> Evaluation<'a> {
         let mut deltas = Vec::new();
         for stratum in &self.protocol.strata {
             let group_of =
-                |pair: &Pair<'_>| stratum.group_of(stratum.of.of_nodule(&self.a.records[pair.scan], pair.nodule));
+                |pair: &Pair<'_>| stratum.group_of(stratum.of.of_nodule(self.a.records[pair.scan], pair.nodule));
             for group in stratum.names(self.pairs.iter().map(group_of)) {
                 let part = |pair: &Pair<'_>| group_of(pair) == group;
                 let found = tally(self.pairs.iter().filter(|pair| part(pair)));
@@ -870,7 +870,7 @@ pub mod tests {
     fn nodules_of_one_patient_are_swapped_together() {
         // Five nodules of one patient that only the first system finds: one swap, so that there is no evidence at all.
         let found = |mark: bool| -> Vec<ScanRecord> {
-            let nodule = |i: usize| (8.0, i % 2 == 0, mark.then_some((0.9, 0.5)));
+            let nodule = |i: usize| (8.0, i.is_multiple_of(2), mark.then_some((0.9, 0.5)));
             let nodules: Vec<_> = (0..5).map(nodule).collect();
             vec![
                 scan(0, "coast-hospital", &nodules, &[]),

@@ -131,6 +131,21 @@ pub struct Criterion {
     pub not_here: Option<String>,
 }
 
+impl Criterion {
+    /// What a result must be of, for people.
+    pub fn of(&self) -> String {
+        let mut parts = vec![self.r#where.clone()];
+        if self.diameter_at_least_mm > 0.0 {
+            parts.push(format!("nodules from {} mm on", self.diameter_at_least_mm));
+        }
+        parts.extend(self.population.iter().cloned());
+        if self.on != On::Value {
+            parts.push(format!("{} % interval", (self.confidence_level * 1e4).round() / 100.0));
+        }
+        parts.join("; ")
+    }
+}
+
 /// Conventional, and that of every protocol so far.
 fn usual_level() -> f64 {
     0.95

@@ -61,7 +61,7 @@ pub fn requirements(report: &Report, regulatory: &Regulatory) -> String {
                 c.criterion.on.words(),
                 c.criterion.op.sign(),
                 c.criterion.limit,
-                c.criterion.r#where
+                c.criterion.of()
             );
             line!(
                 out,

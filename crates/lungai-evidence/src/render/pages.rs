@@ -359,7 +359,7 @@ pub fn trace(report: &Report, regulatory: &Regulatory) -> String {
                     "<tr><td class=\"id\">{}<td>{}<td>{}<td>{} {} {}<td>{}<td>{}",
                     Esc(&c.criterion.id),
                     Esc(&c.criterion.metric),
-                    Esc(&c.criterion.r#where),
+                    Esc(c.criterion.of()),
                     c.criterion.on.words(),
                     Esc(c.criterion.op.sign()),
                     c.criterion.limit,

@@ -120,6 +120,7 @@ fn a_result_of_another_figure_or_population_proves_nothing() {
     altered("\"confidence_level\":0.95", "\"confidence_level\":0.9");
     altered("\"confidence_level\":0.95,", "");
     check_proves_nothing("\"value\":0.95", "\"value\":null", "criterion-without-value");
+    check_proves_nothing("\"n\":100", "\"n\":0", "criterion-without-value");
     check_proves_nothing("\"ci\":[0.91, 0.98],", "", "criterion-incoherent");
     check_proves_nothing("[0.91, 0.98]", "[0.98, 0.91]", "interval-without-value");
 }
