@@ -199,7 +199,7 @@ fn decisions_calibration_and_equal_size_are_what_one_counts_by_hand() {
     let error = m.calibration_error;
     assert!((error.value.unwrap() - 0.2).abs() < 1e-12);
     let [low, high] = error.ci.unwrap();
-    assert!((0.1..0.2).contains(&low) && high > 0.2 && high <= 0.3 + 1e-12, "{low} {high}");
+    assert!((low - 0.1).abs() < 1e-9 && high > 0.2 && high <= 0.3 + 1e-9, "{low} {high}");
     // Of 10, 8, 12 mm against 5, 4, 7 mm only 8 and 7 are within 15 %; the missed one of 8 mm loses.
     let matched = m.size_matched.unwrap();
     assert_eq!((matched.pairs, matched.auc.value), (1, Some(0.0)));
@@ -260,7 +260,8 @@ fn a_further_centre_may_lie_further_off_than_the_mean() {
     // Hartung and Knapp's: by t with two degrees of freedom, wider than 1.96 standard errors.
     let centres = [(9, 10), (6, 10), (3, 10)].map(|(found, all)| lungai_metrics::centres::logit(found, all).unwrap());
     let effects = lungai_metrics::centres::random_effects(&centres, 0.95).unwrap();
-    assert_eq!(h.ci, effects.hartung_knapp_held.map(lungai_metrics::centres::from_logit));
+    let held = effects.hartung_knapp_held.map(lungai_metrics::centres::from_logit);
+    assert!(h.ci.iter().zip(held).all(|(bound, held)| (bound - held).abs() < 1e-12), "{:?} {held:?}", h.ci);
     assert!(h.ci[0] < lungai_metrics::centres::from_logit(effects.interval[0]));
     // Without the best centre the mean falls, without the worst it rises.
     assert!(h.without[0].1 < h.sensitivity && h.without[1].1 > h.sensitivity);
