@@ -149,11 +149,14 @@ pub fn optimise(args: &OptimiseArgs) -> anyhow::Result<Printed> {
             fs::remove_file(draft.join("engine.py"))?;
         }
         trials.insert(0, Trial::new("product", own));
-        let bar = ProgressBar::new((cases.len() * trials.len()) as u64)
+        let ways = trials.len();
+        let bar = ProgressBar::new((cases.len() * ways) as u64)
             .with_style(ProgressStyle::with_template("{prefix:18} {bar:24} {pos}/{len} scans measured, ~{eta}")?);
-        // Scan by scan, one way after the other: what slows the machine down for a while slows all of them.
+        // Scan by scan, one way after the other, each first in its turn: what slows the machine down for a while, or whoever comes
+        // first, slows all of them.
         for case in &cases {
             let shown = Shown::open(case)?;
+            trials.rotate_left(1);
             for trial in &mut trials {
                 bar.set_prefix(trial.name);
                 trial.look(&shown, &configs, &device);
@@ -161,6 +164,7 @@ pub fn optimise(args: &OptimiseArgs) -> anyhow::Result<Printed> {
             }
         }
         bar.finish_and_clear();
+        trials.rotate_right(cases.len() % ways);
         let all = Optimisation {
             weights_sha256: sha256_hex(&weights),
             synthetic: manifest.synthetic,
