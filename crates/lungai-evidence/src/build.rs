@@ -171,6 +171,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     findings.extend(commit_findings(&inputs.commit));
     findings.extend(governance::findings(&regulatory));
     findings.extend(governance::stale_reviews(&regulatory));
+    findings.extend(governance::from_the_future(&regulatory, &inputs.commit.date));
     let mut tables = BTreeMap::new();
     let mut clause_findings = Vec::new();
     for table in &regulatory.clause_tables {

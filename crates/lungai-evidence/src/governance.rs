@@ -1,7 +1,7 @@
 //! What people keep beside the requirements and risks: needs, documents, threats, problems, changes, approvals. Each gap is a finding.
 use crate::finding::{Finding, Severity};
 use crate::regulatory::{
-    Allocation, ClauseTable, Document, ProblemSeverity, ProblemState, Regulatory, ReviewOutcome, Tier, nearest,
+    Allocation, ClauseTable, Date, Document, ProblemSeverity, ProblemState, Regulatory, ReviewOutcome, Tier, nearest,
     normative,
 };
 use serde::Serialize;
@@ -148,6 +148,21 @@ fn people(regulatory: &Regulatory, add: &mut impl FnMut(Severity, &'static str, 
             add(Severity::Amber, "decision-void", id, format!("its decision does not count: {why}"));
         }
     }
+}
+
+/// Records dated after the commit that holds them: such a word would outlast every later one.
+///
+/// - `today`: date of the commit; empty: nothing can be said
+pub fn from_the_future(regulatory: &Regulatory, today: &str) -> Vec<Finding> {
+    let reviews = regulatory.reviews.iter().map(|(id, review)| (id, &review.date));
+    let releases = regulatory.releases.iter().map(|(id, release)| (id, &release.date));
+    let today = today.get(..10).unwrap_or_default();
+    let later = reviews.chain(releases).filter(|(_, date)| !today.is_empty() && date.to_string().as_str() > today);
+    let say = |(id, date): (&String, &Date)| {
+        let message = format!("is dated {date}, after the commit of {today} that holds it");
+        Finding::new(Severity::Red, "record-from-the-future", id, message)
+    };
+    later.map(say).collect()
 }
 
 /// Words that no test can decide; a subset of those that guides on requirements warn of.

@@ -89,3 +89,26 @@ fn bills_of_materials_name_the_program_and_what_it_links() {
     demo.edit("Cargo.lock", "name = \"left-pad\"\nversion = \"1.0.0\"", "name = \"left-pad\"\nversion = \"1.0.1\"");
     assert_eq!(demo.answer()["rule"], "cargo");
 }
+
+#[verifies("RR-001")]
+#[test]
+fn the_same_version_with_another_licence_or_digest_is_another_component() {
+    let demo = with_component();
+    demo.edit(
+        "Cargo.toml",
+        "[workspace]",
+        "[dependencies]\nleft-pad = { path = \"left-pad\" }\n\n[workspace]\nexclude = [\"left-pad\"]",
+    );
+    demo.put("Cargo.lock", "version = 4\n\n[[package]]\nname = \"demo\"\nversion = \"1.2.3\"\ndependencies = [\n \"left-pad\",\n]\n\n[[package]]\nname = \"left-pad\"\nversion = \"1.0.0\"\n");
+    assert_eq!(demo.build(&demo.path("old"), &[])["ok"], true);
+    demo.edit("left-pad/Cargo.toml", "MIT", "GPL-3.0-only");
+    assert_eq!(demo.build(&demo.path("new"), &[])["ok"], true);
+    let run = demo.tool(&["diff", "old", "new", "--json"]);
+    let diff: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let change = &diff["changes"][0];
+    assert_eq!(change["item"], "component left-pad", "{diff:#}");
+    assert_eq!(
+        (&change["before"], &change["after"]),
+        (&"1.0.0 MIT no digest".into(), &"1.0.0 GPL-3.0-only no digest".into())
+    );
+}

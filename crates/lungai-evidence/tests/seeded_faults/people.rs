@@ -298,3 +298,17 @@ fn a_trace_of_risks_is_not_shown_while_a_control_is_broken() {
     demo.results(false, 0.95, [0.89, 0.98], false);
     assert_eq!(clause(&demo, "5.5.5"), "gap", "the figure that shows the effect of RC-1 misses its limit");
 }
+
+#[verifies("RR-001")]
+#[test]
+fn a_review_dated_after_its_commit_is_red() {
+    let demo = Demo::new();
+    let dated = |date: &str| review("IEC 62304 1 4.1", "-").replace("2026-11-24", date);
+    let red = |demo: &Demo| demo.answer()["gaps"].to_string().contains("record-from-the-future");
+    demo.put("regulatory/reviews/RV-001.yaml", &dated("2026-11-24"));
+    demo.commit();
+    assert!(!red(&demo), "the untouched twin");
+    demo.put("regulatory/reviews/RV-001.yaml", &dated("2026-11-25"));
+    demo.commit();
+    assert!(red(&demo));
+}
