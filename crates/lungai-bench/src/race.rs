@@ -176,7 +176,7 @@ impl Report {
             .collect();
         let (name, about) = (self.workload.name, self.workload.about);
         let mut ours = measured(&self.ours);
-        if let Some(bar) = statistics::bar_s(name) {
+        if let Some(bar) = self.bar_s() {
             ours["bar_s"] = json!(bar);
         }
         let ok = self.agrees() && self.in_time();
