@@ -32,8 +32,8 @@ use std::process::ExitCode;
     args_override_self = true,
     after_help = "\
 The ratio is the peer's median time over ours: above 1 we are faster. Memory is what the work needed on top of its
-input. Exit code 1: a peer computed something else, or a statistic took longer than its bar (auc 0.1 s, froc 1 s, cpm 10 s,
-for two cores). --peer makes a Python environment with the peers on its first use (a download of some gigabytes, kept).
+input. Exit code 1: a peer computed something else, or ours took longer than its bar (auc 0.1 s, froc 1 s, cpm 10 s,
+trace-own 5 s, trace-2000 30 s, for two cores). --peer makes a Python environment with the peers on its first use (a download of some gigabytes, kept).
 
 Examples:
   cargo xtask bench --list

@@ -140,7 +140,12 @@ impl Report {
 
     /// Whether our own time keeps to the workload's bar, where there is one.
     pub fn in_time(&self) -> bool {
-        statistics::bar_s(self.workload.name).is_none_or(|bar| self.ours.median_s <= bar)
+        self.bar_s().is_none_or(|bar| self.ours.median_s <= bar)
+    }
+
+    /// Seconds that our side may take.
+    fn bar_s(&self) -> Option<f64> {
+        statistics::bar_s(self.workload.name).or(trace::bar_s(self.workload.name))
     }
 
     fn ratio(&self, peer: &Measured) -> f64 {
@@ -171,7 +176,7 @@ impl Report {
             .collect();
         let (name, about) = (self.workload.name, self.workload.about);
         let mut ours = measured(&self.ours);
-        if let Some(bar) = statistics::bar_s(name) {
+        if let Some(bar) = self.bar_s() {
             ours["bar_s"] = json!(bar);
         }
         let ok = self.agrees() && self.in_time();
@@ -183,7 +188,7 @@ impl Report {
         text += &format!("  {:28} {:>10} {:>10} {:>8}  agreement\n", "", "median", "memory", "ratio");
         let row = |m: &Measured, name: &str| format!("  {name:28} {:>8.3} s {:>6.0} MiB", m.median_s, m.peak_mib);
         text += &row(&self.ours, &self.ours.version);
-        match statistics::bar_s(self.workload.name) {
+        match self.bar_s() {
             Some(bar) if self.in_time() => text += &format!("  bar {bar} s\n"),
             Some(bar) => text += &format!("  ABOVE the bar of {bar} s\n"),
             None => text += "\n",

@@ -13,13 +13,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Raised when an input changes, so that old ones are made anew.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
+
+/// Id of the made-up run of the tests.
+const RUN: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Requirements and tests of a made-up project, by the end of its workload's name.
 const SIZES: &[(&str, usize, usize)] = &[("200", 200, 2_000), ("2000", 2_000, 20_000)];
 
 /// Tests in one source file.
 const IN_FILE: usize = 500;
+
+/// Seconds that a package may take on two cores; a promise of the product.
+pub fn bar_s(workload: &str) -> Option<f64> {
+    match workload {
+        "trace-own" => Some(5.0),
+        "trace-2000" => Some(30.0),
+        _ => None,
+    }
+}
 
 /// Makes the project of a workload below `folder`, if it is not there.
 pub fn make(folder: &Path, workload: &str) -> anyhow::Result<()> {
@@ -44,7 +56,17 @@ pub fn make(folder: &Path, workload: &str) -> anyhow::Result<()> {
 /// Builds the package of a made-up project.
 pub fn made_up(folder: &Path, name: &str) -> anyhow::Result<Work> {
     let root = folder.join("data/trace").join(name).join("lungai");
+    // A run counts only for the commit that it was noted on, which may be another one by now.
+    for step in [&["--begin"][..], &[]] {
+        let noted = Command::new(program()?).args(["note-run", "--root"]).arg(&root).args(step).output()?;
+        ensure!(noted.status.success(), "{}", String::from_utf8_lossy(&noted.stderr));
+    }
     package(root, folder.join(format!("data/trace/{name}/package")))
+}
+
+/// Beside this one, as cargo builds them.
+fn program() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("lungai-evidence"))
 }
 
 /// Builds the package of this workspace from the records of its last tests.
@@ -56,8 +78,7 @@ pub fn own(folder: &Path) -> anyhow::Result<Work> {
 
 fn package(root: PathBuf, out: PathBuf) -> anyhow::Result<Work> {
     fs::create_dir_all(out.parent().context("below the bench folder")?)?;
-    // Beside this program, as cargo builds them.
-    let program = std::env::current_exe()?.with_file_name("lungai-evidence");
+    let program = program()?;
     Ok(Box::new(move || {
         let mut command = Command::new(&program);
         let run = command.args(["build", "--json", "--root"]).arg(&root).arg("--out").arg(&out).output();
@@ -101,7 +122,7 @@ impl Project {
                 "id: FR-{r:04}\ntier: system\nparents: [N-001]\ntitle: {{ zh: \"功能 {r}\", en: \"Function {r}\" }}\nstatement: {{ zh: \"系统应具备功能 {r}。\", en: \"The system shall have function {r}.\" }}\nallocation: in_scope\ncontent: [functional]\ncontrols_for: []\nverify_by: [test]\ncriteria: []\n"
             );
             put(&format!("regulatory/requirements/FR-{r:04}.yaml"), &text)?;
-            hashes.push(Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            hashes.push(sha256(&text));
         }
         let mut library = String::new();
         for r in 0..self.requirements {
@@ -114,26 +135,42 @@ impl Project {
             writeln!(library, "#[cfg(test)]\nmod part_{file:03};")?;
         }
         put("src/lib.rs", &library)?;
-        let mut junit = format!("<testsuites><testsuite name=\"made-up\" tests=\"{}\">\n", self.tests);
+        let mut junit = format!("<testsuites uuid=\"{RUN}\"><testsuite name=\"made-up\" tests=\"{}\">\n", self.tests);
+        let mut listed = Vec::new();
         for file in 0..self.tests.div_ceil(IN_FILE) {
+            let numbers = file * IN_FILE..((file + 1) * IN_FILE).min(self.tests);
             let mut source = String::new();
-            for t in file * IN_FILE..((file + 1) * IN_FILE).min(self.tests) {
+            for t in numbers.clone() {
                 let r = self.requirement_of(t);
                 writeln!(
                     source,
                     "#[lungai_trace::verifies(\"FR-{r:04}\")]\n#[test]\nfn t_{t:05}() {{ assert_eq!(super::function_{r:04}(), {r}); }}"
                 )?;
-                writeln!(junit, "<testcase name=\"part_{file:03}::t_{t:05}\" classname=\"made-up\" time=\"0.001\"/>")?;
+            }
+            let file_hash = sha256(&source);
+            put(&format!("src/part_{file:03}.rs"), &source)?;
+            for t in numbers {
+                let r = self.requirement_of(t);
+                let name = format!("part_{file:03}::t_{t:05}");
+                writeln!(junit, "<testcase name=\"{name}\" classname=\"made-up\" time=\"0.001\"/>")?;
+                listed.push(format!(r#""{name}":{{"ignored":false,"filter-match":{{"status":"matches"}}}}"#));
+                // The test as the compiler's tokens, which is what its hash is of.
+                let tokens =
+                    sha256(&format!("# [test ]fn t_{t:05} (){{assert_eq ! (super : : function_{r:04} (), {r} ); }}"));
                 let record = format!(
-                    r#"{{"format":"lungai-trace/1","package":"made-up","module":"made_up::part_{file:03}","test":"t_{t:05}","attempt":"1","verifies":[{{"id":"FR-{r:04}","sha256":"{}"}}],"exercised":["FR-{r:04}"],"not_evidenced":[],"panicked":false}}"#,
+                    r#"{{"format":"lungai-trace/2","run":"{RUN}","binary":"made-up","test":"{name}","attempt":"1","package":"made-up","module":"made_up::part_{file:03}","tokens_sha256":"{tokens}","file_sha256":"{file_hash}","verifies":[{{"id":"FR-{r:04}","sha256":"{}"}}],"exercised":["FR-{r:04}"],"not_evidenced":[],"measured":[],"panicked":false}}"#,
                     hashes[r]
                 );
                 put(&format!("target/evidence/trace/t_{t:05}.json"), &record)?;
             }
-            put(&format!("src/part_{file:03}.rs"), &source)?;
         }
         junit.push_str("</testsuite></testsuites>\n");
-        put("target/evidence/junit.xml", &junit)
+        put("target/evidence/junit.xml", &junit)?;
+        let listed = listed.join(",");
+        put(
+            "target/evidence/tests.json",
+            &format!(r#"{{"rust-suites":{{"made-up":{{"status":"listed","testcases":{{{listed}}}}}}}}}"#),
+        )
     }
 
     /// Two documents; every test is a node below its requirement.
@@ -180,6 +217,10 @@ impl Project {
         }
         Ok(())
     }
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 const PROFILE: &str = r#"name: Made-up

@@ -363,7 +363,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "trace-own",
-        about: "evidence package of this workspace from the records of its last tests (bar: 5 s)",
+        about: "evidence package of this workspace from the records of its last tests",
         prepare: trace::own,
         compare: Compare::Not("ours alone"),
         unlike: &[],
@@ -379,7 +379,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "trace-2000",
-        about: "evidence package of 2,000 requirements, 20,000 tests and their records (made up; bar: 30 s)",
+        about: "evidence package of 2,000 requirements, 20,000 tests and their records (made up)",
         prepare: |folder| trace::made_up(folder, "2000"),
         compare: OWN_PAGES,
         unlike: &[],

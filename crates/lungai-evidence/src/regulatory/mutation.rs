@@ -16,7 +16,7 @@ pub struct Mutation {
     pub file: String,
     /// Text that stands exactly once in the file.
     pub from: String,
-    /// What stands there instead; empty: nothing.
+    /// What stands there instead; never blank, as no text of `regulatory/` is: `let _ = value;` where something is taken away.
     pub to: String,
     /// Package whose tests are run.
     pub package: String,
