@@ -38,6 +38,7 @@ pub struct Read {
     data_fingerprint: String,
     tables: BTreeMap<String, String>,
     synthetic: bool,
+    exploratory: bool,
     /// Name and version.
     pub system: String,
     /// SHA-256 of its predictions.
@@ -55,6 +56,8 @@ pub struct Comparison {
     pub notice: String,
     /// Whether the images were computed.
     pub synthetic: bool,
+    /// Whether the results of one of the two are of a protocol that was not locked before the run.
+    pub exploratory: bool,
     /// Name and version of the protocol.
     pub protocol: String,
     /// SHA-256 of what it says.
@@ -269,6 +272,7 @@ pub fn read(folder: &Path) -> Result<Read, Failure> {
     #[derive(Deserialize)]
     struct Parts {
         synthetic: bool,
+        standing: Value,
         protocol: Value,
         data_set: Value,
         model: Value,
@@ -291,6 +295,7 @@ pub fn read(folder: &Path) -> Result<Read, Failure> {
         canonical_sha256,
         data_fingerprint: text(&parts.data_set, "fingerprint"),
         synthetic: parts.synthetic,
+        exploratory: parts.standing["kind"] == "exploratory",
         system: [text(&parts.model, "name"), text(&parts.model, "version")]
             .into_iter()
             .filter(|word| word != crate::study::NO_VERSION)
@@ -363,7 +368,7 @@ pub fn compare(a: &Read, b: &Read, margin: Option<f64>) -> Result<Comparison, Fa
         operating_threshold: read.threshold,
     };
     let tests = evaluation.tests()?;
-    let claims = claims(&tests, margin)?;
+    let claims = claims(&tests, a.protocol.confidence_level, margin)?;
     let curve = |side: &Side<'_>| {
         let finite = side.froc.curve().into_iter().filter(|p| p.threshold.is_finite());
         finite.map(|p| [p.threshold, p.fp_per_scan, p.sensitivity]).collect()
@@ -371,6 +376,7 @@ pub fn compare(a: &Read, b: &Read, margin: Option<f64>) -> Result<Comparison, Fa
     Ok(Comparison {
         notice: crate::report::notice(a.synthetic).into(),
         synthetic: a.synthetic,
+        exploratory: a.exploratory || b.exploratory,
         protocol: format!("{} {}", a.protocol.name, a.protocol.version),
         protocol_sha256: a.canonical_sha256.clone(),
         data_fingerprint: a.data_fingerprint.clone(),
@@ -404,15 +410,17 @@ fn left_out(first: &Read, second: &Read) -> Result<usize, Failure> {
     }
 }
 
-/// What the interval of the difference of CPM supports.
-fn claims(tests: &[Test], margin: Option<f64>) -> Result<Vec<Shown>, Failure> {
-    let interval = tests.iter().find(|test| test.figure == Compared::Cpm).and_then(|test| test.ci);
-    let Some(interval) = interval else { return Ok(Vec::new()) };
+/// What the interval of the difference of CPM supports. Superiority asks the permutation test as well: of few patients an
+/// interval by drawing them is too narrow.
+fn claims(tests: &[Test], level: f64, margin: Option<f64>) -> Result<Vec<Shown>, Failure> {
+    let cpm = tests.iter().find(|test| test.figure == Compared::Cpm);
+    let Some((interval, p)) = cpm.and_then(|test| Some((test.ci?, test.p?))) else { return Ok(Vec::new()) };
     let mut claims = vec![("superior", Claim::Superior)];
     claims.extend(margin.map(|margin| ("not-inferior", Claim::NonInferior(margin))));
     let shown = |(claim, of): (&'static str, Claim)| -> Result<Shown, Failure> {
         let Decision { met, bound, limit } = decide(interval, of)?;
-        Ok(Shown { claim, met, bound, limit })
+        let by_chance = claim == "superior" && p > 1.0 - level;
+        Ok(Shown { claim, met: met && !by_chance, bound, limit })
     };
     claims.into_iter().map(shown).collect()
 }
@@ -795,6 +803,7 @@ pub mod tests {
             canonical_sha256: canonical(&protocol),
             data_fingerprint: "d".into(),
             synthetic: true,
+            exploratory: true,
             system: "net 1".into(),
             predictions_sha256: "p".into(),
             threshold: 0.5,
@@ -925,6 +934,11 @@ pub mod tests {
         let shown: Vec<_> = claims.iter().map(|c| (c.claim, c.met, c.bound, c.limit)).collect();
         assert_eq!(shown, [("superior", false, 0.0, 0.0), ("not-inferior", true, 0.0, -0.05)]);
         assert_eq!(compare(&a, &b, Some(0.0)).err().map(|f| f.rule).as_deref(), Some("out-of-range"));
+        // Of four patients an interval may well lie above 0, while an exact test cannot say more than 2 of 16.
+        let mut blind = records();
+        blind.iter_mut().for_each(|record| record.marks.clear());
+        let c = compare(&a, &results(blind), None).unwrap();
+        assert!(c.tests[0].p.unwrap() >= 0.125 && !c.claims[0].met, "{:?}", c.claims);
     }
 
     #[verifies("SW-1102")]

@@ -134,6 +134,13 @@ impl Said<'_> {
                 "仅比较两者共有的扫描：A 有 {a} 例因质量检查对 B 拒绝而未纳入，B 有 {b} 例因质量检查对 A 拒绝而未纳入。"
             ));
         }
+        if c.exploratory {
+            let text = self.word(
+                "EXPLORATORY: the protocol was not locked before a run of the two.",
+                "探索性（EXPLORATORY）：其中有运行之前方案未锁定。",
+            );
+            about.insert(0, text.to_owned());
+        }
         about.extend(c.claims.iter().map(|shown| self.shown(shown)));
         about
     }
@@ -145,10 +152,13 @@ impl Said<'_> {
             "superior" => self.word("A is superior to B", "A 优于 B"),
             _ => self.word("A is not inferior to B", "A 不劣于 B"),
         };
+        // Superiority was asked of the permutation test, too.
+        let cpm = self.of.tests.iter().find(|test| test.figure == Compared::Cpm).and_then(|test| test.p);
+        let p = cpm.filter(|_| shown.claim == "superior").map_or_else(String::new, |p| format!(", p = {p:.4}"));
         say!(
             self.language,
-            "CPM, {claim}: {met} (lower bound {bound:.4} against {limit}).",
-            "CPM，{claim}：{met}（下界 {bound:.4}，界值 {limit}）。"
+            "CPM, {claim}: {met} (lower bound {bound:.4} against {limit}{p}).",
+            "CPM，{claim}：{met}（下界 {bound:.4}，界值 {limit}{p}）。"
         )
     }
 
@@ -441,7 +451,9 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap();
         assert!(text.starts_with("Not cleared for clinical use. SYNTHETIC data"));
         assert!(text.contains("both found 3 nodules, A alone 1, B alone 1, neither 1"), "{text}");
-        for part in ["<svg", "SYNTHETIC", "A alone", "A is superior to B: not shown", "permutation, all 16"] {
+        for part in
+            ["<svg", "EXPLORATORY", "SYNTHETIC", "A alone", "A is superior to B: not shown", "permutation, all 16"]
+        {
             assert!(read("compare.html").contains(part), "{part}");
         }
         for part in ["合成数据", "仅 A 检出 1 个", "灵敏度"] {
