@@ -210,9 +210,8 @@ impl Ranked {
         (positives > 0.0 && negatives > 0.0).then(|| won / (positives * negatives))
     }
 
-    /// Sensitivity at each false positive rate, ascending, when case `i` counts `weight(i)` times; on the straight lines between
-    /// the points of the curve, and the upper end of a vertical one. `None` where a group is left without weight.
-    pub fn sensitivity_at(&self, rates: &[f64], weight: impl Fn(usize) -> f64) -> Option<Vec<f64>> {
+    /// Weight of negatives and of positives down to each score, from none on; and of all positives and all negatives.
+    fn accumulated(&self, weight: impl Fn(usize) -> f64) -> (Vec<(f64, f64)>, [f64; 2]) {
         let mut curve = vec![(0.0, 0.0)];
         let (mut positives, mut negatives) = (0.0, 0.0);
         for (case, positive, last) in &self.steps {
@@ -226,6 +225,13 @@ impl Ranked {
                 curve.push((negatives, positives));
             }
         }
+        (curve, [positives, negatives])
+    }
+
+    /// Sensitivity at each false positive rate, ascending, when case `i` counts `weight(i)` times; on the straight lines between
+    /// the points of the curve, and the upper end of a vertical one. `None` where a group is left without weight.
+    pub fn sensitivity_at(&self, rates: &[f64], weight: impl Fn(usize) -> f64) -> Option<Vec<f64>> {
+        let (curve, [positives, negatives]) = self.accumulated(weight);
         if positives == 0.0 || negatives == 0.0 {
             return None;
         }
@@ -256,19 +262,7 @@ impl Ranked {
                 range: "from 0 to below the upper one, that at most 1",
             });
         }
-        let mut curve = vec![(0.0, 0.0)];
-        let (mut positives, mut negatives) = (0.0, 0.0);
-        for (case, positive, last) in &self.steps {
-            let weight = weight(*case as usize);
-            if *positive {
-                positives += weight
-            } else {
-                negatives += weight
-            }
-            if *last {
-                curve.push((negatives, positives));
-            }
-        }
+        let (curve, [positives, negatives]) = self.accumulated(weight);
         if positives <= 0.0 || negatives <= 0.0 {
             return Ok(None);
         }
