@@ -148,9 +148,10 @@ class DetectorNet(nn.Module):
 
 
 class CubeNet(nn.Module):
-    """What the classifier and the reducer share: stem, residual stages, and a matrix on `pooled` numbers of each channel."""
+    """What the classifier and the reducer share: stem, residual stages, and a matrix on each channel's mean in the middle (where
+    wanted), its mean, and its largest value."""
 
-    def __init__(self, width, blocks, pooled, outputs):
+    def __init__(self, width, blocks, outputs, middle):
         super().__init__()
         self.stem = ConvNorm(1, width)
         stages, inputs = [], width
@@ -159,37 +160,33 @@ class CubeNet(nn.Module):
                 stages.append(Residual(inputs, width << stage, stride=2 if stage > 0 and block == 0 else 1))
                 inputs = width << stage
         self.stages = nn.ModuleList(stages)
-        self.head = nn.Linear(pooled * inputs, outputs)
+        self.middle = middle
+        self.head = nn.Linear((3 if middle else 2) * inputs, outputs)
 
     def forward(self, x):
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
-        return self.head(torch.cat(self.pool(x), 1))
+        cells = x.flatten(2)
+        pooled = [cells.mean(2), cells.amax(2)]
+        if self.middle:
+            d, h, w = (slice((edge - 1) // 2, edge // 2 + 1) for edge in x.shape[2:])
+            pooled.insert(0, x[:, :, d, h, w].flatten(2).mean(2))
+        return self.head(torch.cat(pooled, 1))
 
 
 class ClassifierNet(CubeNet):
     """patches [b, 1, n, n, n] to [b, 7]."""
 
-    def __init__(self, width, blocks):
-        super().__init__(width, blocks, 2, CLASSIFIER_OUTPUTS)
-
-    def pool(self, x):
-        cells = x.flatten(2)
-        return [cells.mean(2), cells.amax(2)]
+    def __init__(self, width, blocks, middle=False):
+        super().__init__(width, blocks, CLASSIFIER_OUTPUTS, middle)
 
 
 class ReducerNet(CubeNet):
     """patches [b, 1, n, n, n] to [b, 1]."""
 
     def __init__(self, width, blocks):
-        super().__init__(width, blocks, 3, 1)
-
-    def pool(self, x):
-        edge = x.shape[-1]
-        middle = slice((edge - 1) // 2, edge // 2 + 1)
-        centre, cells = x[:, :, middle, middle, middle].flatten(2), x.flatten(2)
-        return [centre.mean(2), cells.mean(2), cells.amax(2)]
+        super().__init__(width, blocks, 1, middle=True)
 
 
 def build(kind, config_json):
@@ -200,7 +197,7 @@ def build(kind, config_json):
     if kind == "detector":
         return DetectorNet(config["stem"], config["widths"], config["head_width"], len(config["anchors_mm"]))
     if kind == "classifier":
-        return ClassifierNet(config["width"], config["blocks"])
+        return ClassifierNet(config["width"], config["blocks"], config.get("middle", False))
     if kind == "reducer":
         return ReducerNet(config["width"], config["blocks"])
     raise ValueError(f"kind is {kind}, not lung, detector, classifier or reducer")

@@ -1,9 +1,9 @@
 //! Malignancy: a 3D ResNet (He et al. 2016; Hara et al. 2018) on a cube round the nodule. The stem keeps full
 //! resolution, because most nodules are only a few voxels wide.
 
-use crate::layers::{ConvNorm, Residual, linear, residual_stages};
+use crate::layers::{ConvNorm, Residual, linear, pooled, residual_stages};
 #[cfg(feature = "onnx")]
-use crate::layers::{export_head, export_stages};
+use crate::layers::{export_head, export_pooled, export_stages};
 use burn::{
     module::Module,
     nn::Linear,
@@ -32,6 +32,10 @@ pub struct ClassifierConfig {
     pub tile: usize,
     /// HU that map to -1 and +1.
     pub window_hu: (f32, f32),
+    /// Whether the head also sees the mean of the cells in the middle, where the nodule is: it learns faster then. Left out:
+    /// it does not.
+    #[serde(default)]
+    pub middle: bool,
 }
 
 /// The network.
@@ -40,6 +44,7 @@ pub struct ClassifierNet {
     stem: ConvNorm,
     stages: Vec<Residual>,
     head: Linear,
+    middle: bool,
 }
 
 impl ClassifierConfig {
@@ -47,8 +52,9 @@ impl ClassifierConfig {
     pub fn init(&self, seed: u64, device: &Device) -> ClassifierNet {
         let rng = &mut StdRng::seed_from_u64(seed);
         let (stem, stages, inputs) = residual_stages(self.width, &self.blocks, rng, device);
-        let head = linear([2 * inputs, OUTPUTS], (0.5 / inputs as f64).sqrt(), rng, device);
-        ClassifierNet { stem, stages, head }
+        let pooled = if self.middle { 3 } else { 2 } * inputs;
+        let head = linear([pooled, OUTPUTS], (1.0 / pooled as f64).sqrt(), rng, device);
+        ClassifierNet { stem, stages, head, middle: self.middle }
     }
 }
 
@@ -57,12 +63,7 @@ impl ClassifierNet {
     /// - output: `[b, OUTPUTS]`, see [`OUTPUTS`]
     pub fn forward(&self, patches: Tensor<5>) -> Tensor<2> {
         let x = self.stages.iter().fold(self.stem.forward(patches), |x, stage| stage.forward(x));
-        let [b, c, d, h, w] = x.dims();
-        let cells = x.reshape([b, c, d * h * w]);
-        // A mean says how much of the cube a feature fills, the largest value that it is there at all: a 5 mm nodule
-        // fills a thousandth of the cube.
-        let pooled = [cells.clone().mean_dim(2), cells.max_dim(2)].map(|x| x.reshape([b, c]));
-        self.head.forward(Tensor::cat(pooled.into(), 1))
+        self.head.forward(pooled(x, self.middle))
     }
 
     /// [`Self::forward`] as ONNX: `patches` to `outputs`, open in batch, depth, height and width.
@@ -85,8 +86,7 @@ impl ClassifierNet {
     #[cfg(feature = "onnx")]
     fn layers(&self, g: &mut Scope, patches: &Node) -> Node {
         let x = export_stages(&self.stem, &self.stages, g, patches);
-        let (mean, max) = (g.global_mean(&x), g.global_max(&x));
-        let pooled = g.concat(&[&mean, &max]);
+        let pooled = export_pooled(g, &x, self.middle);
         export_head(&self.head, g, &pooled)
     }
 }
@@ -97,7 +97,14 @@ mod tests {
     use crate::layers::Normalise;
 
     fn config(width: usize, blocks: &[usize]) -> ClassifierConfig {
-        ClassifierConfig { width, blocks: blocks.to_vec(), spacing_mm: 1.0, tile: 16, window_hu: (-1000.0, 400.0) }
+        ClassifierConfig {
+            width,
+            blocks: blocks.to_vec(),
+            spacing_mm: 1.0,
+            tile: 16,
+            window_hu: (-1000.0, 400.0),
+            middle: false,
+        }
     }
 
     #[test]

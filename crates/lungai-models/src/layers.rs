@@ -328,6 +328,33 @@ pub(crate) fn export_stages(stem: &ConvNorm, stages: &[Residual], g: &mut Scope,
     x
 }
 
+/// The cells in the middle of `edge` of them: two of an even number, one of an odd one.
+fn middle(edge: usize) -> std::ops::Range<usize> {
+    (edge - 1) / 2..edge / 2 + 1
+}
+
+/// Each channel of `[b, c, d, h, w]` as a few numbers, `[b, 2c]` or `[b, 3c]`: the mean of the cells in the middle where they
+/// are wanted, the mean of all, and the largest. What lies in the middle is the question; what lies round it, on the whole and
+/// at its strongest, helps to answer: a nodule of 5 mm fills a thousandth of the cube.
+pub(crate) fn pooled(x: Tensor<5>, with_middle: bool) -> Tensor<2> {
+    let [b, c, d, h, w] = x.dims();
+    let mean = |x: Tensor<5>| x.flatten::<3>(2, 4).mean_dim(2).reshape([b, c]);
+    let centre = with_middle.then(|| mean(x.clone().slice([0..b, 0..c, middle(d), middle(h), middle(w)])));
+    let most = x.clone().flatten::<3>(2, 4).max_dim(2).reshape([b, c]);
+    Tensor::cat(centre.into_iter().chain([mean(x), most]).collect(), 1)
+}
+
+/// [`pooled`] as ONNX.
+#[cfg(feature = "onnx")]
+pub(crate) fn export_pooled(g: &mut Scope, x: &Node, with_middle: bool) -> Node {
+    let centre = with_middle.then(|| {
+        let centre = g.middle(x);
+        g.global_mean(&centre)
+    });
+    let (mean, most) = (g.global_mean(x), g.global_max(x));
+    g.concat(&centre.iter().chain([&mean, &most]).collect::<Vec<_>>())
+}
+
 /// A last matrix of normal weights with this standard deviation, and biases of zero.
 pub(crate) fn linear([inputs, outputs]: [usize; 2], sd: f64, rng: &mut StdRng, device: &Device) -> Linear {
     let mut layer = LinearConfig::new(inputs, outputs).init(device);
@@ -423,5 +450,21 @@ mod tests {
         let off: f32 = (folded - trained).abs().max().into_scalar();
         // One of 864 between the variance of a sample and of the population.
         assert!(off < 4e-3, "{off}");
+    }
+
+    #[test]
+    fn the_middle_is_one_cell_or_two() {
+        assert_eq!([1, 3, 6, 8].map(middle), [0..1, 1..2, 2..4, 3..5]);
+    }
+
+    #[test]
+    fn a_channel_is_pooled_to_its_middle_its_mean_and_its_largest() {
+        let mut cells = vec![1.0f32; 27];
+        cells[13] = 4.0; // the one in the middle
+        cells[0] = 8.0;
+        let x = Tensor::<1>::from_floats(cells.as_slice(), &Device::flex()).reshape([1, 1, 3, 3, 3]);
+        let values = |x: Tensor<2>| x.into_data().to_vec::<f32>().expect("floats");
+        assert_eq!(values(pooled(x.clone(), true)), [4.0, 37.0 / 27.0, 8.0]);
+        assert_eq!(values(pooled(x, false)), [37.0 / 27.0, 8.0]);
     }
 }

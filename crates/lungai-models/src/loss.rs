@@ -124,6 +124,7 @@ fn diou(found: Tensor<4>, truth: Tensor<4>) -> Tensor<4> {
 /// - `kind`: `[b, 4]`, one-hot, or all 0 where unknown
 /// - `log_diameter`: `[b]`, ln(diameter / 10 mm)
 /// - `smoothing`: of the malignancy label, `0..1`
+/// - `helpers`: what each helper counts beside the malignancy, which counts 1
 pub fn classifier(
     outputs: Tensor<2>,
     malignant: Tensor<1>,
@@ -131,6 +132,7 @@ pub fn classifier(
     log_diameter: Tensor<1>,
     spiculation: Tensor<1>,
     smoothing: f64,
+    helpers: f64,
 ) -> Tensor<1> {
     let [b, _] = outputs.dims();
     let column = |at: usize| outputs.clone().narrow(1, at, 1).reshape([b]);
@@ -139,7 +141,7 @@ pub fn classifier(
     let kinds = -(log_softmax(outputs.clone().narrow(1, 1, 4), 1) * kind).sum() / known;
     let size = (column(5) - log_diameter).abs().mean();
     let spikes = masked_cross_entropy(column(6), spiculation, 0.0);
-    main + (kinds + size + spikes) * 0.3
+    main + (kinds + size + spikes) * helpers
 }
 
 /// Binary focal loss (Lin et al. 2017) with label smoothing, over a batch that holds as many nodules as other things.

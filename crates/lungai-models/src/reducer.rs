@@ -2,9 +2,9 @@
 //! middle. It sees finer voxels than the detector and one place at a time (Dou et al. 2017 give the idea; the layers are the
 //! classifier's, the pooling is our own).
 
-use crate::layers::{ConvNorm, Residual, linear, residual_stages};
+use crate::layers::{ConvNorm, Residual, linear, pooled, residual_stages};
 #[cfg(feature = "onnx")]
-use crate::layers::{export_head, export_stages};
+use crate::layers::{export_head, export_pooled, export_stages};
 use burn::{
     module::Module,
     nn::Linear,
@@ -49,48 +49,35 @@ impl ReducerConfig {
     }
 }
 
-/// The cells in the middle of `edge` of them: two of an even number, one of an odd one.
-fn middle(edge: usize) -> std::ops::Range<usize> {
-    (edge - 1) / 2..edge / 2 + 1
-}
-
 impl ReducerNet {
     /// - patches: `[b, 1, n, n, n]`, HU scaled to `-1..=1`, the candidate's centre in the middle
     /// - output: `[b, 1]`, the logit of a nodule
     pub fn forward(&self, patches: Tensor<5>) -> Tensor<2> {
         let x = self.stages.iter().fold(self.stem.forward(patches), |x, stage| stage.forward(x));
-        let [b, c, d, h, w] = x.dims();
-        // What lies in the middle is the question; what lies round it, on the whole and at its strongest, helps to answer.
-        let centre = x.clone().slice([0..b, 0..c, middle(d), middle(h), middle(w)]);
-        let mean = |x: Tensor<5>| x.flatten::<3>(2, 4).mean_dim(2).reshape([b, c]);
-        let most = x.clone().flatten::<3>(2, 4).max_dim(2).reshape([b, c]);
-        self.head.forward(Tensor::cat(vec![mean(centre), mean(x), most], 1))
+        self.head.forward(pooled(x, true))
     }
 
-    /// [`Self::forward`] as ONNX: `patches` to `logit`, open in batch; the cube has the edge of `config`.
+    /// [`Self::forward`] as ONNX: `patches` to `logit`, open in batch, depth, height and width.
     #[cfg(feature = "onnx")]
-    pub fn export(&self, config: &ReducerConfig) -> Graph {
-        Self::export_mean(&[self], config)
+    pub fn export(&self) -> Graph {
+        Self::export_mean(&[self])
     }
 
     /// The mean of several of one shape as ONNX, see [`crate::members`].
     #[cfg(feature = "onnx")]
-    pub fn export_mean(nets: &[&Self], config: &ReducerConfig) -> Graph {
+    pub fn export_mean(nets: &[&Self]) -> Graph {
         let mut graph = Graph::new("reducer");
-        let edge = Dim::Fixed(config.tile);
-        let patches = graph.input("patches", &[Dim::Named("batch"), Dim::Fixed(1), edge, edge, edge]);
-        let logit = crate::members::export(&mut graph, nets, |net, g| vec![net.layers(g, &patches, config)]);
-        graph.output("logit", &logit[0], &[Dim::Named("batch"), Dim::Fixed(1)]);
+        let [b, d, h, w] = ["batch", "depth", "height", "width"].map(Dim::Named);
+        let patches = graph.input("patches", &[b, Dim::Fixed(1), d, h, w]);
+        let logit = crate::members::export(&mut graph, nets, |net, g| vec![net.layers(g, &patches)]);
+        graph.output("logit", &logit[0], &[b, Dim::Fixed(1)]);
         graph
     }
 
     #[cfg(feature = "onnx")]
-    fn layers(&self, g: &mut Scope, patches: &Node, config: &ReducerConfig) -> Node {
+    fn layers(&self, g: &mut Scope, patches: &Node) -> Node {
         let x = export_stages(&self.stem, &self.stages, g, patches);
-        let centre = g.crop(&x, middle(config.tile >> (config.blocks.len() - 1)));
-        let [centre, mean] = [&centre, &x].map(|x| g.global_mean(x));
-        let most = g.global_max(&x);
-        let pooled = g.concat(&[&centre, &mean, &most]);
+        let pooled = export_pooled(g, &x, true);
         export_head(&self.head, g, &pooled)
     }
 }
@@ -115,11 +102,6 @@ mod tests {
         let second = net.forward(both.narrow(0, 1, 1));
         let off: f32 = (logits.narrow(0, 1, 1) - second).abs().max().into_scalar();
         assert!(off < 1e-6, "{off}");
-    }
-
-    #[test]
-    fn the_middle_is_one_cell_or_two() {
-        assert_eq!([1, 3, 6, 8].map(middle), [0..1, 1..2, 2..4, 3..5]);
     }
 
     #[test]

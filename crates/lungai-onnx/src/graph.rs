@@ -227,10 +227,14 @@ impl Scope<'_> {
         self.add("Mean", parts, Vec::new())
     }
 
-    /// The voxels `along` each of the three axes.
-    pub fn crop(&mut self, x: &Node, along: std::ops::Range<usize>) -> Node {
-        let [starts, ends, axes] = [[along.start as i64; 3], [along.end as i64; 3], [2, 3, 4]];
-        let [starts, ends, axes] = [starts, ends, axes].map(|values| self.graph.integers(&values));
+    /// The voxels in the middle: of each of the three axes two, where it has an even number, or one.
+    pub fn middle(&mut self, x: &Node) -> Node {
+        let size = self.add("Shape", &[x], vec![int("start", 2), int("end", 5)]);
+        let [one, two, axes] = [&[1][..], &[2], &[2, 3, 4]].map(|values| self.graph.integers(values));
+        let last = self.add("Sub", &[&size, &one], Vec::new());
+        let starts = self.add("Div", &[&last, &two], Vec::new());
+        let half = self.add("Div", &[&size, &two], Vec::new());
+        let ends = self.add("Add", &[&half, &one], Vec::new());
         self.add("Slice", &[x, &starts, &ends, &axes], Vec::new())
     }
 

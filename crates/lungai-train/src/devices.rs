@@ -153,8 +153,14 @@ mod tests {
     /// Losses, and the gradients of every weight in the order of batches.
     fn gradients(devices: &Devices) -> (Vec<f32>, Vec<Vec<f32>>) {
         let devices = devices.training(false);
-        let config =
-            ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 1.0, tile: 8, window_hu: (-1000.0, 400.0) };
+        let config = ClassifierConfig {
+            width: 4,
+            blocks: vec![1, 1],
+            spacing_mm: 1.0,
+            tile: 8,
+            window_hu: (-1000.0, 400.0),
+            middle: true,
+        };
         let objective = Objective { net: config.init(7, &devices[0]) };
         let values = [0.5, -1.0, 2.0, 0.25];
         let done = steps(&devices, &objective, values.to_vec());

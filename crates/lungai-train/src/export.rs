@@ -61,8 +61,7 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<Printed> {
     let model = frozen::open(&args.model, args.trusted_key.as_deref(), &burn::tensor::Device::flex())?;
     let sheets = sheets(&model.manifest);
     let networks = &model.networks;
-    let second_look =
-        model.manifest.networks.reducer.as_ref().map(|config| ReducerNet::export_mean(&networks.reducers(), config));
+    let second_look = model.manifest.networks.reducer.as_ref().map(|_| ReducerNet::export_mean(&networks.reducers()));
     let mut files = Vec::new();
     for (sheet, mut graph) in sheets.iter().zip(graphs(networks).into_iter().chain(second_look)) {
         describe(&mut graph, sheet, &model);

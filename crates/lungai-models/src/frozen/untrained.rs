@@ -113,7 +113,14 @@ pub(super) fn manifest(operating_points: BTreeMap<String, f64>) -> Manifest {
             tile: 32,
             window_hu,
         },
-        classifier: ClassifierConfig { width: 4, blocks: vec![1, 1], spacing_mm: 2.0, tile: 16, window_hu },
+        classifier: ClassifierConfig {
+            width: 4,
+            blocks: vec![1, 1],
+            spacing_mm: 2.0,
+            tile: 16,
+            window_hu,
+            middle: true,
+        },
         reducer: None,
     };
     Manifest {

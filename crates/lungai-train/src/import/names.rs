@@ -145,7 +145,14 @@ mod tests {
 
     fn classifier() -> Network {
         let window_hu = (-1000.0, 400.0);
-        Network::Classifier(ClassifierConfig { width: 2, blocks: vec![1, 1], spacing_mm: 1.0, tile: 8, window_hu })
+        Network::Classifier(ClassifierConfig {
+            width: 2,
+            blocks: vec![1, 1],
+            spacing_mm: 1.0,
+            tile: 8,
+            window_hu,
+            middle: false,
+        })
     }
 
     /// A tensor as PyTorch would have it: name, shape, values.

@@ -142,9 +142,11 @@ fn the_detector_is_the_same_in_pytorch() {
 
 #[test]
 fn the_classifier_is_the_same_in_pytorch() {
-    let blocks = vec![1, 2, 1];
-    let config = ClassifierConfig { width: 8, blocks, spacing_mm: 1.0, tile: 16, window_hu: WINDOW };
-    check_both_ways(&Network::Classifier(config), [2, 1, 8, 12, 16]);
+    for middle in [false, true] {
+        let blocks = vec![1, 2, 1];
+        let config = ClassifierConfig { width: 8, blocks, spacing_mm: 1.0, tile: 16, window_hu: WINDOW, middle };
+        check_both_ways(&Network::Classifier(config), [2, 1, 8, 12, 16]);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Malignancy.
 
-use super::cube::{Symmetry, cut, hu_value};
+use super::cube::{Intensity, Symmetry};
 use super::judge::labelled;
 use super::{Host, each_case, judge, optimise};
 use crate::cases::Cases;
@@ -11,7 +11,7 @@ use burn::{module::Module, tensor::Device};
 use burn_train::{TrainOutput, TrainStep};
 use lungai_ct::{NoduleKind, ReferenceNodule};
 use lungai_datasets::Case;
-use lungai_imaging::{axial, patch};
+use lungai_imaging::{axial, normalise, patch};
 use lungai_models::classifier::{ClassifierConfig, ClassifierNet};
 use lungai_models::frozen::{weights_from_bytes, weights_to_bytes};
 use lungai_models::loss;
@@ -54,6 +54,7 @@ pub struct ClassifierBatch {
     log_diameter: Host<1>,
     spiculation: Host<1>,
     smoothing: f64,
+    helper_weight: f64,
 }
 
 impl ClassifierTask {
@@ -104,7 +105,8 @@ impl TrainStep for ClassifierObjective {
         let outputs = self.net.forward(batch.patches.on(self));
         let (malignant, kind) = (batch.malignant.on(self), batch.kind.on(self));
         let (log_diameter, spiculation) = (batch.log_diameter.on(self), batch.spiculation.on(self));
-        optimise(self, loss::classifier(outputs, malignant, kind, log_diameter, spiculation, batch.smoothing))
+        let (smoothing, helpers) = (batch.smoothing, batch.helper_weight);
+        optimise(self, loss::classifier(outputs, malignant, kind, log_diameter, spiculation, smoothing, helpers))
     }
 }
 
@@ -126,14 +128,15 @@ impl Task for ClassifierTask {
         let (edge, batch) = (self.config.tile, self.training.batch);
         let (mut values, mut malignant, mut kind) = (Vec::new(), Vec::new(), Vec::new());
         let (mut log_diameter, mut spiculation) = (Vec::new(), Vec::new());
+        let intensity = Intensity::new(self.own().noise_hu, self.training.shift_hu, self.config.spacing_mm);
         for at in 0..batch {
             let bins = &self.by_class[at % 2];
             let class = &bins[rng.random_range(0..bins.len())];
             let Example { hu, nodule } = &class[rng.random_range(0..class.len())];
             let start = [0; 3].map(|_: i32| rng.random_range(0..=2 * JITTER) as isize);
             let symmetry = Symmetry::draw_any(rng);
-            let shift = rng.random_range(-1.0..=1.0) * self.training.shift_hu;
-            values.extend(cut(hu.view(), start, edge, symmetry, hu_value(shift, self.config.window_hu)));
+            let cube = intensity.cube(hu.view(), start, edge, symmetry, rng);
+            values.extend(cube.into_iter().map(|hu| normalise(hu, self.config.window_hu)));
             malignant.push(f32::from(nodule.malignant == Some(true)));
             kind.extend(KINDS.map(|k| f32::from(nodule.kind == Some(k))));
             log_diameter.push((nodule.diameter_mm / 10.0).ln() as f32);
@@ -146,6 +149,7 @@ impl Task for ClassifierTask {
             log_diameter: Host { values: log_diameter, shape: [batch] },
             spiculation: Host { values: spiculation, shape: [batch] },
             smoothing: self.own().label_smoothing,
+            helper_weight: self.own().helper_weight,
         })
     }
 

@@ -2,7 +2,6 @@
 
 use lungai_ct::{AIR_HU, Spacing};
 use lungai_imaging::augment::{self, AugmentConfig, Augmentation};
-use lungai_imaging::normalise;
 use ndarray::{Array3, ArrayView3};
 use rand::{RngExt, rngs::StdRng};
 
@@ -61,11 +60,6 @@ pub fn cut<T: Copy, U>(
         // A negative index has become a huge one and is outside as well.
         value(from.get(index).copied())
     })
-}
-
-/// HU with an offset, scaled to `-1..=1`; air outside.
-pub fn hu_value(shift_hu: f32, window: (f32, f32)) -> impl Fn(Option<i16>) -> f32 {
-    move |hu| normalise(f32::from(hu.unwrap_or(AIR_HU)) + shift_hu, window)
 }
 
 /// How bright and how noisy a cube may be: scanners are not calibrated alike, and unseen ones may have a lower dose.
@@ -127,7 +121,8 @@ mod tests {
     fn outside_of_the_volume_there_is_air() {
         let volume = Array3::<i16>::zeros((2, 2, 2));
         let symmetry = Symmetry { axes: [0, 1, 2], mirrored: [false; 3] };
-        let cube = cut(volume.view(), [-1, 0, 0], 2, symmetry, hu_value(0.0, (-1024.0, 1024.0)));
-        assert_eq!(cube.into_raw_vec_and_offset().0, [-1.0, -1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0]);
+        let cube = cut(volume.view(), [-1, 0, 0], 2, symmetry, |hu| hu.unwrap_or(AIR_HU));
+        let air = AIR_HU;
+        assert_eq!(cube.into_raw_vec_and_offset().0, [air, air, air, air, 0, 0, 0, 0]);
     }
 }
