@@ -340,7 +340,7 @@ impl Demo {
             _ = writeln!(
                 std::io::stdout(),
                 "\n--quick trains each network for {QUICK_STEPS} steps only, too few to find anything: poor figures are \
-                 expected. Without it the networks are trained until they reach the floors."
+                 expected. Without --quick they train for some hundred steps each."
             );
         }
         _ = writeln!(std::io::stdout(), "\n{} min {} s", took.as_secs() / 60, took.as_secs() % 60);
@@ -517,5 +517,23 @@ impl Drop for Service {
         // Only does anything where an error came before `stop`.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_an_earlier_demo_is_replaced() {
+        let out = std::env::temp_dir().join(format!("lungai-demo-{}", std::process::id()));
+        let demo = Demo { out: out.clone(), quick: true, rows: Vec::new(), missed: Vec::new() };
+        assert!(demo.check_folder().is_ok());
+        fs::create_dir_all(&out).unwrap();
+        let message = demo.check_folder().unwrap_err().to_string();
+        assert!(message.ends_with("exists and is not an earlier demo; name another folder with --out"), "{message}");
+        demo.prepare().unwrap();
+        assert!(demo.check_folder().is_ok());
+        fs::remove_dir_all(&out).unwrap();
     }
 }

@@ -106,6 +106,7 @@ fn draw(
             put(x, y, colour);
         }
     }
+    let mut taken = Vec::new();
     for finding in findings {
         let [dx, dy, dz] = std::array::from_fn(|i| finding.position.0[i] - at.0[i]);
         let radius_mm = finding.diameter_mm / 2.0;
@@ -128,14 +129,29 @@ fn draw(
             }
         }
         if (0.0..TILE as f64).contains(&cx) && (0.0..TILE as f64).contains(&cy) {
-            // Above and to the right of the circle, as far as the tile goes.
             let words = finding.id.to_string();
-            let (x, y) = (cx + 0.7 * radius + 3.0, cy - 0.7 * radius - 3.0 - HEIGHT as f64);
-            let within = |value: f64, size: usize| value.clamp(0.0, TILE.saturating_sub(size) as f64) as usize;
-            let (x, y) = (within(x, ADVANCE * words.len()), within(y, HEIGHT));
+            let (x, y) = free_place((cx, cy), radius, ADVANCE * words.len(), &taken);
+            taken.push((x, y, ADVANCE * words.len()));
             write_words(&words, |dx, dy| put(x + dx, y + dy, MARK));
         }
     }
+}
+
+/// Where a number of this width beside a circle covers no other number: above and to the right if that is free.
+///
+/// - `taken`: corners and widths of the numbers that are there
+fn free_place(centre: (f64, f64), radius: f64, width: usize, taken: &[(usize, usize, usize)]) -> (usize, usize) {
+    let (aside, height) = (0.7 * radius + 3.0, HEIGHT as f64);
+    let columns = [aside, -aside - width as f64];
+    let rows = [-aside - height, aside, -aside - 2.0 * height, aside + height];
+    // As far as the tile goes.
+    let within = |value: f64, size: usize| value.clamp(0.0, TILE.saturating_sub(size) as f64) as usize;
+    let place = |dx: f64, dy: f64| (within(centre.0 + dx, width), within(centre.1 + dy, HEIGHT));
+    let mut places = rows.into_iter().flat_map(|dy| columns.map(|dx| place(dx, dy)));
+    let free = |(x, y): &(usize, usize)| {
+        taken.iter().all(|(tx, ty, tw)| x + width <= *tx || tx + tw <= *x || y + HEIGHT <= *ty || ty + HEIGHT <= *y)
+    };
+    places.find(free).unwrap_or(place(columns[0], rows[0]))
 }
 
 /// Lowest corner, middle and highest corner of the lungs' bounding box; `None` where there are none.
@@ -247,6 +263,9 @@ mod tests {
             assert!(near.into_iter().any(|(x, y)| drawn[&(x as usize, y as usize)] == MARK), "{x} {y}");
         }
         assert_ne!(drawn[&(100, 60)], MARK);
+        // A second finding at the same place has its number on the left.
+        let first = free_place((100.5, 60.5), 10.0, ADVANCE, &[]);
+        assert_eq!(free_place((100.5, 60.5), 10.0, ADVANCE, &[(first.0, first.1, ADVANCE)]), (78, 36));
         // The number 1 above and to the right: its upright is the third of five columns of dots.
         let upright = |x: usize| (36..50).filter(|y| drawn[&(x, *y)] == MARK).count();
         assert_eq!((0..10).map(|dx| upright(110 + dx)).max(), Some(14));
