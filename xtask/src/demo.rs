@@ -107,6 +107,8 @@ impl Demo {
     }
 
     fn prepare(&self) -> anyhow::Result<()> {
+        // Again: the build took its time.
+        self.check_folder()?;
         if self.out.exists() {
             // The data set is kept: its maker knows which cases are still right.
             for folder in ["runs", "models", "validation", "evidence", "service"] {
@@ -532,7 +534,8 @@ mod tests {
         fs::create_dir_all(&out).unwrap();
         let message = demo.check_folder().unwrap_err().to_string();
         assert!(message.ends_with("exists and is not an earlier demo; name another folder with --out"), "{message}");
-        demo.prepare().unwrap();
+        assert!(demo.prepare().is_err());
+        fs::write(out.join(MARK), "").unwrap();
         assert!(demo.check_folder().is_ok());
         fs::remove_dir_all(&out).unwrap();
     }
