@@ -156,6 +156,13 @@ fn an_interrupted_run_equals_an_uninterrupted_one_bit_by_bit() {
         let same = fs::read(whole.join(file)).unwrap() == fs::read(copy.path().join(file)).unwrap();
         assert!(same, "{file} differs");
     }
+    // Now there is nothing left to do, and nothing is done.
+    let journal = fs::read(copy.path().join("journal.jsonl")).unwrap();
+    let again = Command::new(path_of("lungai-train")).args(["train", "--resume", run]).output().unwrap();
+    let text = String::from_utf8(again.stdout).unwrap();
+    assert!(text.starts_with(&format!("{run} is finished: 4 steps\n{run}  best at step ")), "{text}");
+    assert!(text.contains("--set training.steps=8 --run"), "{text}");
+    assert_eq!(fs::read(copy.path().join("journal.jsonl")).unwrap(), journal);
 }
 
 /// A weights file of a network without matrices as PyTorch would name it: a norm's gamma and beta are its weight and bias.

@@ -63,11 +63,9 @@ pub fn programs() -> anyhow::Result<()> {
     if let Some(features) = std::env::var_os("LUNGAI_FEATURES") {
         command.arg("--features").arg(features);
     }
-    // A first build takes minutes and should be seen; later ones should not be heard of.
-    if path_of("lungai").exists() {
-        command.arg("--quiet");
-    } else {
-        eprintln!("first build: about ten minutes on two cores");
+    // Cargo itself says what it compiles and when it waits for another cargo: minutes of silence look like a program that hangs.
+    if !path_of("lungai").exists() {
+        eprintln!("building all programs for the first time: about ten minutes on two cores");
     }
     let status = command.status().context("cargo cannot be started")?;
     if !status.success() {

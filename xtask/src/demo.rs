@@ -27,6 +27,9 @@ const HELP: &str = "cargo xtask demo: the main job on synthetic scans, end to en
 /// Marks a folder as made by the demonstration, so that nothing else is ever replaced.
 const MARK: &str = "MADE-BY-LUNGAI-DEMO.txt";
 
+/// Training steps of a network with `--quick`: its loss falls, and that is all.
+const QUICK_STEPS: usize = 24;
+
 struct Demo {
     out: PathBuf,
     quick: bool,
@@ -52,6 +55,7 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    demo.check_folder()?;
     build::programs()?;
     let start = Instant::now();
     demo.prepare()?;
@@ -92,9 +96,20 @@ impl Demo {
         }
     }
 
+    /// Nothing but an earlier demo is replaced.
+    fn check_folder(&self) -> anyhow::Result<()> {
+        ensure!(
+            !self.out.exists() || self.out.join(MARK).exists(),
+            "{} exists and is not an earlier demo; name another folder with --out",
+            self.out.display()
+        );
+        Ok(())
+    }
+
     fn prepare(&self) -> anyhow::Result<()> {
+        // Again: the build took its time.
+        self.check_folder()?;
         if self.out.exists() {
-            ensure!(self.out.join(MARK).exists(), "{} exists and is not an earlier demo", self.out.display());
             // The data set is kept: its maker knows which cases are still right.
             for folder in ["runs", "models", "validation", "evidence", "service"] {
                 let path = self.at(folder);
@@ -132,17 +147,11 @@ impl Demo {
         let run = self.at("runs").join(network);
         let manifest = self.data_folder().join("manifest.yaml");
         let mut words: Vec<&Path> = vec![&experiment, Path::new("--data"), &manifest, Path::new("--run"), &run];
+        let [steps, evaluate] =
+            ["steps", "evaluate_every"].map(|key| PathBuf::from(format!("training.{key}={QUICK_STEPS}")));
         if self.quick {
-            for word in [
-                "--set",
-                "training.steps=24",
-                "--set",
-                "training.evaluate_every=24",
-                "--set",
-                "training.warmup_steps=4",
-            ] {
-                words.push(Path::new(word));
-            }
+            words.extend([Path::new("--set"), &steps, Path::new("--set"), &evaluate]);
+            words.extend(["--set", "training.warmup_steps=4"].map(Path::new));
         }
         words.extend([Path::new("--device"), Path::new("cpu")]);
         let result = json("lungai-train", &["train"], &words)?;
@@ -329,6 +338,13 @@ impl Demo {
         for [a, p, figure] in &self.rows {
             _ = writeln!(std::io::stdout(), "{a:artifact$}  {p:path$}  {figure}");
         }
+        if self.quick {
+            _ = writeln!(
+                std::io::stdout(),
+                "\n--quick trains each network for {QUICK_STEPS} steps only, too few to find anything: poor figures are \
+                 expected. Without --quick they train for some hundred steps each."
+            );
+        }
         _ = writeln!(std::io::stdout(), "\n{} min {} s", took.as_secs() / 60, took.as_secs() % 60);
     }
 }
@@ -503,5 +519,24 @@ impl Drop for Service {
         // Only does anything where an error came before `stop`.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_an_earlier_demo_is_replaced() {
+        let out = std::env::temp_dir().join(format!("lungai-demo-{}", std::process::id()));
+        let demo = Demo { out: out.clone(), quick: true, rows: Vec::new(), missed: Vec::new() };
+        assert!(demo.check_folder().is_ok());
+        fs::create_dir_all(&out).unwrap();
+        let message = demo.check_folder().unwrap_err().to_string();
+        assert!(message.ends_with("exists and is not an earlier demo; name another folder with --out"), "{message}");
+        assert!(demo.prepare().is_err());
+        fs::write(out.join(MARK), "").unwrap();
+        assert!(demo.check_folder().is_ok());
+        fs::remove_dir_all(&out).unwrap();
     }
 }

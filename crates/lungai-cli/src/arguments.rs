@@ -14,11 +14,11 @@ use std::path::PathBuf;
 #[command(after_help = "\
 A PATH is a DICOM folder (searched recursively), zip or file, or an .mha, .mhd, .nii, .nii.gz, .nrrd or .nhdr image.
 Examples:
-  lungai ct info scan/                       what is in a folder, and whether it is fit for analysis
-  lungai ct convert scan/ scan.nii.gz        DICOM to NIfTI; geometry is kept, nothing is resampled
-  lungai analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/
-  lungai dataset make datasets/phantom-quick.yaml --out data/quick
-  lungai dataset import luna16 --help        LUNA16, LIDC-IDRI, your own folders or a Decathlon task become a data set
+  cargo xtask ct info scan/                       what is in a folder, and whether it is fit for analysis
+  cargo xtask ct convert scan/ scan.nii.gz        DICOM to NIfTI; geometry is kept, nothing is resampled
+  cargo xtask analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/
+  cargo xtask dataset make datasets/phantom-quick.yaml --out data/quick
+  cargo xtask dataset import luna16 --help        LUNA16, LIDC-IDRI, your own folders or a Decathlon task become a data set
 Not cleared for clinical use.")]
 pub struct Arguments {
     /// Print one JSON object and nothing else on standard output.
@@ -51,19 +51,19 @@ pub enum CtVerb {
     /// Every series with geometry, HU statistics and the verdict of the quality gate.
     ///
     /// Exit code 0 also where the gate says reject: that is the answer, not a failure.
-    #[command(after_help = "Example: lungai ct info scan.zip --json | jq '.series[].quality.verdict'")]
+    #[command(after_help = "Example: cargo xtask ct info scan.zip --json | jq '.series[].quality.verdict'")]
     Info(Info),
     /// The stored values of one DICOM file, before rescale.
-    #[command(after_help = "Example: lungai ct decode IM0001 --json")]
+    #[command(after_help = "Example: cargo xtask ct decode IM0001 --json")]
     Decode(Decode),
     /// From any kind to a DICOM folder, .mha, .mhd, .nii, .nii.gz, .nrrd or .nhdr.
     #[command(after_help = "\
 Examples:
-  lungai ct convert scan/ scan.nrrd
-  lungai ct convert scan.mhd series/         a name without a known extension, or with a slash, is a DICOM folder")]
+  cargo xtask ct convert scan/ scan.nrrd
+  cargo xtask ct convert scan.mhd series/         a name without a known extension, or with a slash, is a DICOM folder")]
     Convert(Convert),
     /// Lung mask: 0 background, 1 right, 2 left. Classical, or by the network of --models.
-    #[command(after_help = "Example: lungai ct lungs scan/ --out lungs.nii.gz")]
+    #[command(after_help = "Example: cargo xtask ct lungs scan/ --out lungs.nii.gz")]
     Lungs(Lungs),
 }
 
@@ -117,8 +117,8 @@ pub struct Lungs {
 #[command(after_help = "\
 Writes findings.json, lungs.nii.gz and overview.png to the folder of --out.
 Examples:
-  lungai analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/
-  lungai analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/ --operating-point 0.2    more sensitive, more false positives
+  cargo xtask analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/
+  cargo xtask analyze scan/ --models demo/models/lungai-phantom/0.1.0 --out result/ --operating-point 0.2    more sensitive, more false positives
 Exit code 3: the quality gate rejects the scan. Exit code 4: the model is not what was frozen and signed.
 Findings are marks for a physician to look at, never a diagnosis.")]
 pub struct Analyze {
@@ -164,12 +164,14 @@ pub enum DatasetVerb {
     /// Make a synthetic data set from a recipe. May be interrupted: a second run goes on where the first stopped.
     #[command(after_help = "\
 Examples:
-  lungai dataset make datasets/phantom-small.yaml --out data/phantom-small
-  lungai dataset make datasets/phantom-8c.yaml --out data/phantom-8c --on-demand test")]
+  cargo xtask dataset make datasets/phantom-small.yaml --out data/phantom-small
+  cargo xtask dataset make datasets/phantom-8c.yaml --out data/phantom-8c --on-demand test")]
     Make(Make),
     /// Measure how hard a recipe's scans are for two detectors without training, compare it with published figures, and draw
     /// a page of slices to look at. Takes minutes; exit code 3 where a rule is broken.
-    #[command(after_help = "Example: lungai dataset difficulty datasets/phantom-small.yaml --out reports/difficulty")]
+    #[command(
+        after_help = "Example: cargo xtask dataset difficulty datasets/phantom-small.yaml --out reports/difficulty"
+    )]
     Difficulty(DifficultyCheck),
     /// Import a set that others made. Images are not changed, and not copied unless asked for.
     ///
@@ -184,31 +186,31 @@ Examples:
     /// Exit code 4: a file is changed, gone or new.
     #[command(after_help = "\
 Examples:
-  lungai dataset check data/phantom-small/manifest.yaml
-  lungai dataset check datasets/phantom-8c.yaml --out reports/phantom-8c")]
+  cargo xtask dataset check data/phantom-small/manifest.yaml
+  cargo xtask dataset check datasets/phantom-8c.yaml --out reports/phantom-8c")]
     Check(Check),
     /// One hash that changes with any voxel, label, nodule or split: computed from the manifest's own checksums, in no time.
     /// Whether the files still have them says `check`.
-    #[command(after_help = "Example: lungai dataset fingerprint data/phantom-small --json")]
+    #[command(after_help = "Example: cargo xtask dataset fingerprint data/phantom-small --json")]
     Fingerprint(Manifest),
     /// Hash every file and write dataset.lock, which `sha256sum -c` can check too.
-    #[command(after_help = "Example: lungai dataset lock data/phantom-small")]
+    #[command(after_help = "Example: cargo xtask dataset lock data/phantom-small")]
     Lock(Manifest),
     /// Measure the training cases (spacing, sizes, HU) and derive grid, patch and batch by nnU-Net's rules.
-    #[command(after_help = "Example: lungai dataset plan data/luna16 --json > plan.json")]
+    #[command(after_help = "Example: cargo xtask dataset plan data/luna16 --json > plan.json")]
     Plan(Plan),
     /// Describe the set as Croissant 1.0 JSON-LD, without patients' pseudonyms.
     #[command(after_help = "\
-Example: lungai dataset croissant data/phantom-small --url https://example.org/phantom-small --date 2026-01-31 > croissant.json")]
+Example: cargo xtask dataset croissant data/phantom-small --url https://example.org/phantom-small --date 2026-01-31 > croissant.json")]
     Croissant(Croissant),
     /// Fill a patch store: one memory-mapped file per scan, from which training reads patches without decoding a series.
-    #[command(after_help = "Example: lungai dataset store data/luna16 --out cache/ --spacing 1.0")]
+    #[command(after_help = "Example: cargo xtask dataset store data/luna16 --out cache/ --spacing 1.0")]
     Store(Store),
     /// Let three simulated readers mark a synthetic set: small and faint nodules are missed, marks lie a little off, ratings
     /// differ. For studies of reference standards and of agreement.
     #[command(after_help = "\
 Examples:
-  lungai dataset readers data/phantom-8c --out readings/
+  cargo xtask dataset readers data/phantom-8c --out readings/
   cargo xtask stats kappa --csv readings/ratings.csv --json")]
     Readers(Readers),
 }
@@ -218,20 +220,20 @@ Examples:
 pub enum ImportKind {
     /// LUNA16: MetaImage in subset folders, annotations.csv, annotations_excluded.csv.
     #[command(after_help = "\
-Example: lungai dataset import luna16 --config datasets/import-luna16.yaml --images LUNA16/ --annotations LUNA16/annotations.csv \\
+Example: cargo xtask dataset import luna16 --config datasets/import-luna16.yaml --images LUNA16/ --annotations LUNA16/annotations.csv \\
            --excluded LUNA16/annotations_excluded.csv --patients LIDC-IDRI-mapping.txt --out data/luna16")]
     Luna16(ImportLuna16),
     /// LIDC-IDRI: DICOM folders and XML files of four readers, joined by the configuration's consensus.
     #[command(after_help = "\
-Example: lungai dataset import lidc --config datasets/import-lidc.yaml --images LIDC-IDRI/ --xml LIDC-IDRI/ --out data/lidc")]
+Example: cargo xtask dataset import lidc --config datasets/import-lidc.yaml --images LIDC-IDRI/ --xml LIDC-IDRI/ --out data/lidc")]
     Lidc(ImportLidc),
     /// A folder of series, and a table whose columns the configuration explains (or a folder of SERIES.csv in our own format).
     #[command(after_help = "\
-Example: lungai dataset import folder --config datasets/import-folder.yaml --images scans/ --annotations nodules.csv --out data/ours")]
+Example: cargo xtask dataset import folder --config datasets/import-folder.yaml --images scans/ --annotations nodules.csv --out data/ours")]
     Folder(ImportFolder),
     /// Medical Segmentation Decathlon: dataset.json, imagesTr and labelsTr in NIfTI.
     #[command(after_help = "\
-Example: lungai dataset import msd --config datasets/import-msd.yaml --images Task06_Lung/ --out data/msd-lung")]
+Example: cargo xtask dataset import msd --config datasets/import-msd.yaml --images Task06_Lung/ --out data/msd-lung")]
     Msd(ImportFrom),
 }
 

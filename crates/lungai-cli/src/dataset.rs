@@ -146,7 +146,7 @@ pub fn check(arguments: &Check) -> Result<Report, Failure> {
             return Err(Failure::from(first).with("differences", json!(all)));
         }
     } else if arguments.lock_only {
-        let message = "the set has no dataset.lock; `lungai dataset lock` writes one";
+        let message = "the set has no dataset.lock; `cargo xtask dataset lock` writes one";
         return Err(Failure::new("not-locked", message));
     }
     let manifest = load(manifest_path)?;

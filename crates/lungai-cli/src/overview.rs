@@ -25,7 +25,7 @@ enum Plane {
     Coronal,
 }
 
-/// Draws a coronal overview, then an axial tile through each of the first findings; without findings axial tiles at
+/// Draws a coronal overview, then an axial tile through each of the first findings, each marked with its id; without findings axial tiles at
 /// quarters of the lungs' height. The line at the bottom says what kind of model looked.
 pub fn write(path: &Path, volume: &Volume, lungs: &LabelMap, findings: &[Finding], synthetic: bool) -> Result<()> {
     let grid = volume.geometry();
@@ -106,6 +106,7 @@ fn draw(
             put(x, y, colour);
         }
     }
+    let mut taken = Vec::new();
     for finding in findings {
         let [dx, dy, dz] = std::array::from_fn(|i| finding.position.0[i] - at.0[i]);
         let radius_mm = finding.diameter_mm / 2.0;
@@ -127,7 +128,30 @@ fn draw(
                 put(x as usize, y as usize, MARK);
             }
         }
+        if (0.0..TILE as f64).contains(&cx) && (0.0..TILE as f64).contains(&cy) {
+            let words = finding.id.to_string();
+            let (x, y) = free_place((cx, cy), radius, ADVANCE * words.len(), &taken);
+            taken.push((x, y, ADVANCE * words.len()));
+            write_words(&words, |dx, dy| put(x + dx, y + dy, MARK));
+        }
     }
+}
+
+/// Where a number of this width beside a circle covers no other number: above and to the right if that is free.
+///
+/// - `taken`: corners and widths of the numbers that are there
+fn free_place(centre: (f64, f64), radius: f64, width: usize, taken: &[(usize, usize, usize)]) -> (usize, usize) {
+    let (aside, height) = (0.7 * radius + 3.0, HEIGHT as f64);
+    let columns = [aside, -aside - width as f64];
+    let rows = [-aside - height, aside, -aside - 2.0 * height, aside + height];
+    // As far as the tile goes.
+    let within = |value: f64, size: usize| value.clamp(0.0, TILE.saturating_sub(size) as f64) as usize;
+    let place = |dx: f64, dy: f64| (within(centre.0 + dx, width), within(centre.1 + dy, HEIGHT));
+    let mut places = rows.into_iter().flat_map(|dy| columns.map(|dx| place(dx, dy)));
+    let free = |(x, y): &(usize, usize)| {
+        taken.iter().all(|(tx, ty, tw)| x + width <= *tx || tx + tw <= *x || y + HEIGHT <= *ty || ty + HEIGHT <= *y)
+    };
+    places.find(free).unwrap_or(place(columns[0], rows[0]))
 }
 
 /// Lowest corner, middle and highest corner of the lungs' bounding box; `None` where there are none.
@@ -145,6 +169,11 @@ fn extent(lungs: &LabelMap) -> Option<[WorldPoint; 3]> {
     low[0].is_finite().then(|| [low, middle, high].map(|at| lungs.geometry().to_world(VoxelPoint(at))))
 }
 
+/// From one letter to the next, pixels.
+const ADVANCE: usize = 12;
+/// Of a letter, pixels.
+const HEIGHT: usize = 14;
+
 /// Writes with the few letters that are needed, 5 x 7 dots of 2 pixels each.
 fn write_words(words: &str, mut put: impl FnMut(usize, usize)) {
     for (number, letter) in words.chars().enumerate() {
@@ -152,7 +181,7 @@ fn write_words(words: &str, mut put: impl FnMut(usize, usize)) {
         for (y, row) in rows.iter().enumerate() {
             for x in (0..5).filter(|x| row >> (4 - x) & 1 == 1) {
                 for (dx, dy) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                    put(12 * number + 2 * x + dx, 2 * y + dy);
+                    put(ADVANCE * number + 2 * x + dx, 2 * y + dy);
                 }
             }
         }
@@ -160,8 +189,18 @@ fn write_words(words: &str, mut put: impl FnMut(usize, usize)) {
 }
 
 /// Rows from the top, the leftmost dot is the highest of five bits.
-const LETTERS: [(char, [u8; 7]); 17] = [
+const LETTERS: [(char, [u8; 7]); 27] = [
     ('-', [0, 0, 0, 0b11111, 0, 0, 0]),
+    ('0', [0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110]),
+    ('1', [0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110]),
+    ('2', [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111]),
+    ('3', [0b01110, 0b10001, 0b00001, 0b00110, 0b00001, 0b10001, 0b01110]),
+    ('4', [0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010]),
+    ('5', [0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110]),
+    ('6', [0b01110, 0b10000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110]),
+    ('7', [0b11111, 0b00001, 0b00010, 0b00100, 0b00100, 0b01000, 0b01000]),
+    ('8', [0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110]),
+    ('9', [0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00001, 0b01110]),
     ('A', [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001]),
     ('C', [0b01110, 0b10001, 0b10000, 0b10000, 0b10000, 0b10001, 0b01110]),
     ('D', [0b11110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b11110]),
@@ -198,7 +237,7 @@ mod tests {
     use ndarray::Array3;
 
     #[test]
-    fn a_mark_lies_round_its_finding_and_lungs_have_their_colours() {
+    fn a_mark_with_the_number_of_its_finding_lies_round_it_and_lungs_have_their_colours() {
         // 320 mm in each direction: one pixel of a tile is one millimetre.
         let grid = Geometry::new([32, 32, 32], Spacing::new([10.0; 3]).unwrap(), WorldPoint([5.0; 3]), Geometry::AXIAL)
             .unwrap();
@@ -224,6 +263,12 @@ mod tests {
             assert!(near.into_iter().any(|(x, y)| drawn[&(x as usize, y as usize)] == MARK), "{x} {y}");
         }
         assert_ne!(drawn[&(100, 60)], MARK);
+        // A second finding at the same place has its number on the left.
+        let first = free_place((100.5, 60.5), 10.0, ADVANCE, &[]);
+        assert_eq!(free_place((100.5, 60.5), 10.0, ADVANCE, &[(first.0, first.1, ADVANCE)]), (78, 36));
+        // The number 1 above and to the right: its upright is the third of five columns of dots.
+        let upright = |x: usize| (36..50).filter(|y| drawn[&(x, *y)] == MARK).count();
+        assert_eq!((0..10).map(|dx| upright(110 + dx)).max(), Some(14));
         assert_eq!((drawn[&(159, 10)], drawn[&(160, 10)]), (RIGHT, LEFT)); // the patient's right is on the left
     }
 }

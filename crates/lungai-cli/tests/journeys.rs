@@ -10,6 +10,7 @@ use lungai_phantom::{CaseMix, Difficulty, Scanner, Scene, render};
 use lungai_trace::verifies;
 use ndarray::Array3;
 use serde_json::Value;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -276,6 +277,11 @@ fn wrong_usage_is_exit_2_with_json_too() {
     assert_eq!(plain.status.code(), Some(1));
     assert!(plain.stdout.is_empty());
     assert!(String::from_utf8(plain.stderr).unwrap().starts_with("error: absent.mha"));
+    // `cargo xtask` starts it under the name that was typed.
+    let help =
+        Command::new(env!("CARGO_BIN_EXE_lungai")).arg0("cargo xtask").args(["ct", "info", "-h"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("Usage: cargo xtask ct info ") && !help.contains("lungai "), "{help}");
     let help = Command::new(env!("CARGO_BIN_EXE_lungai")).arg("--help").output().unwrap();
     assert!(help.status.success() && String::from_utf8(help.stdout).unwrap().contains("Examples:"));
 }

@@ -1,5 +1,6 @@
 //! What can be wrong with a file of a data set. Messages name the rule, the value and the file's own name,
-//! never its folder (which may carry a patient's name) and never its content. Where the file's name may be a patient's too, as
+//! never its folder (which may carry a patient's name) and never its content; a manifest, recipe, configuration or table that
+//! cannot be opened is named by the path that a person gave. Where the file's name may be a patient's too, as
 //! that of an image of others, who asked for it puts a place or a case in its stead ([`DatasetError::naming`]).
 
 use std::path::Path;
@@ -54,7 +55,7 @@ pub enum DatasetError {
     /// The file could not be read or written.
     #[error("{file}: {source}")]
     Io {
-        /// Name of the file, without its folder.
+        /// Name of the file, without its folder; of a manifest, recipe, configuration or table the path that was given.
         file: String,
         /// What the operating system said.
         source: std::io::Error,
@@ -169,6 +170,14 @@ pub enum DatasetError {
         /// The rule, with the value.
         reason: String,
     },
+    /// There are cases, but no manifest, which is written last.
+    #[error(
+        "{folder}: this data set is not finished; the command that began it (`dataset make` or `dataset import`) goes on where it stopped"
+    )]
+    Incomplete {
+        /// The set's folder, as it was given.
+        folder: String,
+    },
     /// A part of a case is not what the manifest's checksum says.
     #[error("case {case}: {part} has SHA-256 {found}, the manifest says {declared}")]
     Checksum {
@@ -249,6 +258,7 @@ impl DatasetError {
             Self::NotALabel { .. } => "not-a-label",
             Self::UnknownExtension { .. } => "unknown-extension",
             Self::Config { .. } => "bad-configuration",
+            Self::Incomplete { .. } => "incomplete-set",
             Self::Checksum { .. } => "checksum-mismatch",
             Self::NoTruth { .. } => "no-truth",
             Self::Case { .. } | Self::Series { .. } => "inconsistent-case",
@@ -284,6 +294,7 @@ impl DatasetError {
             | Self::NotALabel { file: name, .. }
             | Self::UnknownExtension { file: name }
             | Self::Config { file: name, .. }
+            | Self::Incomplete { folder: name }
             | Self::Checksum { case: name, .. }
             | Self::NoTruth { case: name, .. }
             | Self::Case { case: name, .. }

@@ -156,10 +156,16 @@ impl Manifest {
     /// Reads and checks a `manifest.yaml` (or the folder that holds one). No image is opened.
     ///
     /// # Errors
-    /// [`DatasetError::Config`] names the line of the first broken rule.
+    /// [`DatasetError::Config`] names the line of the first broken rule; [`DatasetError::Incomplete`] where its maker has not
+    /// finished.
     #[implements("FR-001")]
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
         let path = if path.is_dir() { path.join("manifest.yaml") } else { path.to_owned() };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        // `dataset make` begins with the one, an import with the other.
+        if !path.exists() && ["cases", ".import"].iter().any(|begun| folder.join(begun).is_dir()) {
+            return Err(DatasetError::Incomplete { folder: folder.display().to_string() });
+        }
         Self::parse(&path, &read_text(&path)?)
     }
 

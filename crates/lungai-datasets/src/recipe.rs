@@ -170,18 +170,11 @@ impl Recipe {
     /// # Errors
     /// [`DatasetError::Config`] with the line, the field and what it must be.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
-        let text = std::fs::read_to_string(path).map_err(DatasetError::io(path))?;
-        let recipe: Self = yaml::parse(path, &text)?;
-        recipe.check().map_err(|(key, value, reason)| DatasetError::Config {
-            file: name(path),
-            line: yaml::line_of(&text, key, &value),
-            reason,
-        })?;
-        Ok(recipe)
+        yaml::read_checked(path, Self::check)
     }
 
     /// The broken rule, with the key and value by which its line can be found.
-    fn check(&self) -> Result<(), (&'static str, String, String)> {
+    fn check(&self) -> Result<(), yaml::Broken> {
         let mut names = BTreeSet::new();
         for centre in &self.centres {
             let name = &centre.name;

@@ -27,9 +27,14 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, DatasetError> {
     Ok(bytes)
 }
 
-/// [`read_whole`] of a text in UTF-8.
+/// [`read_whole`] of a text in UTF-8 that a person named: a manifest, a recipe, a configuration, a table. Where it cannot be
+/// opened, the message has the path as it was given.
 pub(crate) fn read_text(path: &Path) -> Result<String, DatasetError> {
-    String::from_utf8(read_whole(path)?).map_err(|error| {
+    let bytes = read_whole(path).map_err(|error| match error {
+        DatasetError::Io { source, .. } => DatasetError::Io { file: path.display().to_string(), source },
+        other => other,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
         let read = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
         DatasetError::Config { file: name(path), line, reason: "not a text in UTF-8".into() }

@@ -14,6 +14,24 @@ pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, DatasetError> {
     parse(path, &read_text(path)?)
 }
 
+/// A rule that a file breaks: the key and the value by which its line is found, and the rule in words.
+pub(crate) type Broken = (&'static str, String, String);
+
+/// [`read_yaml`], then `check`.
+pub(crate) fn read_checked<T: DeserializeOwned>(
+    path: &Path,
+    check: impl Fn(&T) -> Result<(), Broken>,
+) -> Result<T, DatasetError> {
+    let text = read_text(path)?;
+    let read = parse(path, &text)?;
+    check(&read).map_err(|(key, value, reason)| DatasetError::Config {
+        file: name(path),
+        line: line_of(&text, key, &value),
+        reason,
+    })?;
+    Ok(read)
+}
+
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, DatasetError> {
     serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();

@@ -223,6 +223,31 @@ fn a_second_run_keeps_what_is_current_and_makes_anew_what_is_not() {
 }
 
 #[test]
+fn a_set_that_was_not_finished_and_one_that_is_nowhere_are_told_apart_by_the_path_that_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("set");
+    let nowhere = Manifest::load(&set.join("manifest.yaml")).unwrap_err();
+    assert_eq!(nowhere.rule(), "file-access");
+    assert!(nowhere.to_string().starts_with(&format!("{}/manifest.yaml: ", set.display())), "{nowhere}");
+
+    // The manifest is written last.
+    made(&recipe(folder.path(), TINY).unwrap(), &set);
+    std::fs::remove_file(set.join("manifest.yaml")).unwrap();
+    for given in [set.join("manifest.yaml"), set.clone()] {
+        let unfinished = Manifest::load(&given).unwrap_err();
+        assert_eq!(unfinished.rule(), "incomplete-set");
+        let words = format!("{}: this data set is not finished; ", set.display());
+        assert!(unfinished.to_string().starts_with(&words), "{unfinished}");
+    }
+    assert!(
+        Recipe::load(&folder.path().join("no.yaml"))
+            .unwrap_err()
+            .to_string()
+            .starts_with(folder.path().to_str().unwrap())
+    );
+}
+
+#[test]
 fn a_recipe_that_cannot_be_followed_is_refused_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let check = |from: &str, to: &str, expected: &str| {

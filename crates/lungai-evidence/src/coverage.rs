@@ -6,7 +6,7 @@ use crate::failure::{Failure, fail};
 use crate::finding::{Finding, Severity};
 use crate::regulatory::{Regulatory, sha256};
 use crate::results::{CriterionResult, Judged, Outcome};
-use crate::workspace::{self, Commit, Package};
+use crate::workspace::{self, Commit, Foreign, Package};
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,12 @@ pub struct Coverage {
     pub record: Record,
     /// Lines by file, `/` from the workspace's root: reached, and all that could be.
     files: BTreeMap<String, Lines>,
+}
+
+impl Coverage {
+    fn of(&self, commit: &Commit) -> Result<(), Foreign> {
+        commit.made("the record of coverage is", &self.record.commit, &self.record.changed)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -133,20 +139,13 @@ pub fn judge(
             add(Severity::Amber, "coverage-missing", message.to_owned());
             continue;
         };
-        let record = &coverage.record;
-        if record.commit != commit.id {
+        if let Err(foreign) = coverage.of(commit) {
             judged.outcome = Outcome::NotHere;
-            let message = format!(
-                "the record of coverage is of commit {:.12}, the sources are {:.12}: it counts for nothing",
-                record.commit, commit.id
-            );
-            add(Severity::Red, "coverage-of-another-commit", message);
-            continue;
-        }
-        if !record.changed.is_empty() {
-            judged.outcome = Outcome::NotHere;
-            let message = format!("the record is of sources that no commit holds: {}", record.changed.join(", "));
-            add(Severity::Red, "coverage-of-changed-sources", message);
+            let (rule, message) = match foreign {
+                Foreign::Commit(message) => ("coverage-of-another-commit", message),
+                Foreign::Changed(message) => ("coverage-of-changed-sources", message),
+            };
+            add(Severity::Red, rule, message);
             continue;
         }
         let Some(rate) = status.total.rate() else {
@@ -216,7 +215,7 @@ fn by_package(root: &Path, packages: &[Package], coverage: &Coverage, commit: &C
         not_measured: packages.iter().map(|p| p.name.clone()).filter(|name| !lines.contains_key(name)).collect(),
         packages: lines,
         total,
-        counts: coverage.record.commit == commit.id && coverage.record.changed.is_empty(),
+        counts: coverage.of(commit).is_ok(),
     }
 }
 

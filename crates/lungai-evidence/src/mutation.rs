@@ -6,7 +6,7 @@ use crate::binding::BoundTest;
 use crate::failure::{Failure, fail};
 use crate::finding::{Finding, Severity};
 use crate::regulatory::{Control, Effectiveness, Mutation, Regulatory, Text};
-use crate::workspace::Commit;
+use crate::workspace::{Commit, Foreign};
 use lungai_trace::implements;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -142,18 +142,16 @@ pub fn judge(
 ) -> (Vec<MutantStatus>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut add = |severity, rule, item: &str, message| findings.push(Finding::new(severity, rule, item, message));
-    let usable = record.filter(|record| record.commit == commit.id && record.changed.is_empty());
-    if let Some(record) = record.filter(|record| record.commit != commit.id) {
-        let short = |id: &str| if id.is_empty() { "no commit".to_owned() } else { format!("{id:.12}") };
-        let message = format!(
-            "the mutation run is of {}, the sources are {}: it counts for nothing",
-            short(&record.commit),
-            short(&commit.id)
-        );
-        add(Severity::Red, "mutations-of-another-commit", "mutations", message);
-    } else if let Some(record) = record.filter(|record| !record.changed.is_empty()) {
-        let message = format!("the mutation run is of sources that no commit holds: {}", record.changed.join(", "));
-        add(Severity::Red, "mutations-of-changed-sources", "mutations", message);
+    let made = record.map(|record| commit.made("the mutation run is", &record.commit, &record.changed));
+    let usable = record.filter(|_| matches!(made, Some(Ok(()))));
+    match made {
+        Some(Err(Foreign::Commit(message))) => {
+            add(Severity::Red, "mutations-of-another-commit", "mutations", message);
+        }
+        Some(Err(Foreign::Changed(message))) => {
+            add(Severity::Red, "mutations-of-changed-sources", "mutations", message);
+        }
+        Some(Ok(())) | None => (),
     }
     for mutant in usable.into_iter().flat_map(|record| &record.mutants) {
         if !regulatory.mutations.iter().any(|mutation| mutation.id == mutant.mutation) {

@@ -92,12 +92,57 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     Ok(files)
 }
 
-/// For the terminal: the ladder first, then what is broken.
+/// What brings evidence that is missing, by the rule of the finding that misses it.
+const REMEDIES: [(&[&str], &str); 4] = [
+    (
+        &["no-run", "no-records", "run-not-noted", "run-of-another-commit", "run-of-other-sources"],
+        "no test counts: `cargo xtask test` runs them and leaves their records",
+    ),
+    (
+        &["coverage-missing", "coverage-of-another-commit", "coverage-of-changed-sources"],
+        "no line coverage counts: `cargo xtask coverage --all` records it (an hour and more)",
+    ),
+    (
+        &["mutant-not-run", "mutations-of-another-commit", "mutations-of-changed-sources"],
+        "risk controls were not taken away: `cargo xtask mutate` does so in a copy of the tree",
+    ),
+    (
+        &["criterion-not-evaluated"],
+        "criteria are judged by results of `cargo xtask validate`: name them with --validation DIR",
+    ),
+];
+
+/// For the terminal: the sum, what brings missing evidence, the ladder, and what is broken.
 pub fn text(report: &Report) -> String {
     let mut out = String::new();
     let mut say = |line: String| {
         let _ = writeln!(out, "{line}"); // writing to a string cannot fail
     };
+    let class = &report.classification;
+    say(format!(
+        "{} of {} requirements verified; safety class {} computed, {} stated",
+        verified(report),
+        report.requirements.len(),
+        class.computed.letter(),
+        class.stated.letter()
+    ));
+    let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
+    let [red, amber, grey] = [Severity::Red, Severity::Amber, Severity::Grey].map(count);
+    say(format!(
+        "findings: {red} red, {amber} where evidence is missing, {grey} that only people or an operated service can close"
+    ));
+    let [suspect, waiting, current] = links::counts(&report.links).map(|(_, n)| n);
+    say(format!("links: {current} reviewed, {suspect} suspect, {waiting} that nobody has reviewed"));
+    let repeat = links::tests_to_repeat(&report.links, &report.tests);
+    if !repeat.is_empty() {
+        say(format!("{} tests verify something suspect and must run again", repeat.len()));
+    }
+    for (rules, remedy) in REMEDIES {
+        if report.findings.iter().any(|finding| rules.contains(&finding.rule)) {
+            say(remedy.to_owned());
+        }
+    }
+    say(String::new());
     let mut ordered: Vec<_> = report.requirements.iter().collect();
     ordered.sort_by_key(|r| (r.state, r.requirement.id.as_str()));
     for status in ordered {
@@ -110,25 +155,12 @@ pub fn text(report: &Report) -> String {
             status.requirement.title.en
         ));
     }
-    let [suspect, waiting, current] = links::counts(&report.links).map(|(_, n)| n);
-    say(format!("links: {current} reviewed, {suspect} suspect, {waiting} that nobody has reviewed"));
     for link in report.links.iter().filter(|link| link.state == LinkState::Suspect) {
         say(format!("SUSPECT  {}: {}", link.title(), link.why));
     }
-    let repeat = links::tests_to_repeat(&report.links, &report.tests);
-    if !repeat.is_empty() {
-        say(format!("{} tests verify something suspect and must run again", repeat.len()));
-    }
-    let class = &report.classification;
-    say(format!("safety class {} computed, {} stated", class.computed.letter(), class.stated.letter()));
     for finding in report.findings.iter().filter(|f| f.severity == Severity::Red) {
         say(format!("RED  {}: {} ({})", finding.item, finding.message, finding.rule));
     }
-    let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
-    let (amber, grey) = (count(Severity::Amber), count(Severity::Grey));
-    say(format!(
-        "{amber} more findings where evidence is missing, {grey} that only people or an operated service can close"
-    ));
     out.trim_end().to_owned()
 }
 

@@ -158,6 +158,32 @@ pub struct Commit {
     pub unknown: bool,
 }
 
+/// Why a record that was made elsewhere or before counts for nothing here.
+pub enum Foreign {
+    /// It is of another commit.
+    Commit(String),
+    /// It is of sources that no commit holds.
+    Changed(String),
+}
+
+impl Commit {
+    /// Whether a record is of this commit and of nothing else.
+    ///
+    /// - `what`: the record, with its verb, such as `the mutation run is`
+    /// - `commit`, `changed`: the commit that it was made of, and files that differed from it
+    pub fn made(&self, what: &str, commit: &str, changed: &[String]) -> Result<(), Foreign> {
+        let short = |id: &str| if id.is_empty() { "no commit".to_owned() } else { format!("commit {id:.12}") };
+        if commit != self.id {
+            let (of, here) = (short(commit), short(&self.id));
+            return Err(Foreign::Commit(format!("{what} of {of}, the sources are {here}: it counts for nothing")));
+        }
+        if !changed.is_empty() {
+            return Err(Foreign::Changed(format!("{what} of sources that no commit holds: {}", changed.join(", "))));
+        }
+        Ok(())
+    }
+}
+
 pub fn commit(root: &Path) -> Commit {
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");

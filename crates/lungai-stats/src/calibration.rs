@@ -1,32 +1,24 @@
 //! `calibration`: probabilities against what came true.
 
-use crate::table::Table;
+use crate::table::{Cases, Table};
 use crate::{Failure, Report};
 use lungai_metrics::calibration::{
     Bins, brier, calibration_line, expected_error, log_loss, maximum_error, reliability, temperature,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::PathBuf;
 
 /// Lines where a used cell is empty or `NA` are left out and counted.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  lungai-stats calibration --csv cases.csv --label outcome --positive malignant --probability p
+  cargo xtask stats calibration --csv cases.csv --label outcome --positive malignant --probability p
 
 Brier and log loss: 0 is perfect. ece: mean distance of stated probability and observed share over bins. slope 1, intercept 0: as they
 should be; slope below 1: too extreme. temperature: what logits must be divided by.")]
 pub struct Args {
-    /// One line for each case; may be gzipped.
-    #[arg(long)]
-    csv: PathBuf,
-    /// Column with the truth.
-    #[arg(long)]
-    label: String,
-    /// The truth's value for positive cases; any other value is negative.
-    #[arg(long)]
-    positive: String,
+    #[command(flatten)]
+    cases: Cases,
     /// Column with the probability, 0 to 1.
     #[arg(long)]
     probability: String,
@@ -42,18 +34,17 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<Report, Failure> {
-    let table = Table::with_header(&args.csv)?;
-    let (label, column) = (table.column(&args.label)?, table.column(&args.probability)?);
+    let table = Table::with_header(&args.cases.csv)?;
+    let (label, column) = (table.column(&args.cases.label)?, table.column(&args.probability)?);
     let (mut probabilities, mut positive, mut left_out) = (Vec::new(), Vec::new(), 0);
     for row in table.rows() {
-        let truth = &row.cells[label];
-        match table.number(row, column)? {
-            Some(p) if !(0.0..=1.0).contains(&p) => {
+        match (table.number(row, column)?, args.cases.truth(row, label)) {
+            (Some(p), _) if !(0.0..=1.0).contains(&p) => {
                 return Err(table.failure(row, "out-of-range", "a probability must lie from 0 to 1"));
             }
-            Some(p) if !truth.is_empty() && truth != "NA" => {
+            (Some(p), Some(truth)) => {
                 probabilities.push(p);
-                positive.push(truth == args.positive);
+                positive.push(truth);
             }
             _ => left_out += 1,
         }

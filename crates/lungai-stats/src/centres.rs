@@ -15,8 +15,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  lungai-stats centres --csv centres.csv --centre centre --successes found --trials nodules
-  lungai-stats centres --csv centres.csv --centre centre --value auc --variance variance --tau2 reml
+  cargo xtask stats centres --csv centres.csv --centre centre --successes found --trials nodules
+  cargo xtask stats centres --csv centres.csv --centre centre --value auc --variance variance --tau2 reml
 
 prediction: where the figure of a further centre may lie; q, p, i2: whether centres differ by more than chance; without: the mean
 without that centre.")]

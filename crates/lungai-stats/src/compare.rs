@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  lungai-stats compare --annotations annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv \\
+  cargo xtask stats compare --annotations annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv \\
       --first new.csv --second old.csv --patients patients.csv --margin 0.02
 
 With --margin the first is also judged not inferior: the lower bound of the difference of CPM must lie above minus the margin.")]

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example, the official evaluation of a submission with its 1000 bootstraps:
-  lungai-stats froc --annotations annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv \\
+  cargo xtask stats froc --annotations annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv \\
       --submission my_system.csv --bootstrap 1000
 
 Positions are in mm (DICOM patient coordinates). A hit lies strictly within a nodule's radius; of several marks on a nodule the

@@ -9,7 +9,7 @@ use std::fmt::Write;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  lungai-stats holm 0.012 0.2 0.004 --alpha 0.05
+  cargo xtask stats holm 0.012 0.2 0.004 --alpha 0.05
 
 The adjusted values stand in the order of the given ones; what is at or below --alpha is rejected.")]
 pub struct Args {

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  lungai-stats kappa --csv ratings.csv --bootstrap 10000
-  lungai-stats kappa --csv types.csv --nominal         # solid, part-solid, ...
+  cargo xtask stats kappa --csv ratings.csv --bootstrap 10000
+  cargo xtask stats kappa --csv types.csv --nominal         # solid, part-solid, ...
 
   ratings.csv
   reader_a,reader_b,reader_c

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  lungai-stats icc --csv diameters.csv
+  cargo xtask stats icc --csv diameters.csv
 
 ICC(1,.): each subject has raters of its own. ICC(2,.): raters drawn from many, absolute agreement. ICC(3,.): these raters,
 consistency. (.,1): of one rater; (.,k): of the mean of all.")]
@@ -29,7 +29,7 @@ pub struct IccArgs {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  lungai-stats bland-altman --csv diameters.csv --first program_mm --second reader_mm")]
+  cargo xtask stats bland-altman --csv diameters.csv --first program_mm --second reader_mm")]
 pub struct BlandAltmanArgs {
     /// One line for each pair; may be gzipped.
     #[arg(long)]

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  lungai-stats mrmc --truth truth.csv --marks marks.csv --fom wafroc
+  cargo xtask stats mrmc --truth truth.csv --marks marks.csv --fom wafroc
 
   truth.csv                              marks.csv
   case_id,is_diseased,lesion_id,weight   modality,reader,case_id,mark_type,lesion_id,rating

@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
     group(clap::ArgGroup::new("input").required(true).args(["lesions", "detections", "metrics"])),
     after_help = "\
 Examples:
-  lungai-stats picai --lesions lesions.csv --cases cases.csv --bootstrap 1000
-  lungai-stats picai --detections maps/ --truth masks/
-  lungai-stats picai --metrics metrics.json          # written by picai_eval
+  cargo xtask stats picai --lesions lesions.csv --cases cases.csv --bootstrap 1000
+  cargo xtask stats picai --detections maps/ --truth masks/
+  cargo xtask stats picai --metrics metrics.json          # written by picai_eval
 
   lesions.csv (missed lesions have confidence 0)     cases.csv (every case, also without candidates)
   case_id,is_lesion,confidence                       case_id

@@ -9,9 +9,9 @@ use std::fmt::Write;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  lungai-stats proportion --successes 95 --trials 100
-  lungai-stats proportion --successes 95 --trials 100 --successes2 88 --trials2 100      # different cases
-  lungai-stats proportion --both 85 --only-first 10 --only-second 3 --neither 2          # the same cases, two systems
+  cargo xtask stats proportion --successes 95 --trials 100
+  cargo xtask stats proportion --successes 95 --trials 100 --successes2 88 --trials2 100      # different cases
+  cargo xtask stats proportion --both 85 --only-first 10 --only-second 3 --neither 2          # the same cases, two systems
 
 Cases are taken as independent: several nodules of one patient need a bootstrap of patients (froc --patients).")]
 pub struct Args {

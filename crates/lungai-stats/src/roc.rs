@@ -1,6 +1,6 @@
 //! `roc`: one or two scores against a truth column.
 
-use crate::table::Table;
+use crate::table::{Cases, Table};
 use crate::{Failure, Report};
 use clap::ValueEnum;
 use lungai_metrics::bootstrap::{Bootstrapped, Draws, paired_permutation};
@@ -16,22 +16,15 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  lungai-stats roc --csv cases.csv --label outcome --positive malignant --score model_a --score model_b
-  lungai-stats roc --csv cases.csv --label outcome --positive malignant --score model --partial-specificity 0.9:1
-  lungai-stats roc --csv cases.csv --label outcome --positive malignant --score model --threshold 0.5 --prevalence 0.01
+  cargo xtask stats roc --csv cases.csv --label outcome --positive malignant --score model_a --score model_b
+  cargo xtask stats roc --csv cases.csv --label outcome --positive malignant --score model --partial-specificity 0.9:1
+  cargo xtask stats roc --csv cases.csv --label outcome --positive malignant --score model --threshold 0.5 --prevalence 0.01
 
 Two scores are compared by DeLong's paired test; `unpaired` is what the test would be on different cases. With several cases of one
 patient give --cluster and --bootstrap: DeLong takes cases as independent.")]
 pub struct Args {
-    /// One line for each case; may be gzipped.
-    #[arg(long)]
-    csv: PathBuf,
-    /// Column with the truth.
-    #[arg(long)]
-    label: String,
-    /// The truth's value for positive cases; any other value is negative.
-    #[arg(long)]
-    positive: String,
+    #[command(flatten)]
+    cases: Cases,
     /// Column with a score; given twice, the two are compared.
     #[arg(long, required = true)]
     score: Vec<String>,
@@ -97,8 +90,8 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
     if args.score.len() > 2 || (args.score.len() == 2 && args.score[0] == args.score[1]) {
         return Err(Failure { rule: "usage".into(), message: "one score, or two different ones".into() });
     }
-    let table = Table::with_header(&args.csv)?;
-    let label = table.column(&args.label)?;
+    let table = Table::with_header(&args.cases.csv)?;
+    let label = table.column(&args.cases.label)?;
     let columns = args.score.iter().map(|name| table.column(name)).collect::<Result<Vec<_>, _>>()?;
     let mut positive = Vec::new();
     let mut scores = vec![Vec::new(); columns.len()];
@@ -109,16 +102,15 @@ pub fn run(args: &Args) -> Result<Report, Failure> {
         let values = columns.iter().map(|c| table.number(row, *c)).collect::<Result<Option<Vec<_>>, _>>();
         // `collect` stops at the first empty cell; the rest must still be well formed.
         columns.iter().try_for_each(|c| table.number(row, *c).map(drop))?;
-        let truth = &row.cells[label];
-        match values? {
-            Some(values) if !truth.is_empty() && truth != "NA" => {
+        match (values?, args.cases.truth(row, label)) {
+            (Some(values), Some(truth)) => {
                 let patient = cluster.map(|column| table.required(row, column)).transpose()?;
                 let next = names.len();
                 patients.push(match patient {
                     Some(name) => *names.entry(name.to_owned()).or_insert(next),
                     None => positive.len(),
                 });
-                positive.push(truth == args.positive);
+                positive.push(truth);
                 scores.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
             }
             _ => left_out += 1,

@@ -13,12 +13,12 @@ use serde_json::json;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  lungai-stats sample-size proportion --expected 0.95 --half-width 0.03 --cluster-size 1.4 --correlation 0.2
-  lungai-stats sample-size proportion --expected 0.95 --goal 0.9 --power 0.8
-  lungai-stats sample-size froc --sensitivity 0.95 --half-width 0.03 --nodules-per-scan 0.8 --fp-per-scan 0.5 --fp-half-width 0.1
-  lungai-stats sample-size auc --expected 0.93 --goal 0.9 --power 0.8 --negatives-per-positive 3
-  lungai-stats sample-size auc --expected 0.93 --other 0.90 --correlation 0.5
-  lungai-stats sample-size mrmc --effect 0.05 --readers 6 --pilot-cases 114 --var-tr 0.0002 --cov1 0.00035 --cov2 0.00034 \\
+  cargo xtask stats sample-size proportion --expected 0.95 --half-width 0.03 --cluster-size 1.4 --correlation 0.2
+  cargo xtask stats sample-size proportion --expected 0.95 --goal 0.9 --power 0.8
+  cargo xtask stats sample-size froc --sensitivity 0.95 --half-width 0.03 --nodules-per-scan 0.8 --fp-per-scan 0.5 --fp-half-width 0.1
+  cargo xtask stats sample-size auc --expected 0.93 --goal 0.9 --power 0.8 --negatives-per-positive 3
+  cargo xtask stats sample-size auc --expected 0.93 --other 0.90 --correlation 0.5
+  cargo xtask stats sample-size mrmc --effect 0.05 --readers 6 --pilot-cases 114 --var-tr 0.0002 --cov1 0.00035 --cov2 0.00034 \\
       --cov3 0.00024 --var 0.0008 --power 0.8        # components from `mrmc --json`, for any figure of merit")]
 pub struct Args {
     #[command(subcommand)]

@@ -3,10 +3,32 @@
 use crate::Failure;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// More than this after unpacking is no table of readings but a mistake or a bomb.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Where cases and their truth are: common to all verbs that judge a score of cases.
+#[derive(clap::Args)]
+pub struct Cases {
+    /// One line for each case; may be gzipped.
+    #[arg(long)]
+    pub csv: PathBuf,
+    /// Column with the truth.
+    #[arg(long)]
+    pub label: String,
+    /// The truth's value for positive cases; any other value is negative.
+    #[arg(long)]
+    pub positive: String,
+}
+
+impl Cases {
+    /// Whether the case is positive; `None` where the cell is empty or `NA`.
+    pub fn truth(&self, row: &Row, label: usize) -> Option<bool> {
+        let cell = &row.cells[label];
+        (!cell.is_empty() && cell != "NA").then(|| cell == self.positive)
+    }
+}
 
 /// A CSV file in memory.
 pub struct Table {

@@ -95,13 +95,13 @@ pub fn write(subject: &Subject<'_>, out: &Path) -> Result<Outcome, Failure> {
         let message = format!("not met: {}", unmet.join(", "));
         extend(&mut json, &json!({ "ok": false, "rule": "criterion-not-met", "message": message }));
     }
-    Ok(Outcome { met, json, text: summary(facts, &results, out) })
+    Ok(Outcome { met, json, text: summary(protocol, facts, &results, out) })
 }
 
 /// The file that makes a folder one of results.
 pub const RESULTS: &str = "results.json";
 
-fn summary(facts: &report::Facts, results: &results::Results, out: &Path) -> String {
+fn summary(protocol: &Protocol, facts: &report::Facts, results: &results::Results, out: &Path) -> String {
     let mut text = format!(
         "{}\n{} on {}\n{}\n",
         report::notice(facts.synthetic),
@@ -110,8 +110,12 @@ fn summary(facts: &report::Facts, results: &results::Results, out: &Path) -> Str
         facts.standing.words()
     );
     let c = &results.counts;
-    text += &format!("{} scans, {} nodules, {} scans refused\n", c.scans, c.nodules, c.rejected_scans);
-    text += "\nFP/scan  sensitivity\n";
+    let [low, high] = protocol.scored_diameter_mm;
+    text += &format!(
+        "{} scans, {} nodules of {low} to {high} mm, {} scans refused\n",
+        c.scans, c.nodules, c.rejected_scans
+    );
+    text += "\nFP/scan  sensitivity, all these nodules\n";
     for point in &results.detection.curve.at {
         text += &format!("{:>7}  {:.3} ({:.3} to {:.3})\n", point.rate, point.sensitivity, point.ci[0], point.ci[1]);
     }
@@ -124,15 +128,23 @@ fn summary(facts: &report::Facts, results: &results::Results, out: &Path) -> Str
     for c in &results.criteria {
         let number = |v: Option<f64>| v.map_or("not defined".into(), |v| format!("{v:.3}"));
         let bounds = c.ci.map_or(String::new(), |[low, high]| format!(" ({low:.3} to {high:.3})"));
+        let figure = match (c.diameter_at_least_mm > 0.0, c.population.is_empty()) {
+            (false, true) => c.metric.name().to_owned(),
+            _ => {
+                let of =
+                    report::words::population(c.diameter_at_least_mm, &c.population, report::language::Language::En);
+                format!("{} of {of}", c.metric.name())
+            }
+        };
         let verdict = match (c.decision.shown, c.decision.tested) {
             (true, _) => "met    ",
             (false, true) => "NOT met",
             (false, false) => "not tested",
         };
         text += &format!(
-            "{verdict}  {:<9} {:<30} {}{bounds}, {} {} {}\n",
+            "{verdict}  {:<9} {:<40} {}{bounds}, {} {} {}\n",
             c.id,
-            c.metric.name(),
+            figure,
             number(c.value),
             c.on.words(),
             c.op.sign(),

@@ -16,15 +16,14 @@ pub enum Request {
 }
 
 impl Request {
-    /// Reads the words behind the program's name: a command where the first word is one, else a protocol.
+    /// Reads the program's name and the words behind it: a command where the first of them is one, else a protocol.
     pub fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
         let known = Commands::command();
-        let is_command = words.first().is_some_and(|word| known.get_subcommands().any(|c| *word == *c.get_name()));
-        let all = [OsString::from("lungai-validation")].into_iter().chain(words.iter().cloned());
+        let is_command = words.get(1).is_some_and(|word| known.get_subcommands().any(|c| *word == *c.get_name()));
         if is_command {
-            Commands::try_parse_from(all).map(|commands| Self::Command(commands.command))
+            Commands::try_parse_from(words).map(|commands| Self::Command(commands.command))
         } else {
-            Validate::try_parse_from(all).map(Self::Whole)
+            Validate::try_parse_from(words).map(Self::Whole)
         }
     }
 }

@@ -83,7 +83,7 @@ pub struct Comparison {
     pub tests: Vec<Test>,
     /// Whether the difference of CPM shows that the first is superior, and not inferior by the margin that was asked for.
     pub claims: Vec<Shown>,
-    /// Sensitivity at the operating points, for each stratum and group.
+    /// Sensitivity at the operating points, for each stratum and group; without strata that put all nodules into one group.
     pub strata: Vec<StratumDelta>,
     /// What became of each nodule.
     pub found: Found,
@@ -190,7 +190,7 @@ pub struct StratumDelta {
     pub found: Found,
     /// Sensitivity of the first less that of the second.
     pub difference: Option<f64>,
-    /// Its interval.
+    /// Its interval; none where it would have no width.
     pub ci: Option<Interval>,
     /// The systems swapped within patients; not adjusted for the number of groups.
     pub p: Option<f64>,
@@ -264,7 +264,10 @@ pub fn read(folder: &Path) -> Result<Read, Failure> {
     let name = file_name(folder);
     let path = folder.join(crate::analysis::RESULTS);
     if !path.exists() {
-        return Err(Failure::new("not-results", format!("{name}: no results.json; did the analysis end?")));
+        return Err(Failure::new(
+            "not-results",
+            format!("{}: no results.json; did the analysis end?", folder.display()),
+        ));
     }
     let bytes = std::fs::read(&path).map_err(io(&path))?;
     let odd = |what: String| Failure::new("not-results", format!("{name}: results.json: {what}"));
@@ -680,6 +683,11 @@ impl<'a> Evaluation<'a> {
         for stratum in &self.protocol.strata {
             let group_of =
                 |pair: &Pair<'_>| stratum.group_of(stratum.of.of_nodule(self.a.records[pair.scan], pair.nodule));
+            let first = self.pairs.first().map(group_of);
+            if self.pairs.iter().all(|pair| Some(group_of(pair)) == first) {
+                // One group is the whole.
+                continue;
+            }
             for group in stratum.names(self.pairs.iter().map(group_of)) {
                 let part = |pair: &Pair<'_>| group_of(pair) == group;
                 let found = tally(self.pairs.iter().filter(|pair| part(pair)));
@@ -690,7 +698,7 @@ impl<'a> Evaluation<'a> {
                     nodules: n,
                     found,
                     difference: (n > 0).then(|| (found.only_a as f64 - found.only_b as f64) / n as f64),
-                    ci: self.sensitivity_interval(&part),
+                    ci: self.sensitivity_interval(&part).filter(|[low, high]| low < high),
                     p,
                     descriptive: n < self.protocol.descriptive_below,
                     group: group.clone(),
@@ -856,7 +864,8 @@ pub mod tests {
         for test in &c.tests {
             assert!(test.difference.is_none_or(|d| d == 0.0) && test.p.is_none_or(|p| p == 1.0), "{test:?}");
         }
-        assert!(c.strata.iter().all(|s| s.ci.is_none_or(|ci| ci == [0.0, 0.0])));
+        // That is no proof that they are equal: no draw of patients can differ.
+        assert!(!c.strata.is_empty() && c.strata.iter().all(|s| s.ci.is_none()));
     }
 
     #[verifies("SW-1102")]

@@ -65,13 +65,14 @@ impl From<MetricsError> for Failure {
     }
 }
 
-/// A file or folder as messages call it: without where it lies.
+/// A file or folder as messages call it that say what is in it: without where it lies.
 pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// For files that are written here: names the file without its folder.
+/// For files that were named at the terminal, or lie below a folder that was: the path as it was given. Files of patients are
+/// opened by `lungai-datasets`, which names none.
 pub fn io<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Failure {
-    let name = file_name(path);
-    move |error| Failure::new("file-access", format!("{name}: {error}"))
+    let path = path.display().to_string();
+    move |error| Failure::new("file-access", format!("{path}: {error}"))
 }

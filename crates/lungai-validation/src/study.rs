@@ -42,7 +42,7 @@ impl Study {
         let study = Self::to_lock(set)?;
         match &set.ledger {
             Some(ledger) if !study.lock.exists() => {
-                Err(Failure::new("not-locked", format!("{}: there is no such ledger", file_name(ledger))))
+                Err(Failure::new("not-locked", format!("{}: there is no such ledger", ledger.display())))
             }
             _ => Ok(study),
         }

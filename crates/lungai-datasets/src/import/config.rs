@@ -4,10 +4,8 @@
 use super::consensus::Consensus;
 use super::folder::Columns;
 use super::msd::Labels;
-use crate::error::name;
 use crate::rules::Inclusion;
 use crate::splits::SplitRule;
-use crate::write::read_text;
 use crate::{DatasetError, yaml};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -173,17 +171,10 @@ impl ImportConfig {
     /// # Errors
     /// [`DatasetError::Config`] with line and field.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
-        let text = read_text(path)?;
-        let config: Self = yaml::parse(path, &text)?;
-        config.check().map_err(|(key, value, reason)| DatasetError::Config {
-            file: name(path),
-            line: yaml::line_of(&text, key, &value),
-            reason,
-        })?;
-        Ok(config)
+        yaml::read_checked(path, Self::check)
     }
 
-    fn check(&self) -> Result<(), (&'static str, String, String)> {
+    fn check(&self) -> Result<(), yaml::Broken> {
         self.splits.check()?;
         self.inclusion.check()?;
         let diameter = self.finding_diameter_mm;

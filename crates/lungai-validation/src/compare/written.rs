@@ -235,7 +235,10 @@ impl Said<'_> {
 
     fn strata(&self) -> Table {
         let c = self.of;
-        let caption = self.word("Who found which nodules", "各分组检出情况");
+        let caption = self.word(
+            "Who found which nodules, by properties in which they differ",
+            "各分组检出情况（结节全属一组的属性不列）",
+        );
         let head = [
             self.word("property", "属性"),
             self.word("group", "分组"),
@@ -267,11 +270,7 @@ impl Said<'_> {
         row.extend([
             self.difference(s.difference, s.ci, s.nodules, claim(&by, "difference", Kind::Other, &population)),
             p(s.p),
-            if s.descriptive {
-                Cell::toned(self.word("descriptive", "仅作描述"), Tone::Quiet)
-            } else {
-                Cell::text("")
-            },
+            Cell::descriptive(self.language, s.descriptive),
         ]);
         row
     }
@@ -365,8 +364,14 @@ impl Said<'_> {
         table.without_empty_columns()
     }
 
+    /// An interval of no width says that no draw of patients differs, not that the difference is known exactly.
     fn difference(&self, value: Option<f64>, ci: Option<[f64; 2]>, n: usize, said: Statement) -> Cell {
-        Cell::figure(self.language, &Figure { value, ci, n }, 4, Some(said))
+        let ci = ci.filter(|[low, high]| low < high);
+        let mut cell = Cell::figure(self.language, &Figure { value, ci, n }, 4, Some(said));
+        if value.is_some() && ci.is_none() {
+            cell.text += self.word(" (too few to estimate an interval)", "（过少，无法估计区间）");
+        }
+        cell
     }
 
     /// What is compared and the figures, in columns.
@@ -417,14 +422,20 @@ impl lungai_figures::Figure for Froc<'_> {
         let mut chart = froc_axes(language).on(&area, font)?;
         let cpm = c.tests.iter().find(|test| test.figure == Compared::Cpm);
         let of = |pick: fn(&Test) -> Option<f64>| Figure { value: cpm.and_then(pick), ci: None, n: 0 };
-        for (curve, letter, figure, colour) in
-            [(&c.curves[0], "A", of(|t| t.a), BLUE), (&c.curves[1], "B", of(|t| t.b), ORANGE)]
+        for (curve, letter, system, figure, colour) in
+            [(&c.curves[0], "A", &c.a.name, of(|t| t.a), BLUE), (&c.curves[1], "B", &c.b.name, of(|t| t.b), ORANGE)]
         {
-            let name = roomy(format!("{letter}: CPM {}", shown(language, &figure, 3)), font);
+            let name = roomy(format!("{letter}, {}: CPM {}", short(system), shown(language, &figure, 3)), font);
             line(&mut chart, steps(curve), colour, name)?;
         }
         legend_in(&mut chart, SeriesLabelPosition::LowerRight, font)
     }
+}
+
+/// A name as a legend has room for it.
+fn short(name: &str) -> String {
+    const MOST: usize = 28;
+    if name.chars().count() <= MOST { name.to_owned() } else { name.chars().take(MOST - 1).chain(['…']).collect() }
 }
 
 /// The curve's points within the axis, begun at its left end and ended at its right one.
@@ -448,6 +459,10 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let c = compare(&results(records()), &results(changed()), None).unwrap();
         let text = write(&c, out.path()).unwrap();
+        for system in [&c.a.name, &c.b.name] {
+            let svg = std::fs::read_to_string(out.path().join("froc.svg")).unwrap();
+            assert!(svg.contains(&format!(", {system}: CPM ")), "the legend names {system}");
+        }
         let read = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap();
         assert!(text.starts_with("Not cleared for clinical use. SYNTHETIC data"));
         assert!(text.contains("both found 3 nodules, A alone 1, B alone 1, neither 1"), "{text}");

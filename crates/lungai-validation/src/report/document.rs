@@ -159,6 +159,11 @@ impl Cell {
         Self { tone, ..Self::text(text) }
     }
 
+    /// The note on a group of too few members to conclude anything from.
+    pub fn descriptive(language: Language, is: bool) -> Self {
+        if is { Self::toned(language.of("descriptive", "仅作描述"), Tone::Quiet) } else { Self::text("") }
+    }
+
     /// A whole number, with what it claims.
     pub fn count(n: usize, claim: Option<Statement>) -> Self {
         let figure = Some(Figure { value: Some(n as f64), ci: None, n });

@@ -96,11 +96,7 @@ fn table(c: &Context<'_>) -> Table {
                 Some(dice) => Cell::number(c.language, Some(dice), 4, None),
                 None => Cell::text(""),
             },
-            if g.descriptive {
-                Cell::toned(c.word("descriptive", "仅作描述"), Tone::Quiet)
-            } else {
-                Cell::text("")
-            },
+            Cell::descriptive(c.language, g.descriptive),
         ]);
     }
     table.without_empty_columns()

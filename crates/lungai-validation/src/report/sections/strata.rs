@@ -4,7 +4,7 @@ use super::verdict::part;
 use super::{Context, whole};
 use crate::coherence::Kind;
 use crate::protocol::{Metric, Property};
-use crate::report::document::{Block, Cell, Table, Tone, claim};
+use crate::report::document::{Block, Cell, Table, claim};
 use crate::report::language::say;
 use crate::report::words;
 use crate::results::{Group, StratumResult};
@@ -67,11 +67,7 @@ fn table(c: &Context<'_>, stratum: &StratumResult) -> Table {
             Cell::count(g.nodules, None),
             Cell::count(g.found, None),
             Cell::figure(c.language, &g.sensitivity, 3, Some(said)),
-            if g.descriptive {
-                Cell::toned(c.word("descriptive", "仅作描述"), Tone::Quiet)
-            } else {
-                Cell::text("")
-            },
+            Cell::descriptive(c.language, g.descriptive),
         ]);
     }
     table.without_empty_columns()
