@@ -272,7 +272,7 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
         .validation
         .iter()
         .enumerate()
-        .map(|(i, folder)| results::load_run(folder, i + 1))
+        .map(|(i, folder)| results::load_run(root, folder, i + 1))
         .collect::<Result<Vec<_>, _>>()?;
     // Numbered by content, so that the order on the command line does not change the package.
     validation.sort_by_key(|run| crate::regulatory::sha256(&run.bytes));
@@ -361,6 +361,11 @@ pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Resul
     let mut files = render::core(report, regulatory)?;
     for run in &inputs.validation {
         files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());
+        for (name, file) in [("protocol.yaml", &run.protocol), ("data-set.yaml", &run.recipe)] {
+            if let Some(file) = file {
+                files.insert(format!("core/validation/{}/{name}", run.name), file.bytes.clone());
+            }
+        }
     }
     for (i, ledger) in inputs.validation_ledgers.iter().enumerate() {
         files.insert(format!("core/validation/ledger-{}.jsonl", i + 1), ledger.bytes.clone());

@@ -15,6 +15,8 @@ pub struct Soup {
     pub requires: String,
     /// Hardware and software that it needs; `none` where nothing beyond the target.
     pub needs: String,
+    /// How it is kept up, as a person found it (FDA: actively maintained, no longer maintained, abandoned), and until when; absent: unknown.
+    pub support: Option<String>,
     /// Published anomalies as a person evaluated them (7.1.3); absent: unknown.
     pub anomalies: Option<Anomalies>,
 }

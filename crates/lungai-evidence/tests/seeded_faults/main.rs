@@ -4,6 +4,7 @@
 mod demo;
 
 mod binding;
+mod checklists;
 mod components;
 mod coverage;
 mod difference;
