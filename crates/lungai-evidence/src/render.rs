@@ -1,25 +1,30 @@
 //! The report for each reader: pages for people, tables for spreadsheets, JSON for programs.
+mod crates;
+mod datasheet;
+mod design;
 mod documents;
 mod graph;
 mod html;
+mod impact;
 mod pages;
 mod paper;
 mod people;
 mod reports;
 mod reqif;
 mod tables;
+mod words;
 mod workbook;
 
-use crate::build::Report;
+use crate::build::{Inputs, Report};
 use crate::failure::Failure;
 use crate::finding::Severity;
 use crate::links::{self, LinkState};
 use crate::package::Files;
-use crate::regulatory::Regulatory;
+use crate::regulatory::{Language, Regulatory};
 use std::fmt::Write;
 
 /// Everything under `core/` that follows from the report.
-pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> {
+pub fn core(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Result<Files, Failure> {
     let json = |value: serde_json::Result<Vec<u8>>| {
         value.map(|mut bytes| {
             bytes.push(b'\n');
@@ -41,6 +46,7 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
         ("tests", tables::tests(report)?),
         ("clauses", tables::clauses(report)?),
         ("soup", tables::soup(report)?),
+        ("design-index", design::table(report)?),
     ];
     put("trace.xlsx", workbook::xlsx(report, &sheets.each_ref().map(|(name, table)| (*name, table.as_slice())))?);
     for (name, table) in sheets {
@@ -48,19 +54,34 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     }
     put("trace.reqif", reqif::reqif(report, regulatory).into_bytes());
     put("trace.svg", graph::svg(report, regulatory).into_bytes());
-    let documents = [
-        ("srs", documents::requirements(report, regulatory)),
-        ("risk-file", documents::risk_file(report, regulatory)),
-        ("architecture", reports::architecture(report, regulatory)),
-        ("verification-report", reports::verification(report, regulatory)),
-        ("performance-report", reports::performance(report, regulatory)),
-        ("anomalies", reports::anomalies(report, regulatory)),
-        ("tool-validation", reports::tool_validation(report, regulatory)),
-    ];
-    for (name, text) in documents {
-        put(&format!("documents/{name}.html"), paper::html(name, "en", &text).into_bytes());
-        put(&format!("documents/{name}.docx"), paper::docx(&text)?);
-        put(&format!("{name}.md"), text.into_bytes());
+    put(crates::FILE, crates::svg(report).into_bytes());
+    let diff = impact::since(report, inputs)?;
+    for language in Language::BOTH {
+        let documents = [
+            ("srs", documents::requirements(report, regulatory, language)),
+            ("risk-file", documents::risk_file(report, regulatory, language)),
+            ("architecture", reports::architecture(report, regulatory, language)),
+            ("design-index", design::index(report, regulatory, language)),
+            ("verification-report", reports::verification(report, regulatory, language)),
+            ("performance-report", reports::performance(report, regulatory, language)),
+            ("datasheet", datasheet::datasheet(report, inputs, regulatory, language)),
+            ("anomalies", reports::anomalies(report, regulatory, language)),
+            ("change-impact", impact::impact(report, inputs, diff.as_ref(), regulatory, language)),
+            ("tool-validation", reports::tool_validation(report, regulatory, language)),
+        ];
+        for (name, text) in documents {
+            let name = format!("{name}{}", language.say("", ".zh"));
+            // The page lies a folder deeper than the text.
+            let below = text.replace(&format!("]({})", crates::FILE), &format!("](../{})", crates::FILE));
+            put(&format!("documents/{name}.html"), paper::html(&name, language.code(), &below).into_bytes());
+            put(&format!("documents/{name}.docx"), paper::docx(&text)?);
+            put(&format!("{name}.md"), text.into_bytes());
+        }
+    }
+    for (i, model) in (1..).zip(&report.models) {
+        let Some(card) = model.card.as_deref().map(String::from_utf8_lossy) else { continue };
+        let title = format!("{} {}", model.name, model.version);
+        put(&format!("documents/model-card-{i}.html"), paper::html(&title, "en", &card).into_bytes());
     }
     for (name, document) in &regulatory.documents {
         let review =

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
 use crate::regulatory::{Regulatory, Soup};
 use crate::sbom::{self, Parts};
-use crate::workspace::{self, Commit, Component, Package};
+use crate::workspace::{self, Closure, Commit, Component, Package};
 use lungai_trace::implements;
 use serde::Serialize;
 use serde_json::Value;
@@ -59,6 +59,7 @@ pub struct Bill {
 pub fn bill(
     root: &Path,
     packages: &[Package],
+    closure: &Closure,
     regulatory: &Regulatory,
     database: Option<&Database>,
     commit: &Commit,
@@ -70,7 +71,6 @@ pub fn bill(
             format!("profile.yaml: the shipped package `{shipped}` is not in the workspace"),
         ));
     };
-    let closure = workspace::closure(root, shipped, &regulatory.profile.shipped_features)?;
     let lock = workspace::lock(root)?;
     let ours: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let shipped_crates: Vec<&Package> = packages
@@ -159,7 +159,7 @@ pub fn bill(
     let (hits, new) = advisories::check(database, shipped.iter(), regulatory, &commit.date);
     findings.extend(new);
     let root = Component { name: program.name.clone(), version: program.version.clone() };
-    let parts = Parts { root: &root, closure: &closure, lock: &lock, ours: &ours };
+    let parts = Parts { root: &root, closure, lock: &lock, ours: &ours };
     let own = |package: &Package| ItemStatus {
         name: package.name.clone(),
         is: regulatory.items.iter().find(|item| item.name == package.name).map(|i| i.is.clone()).unwrap_or_default(),

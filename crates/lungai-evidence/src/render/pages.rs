@@ -131,20 +131,26 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
     put!(out, "</dl>");
     put!(out, "<h2>Trace</h2><div class=\"scroll\">{}</div>", super::graph::svg(report, regulatory));
     put!(out, "<h2>Documents</h2><ul>");
-    for (name, title) in [
-        ("srs", "Software requirements specification"),
-        ("risk-file", "Risk management file"),
-        ("architecture", "Software architecture and index of units"),
-        ("verification-report", "Verification and validation report"),
-        ("performance-report", "Algorithm performance report"),
-        ("anomalies", "Residual anomalies"),
-        ("tool-validation", "Validation of the evidence tool"),
-    ] {
+    for (name, en, zh) in DOCUMENTS {
+        put!(out, "<li>{en} <span lang=\"zh\">{zh}</span>: ");
+        let formats = ["", ".zh"].map(|language| {
+            let name = format!("{name}{language}");
+            let word = if language.is_empty() { "English" } else { "中文" };
+            format!(
+                "<a href=\"documents/{name}.html\">{word}</a> (<a href=\"documents/{name}.docx\">DOCX</a>, <a href=\"{name}.md\">Markdown</a>)"
+            )
+        });
+        put!(out, "{}", formats.join(", "));
+    }
+    for (i, model) in (1..).zip(&report.models).filter(|(_, model)| model.card.is_some()) {
         put!(
             out,
-            "<li><a href=\"documents/{name}.html\">{title}</a> (<a href=\"documents/{name}.docx\">DOCX</a>, <a href=\"{name}.md\">Markdown</a>)"
+            "<li>Model card of {} {} <span lang=\"zh\">模型卡</span>: <a href=\"documents/model-card-{i}.html\">English, 中文</a> (<a href=\"models/{i}/MODEL_CARD.md\">Markdown as signed with the model</a>)",
+            Esc(&model.name),
+            Esc(&model.version)
         );
     }
+    put!(out, "<li><a href=\"clauses.html\">Standards, guidances and checklists, item by item</a>");
     put!(out, "<li><a href=\"records.html\">Plans and manuals</a></ul>");
     put!(
         out,
@@ -157,6 +163,19 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
     );
     page(report, "index.html", "Overview", &clearance(regulatory), &out)
 }
+
+const DOCUMENTS: [(&str, &str, &str); 10] = [
+    ("srs", "Software requirements specification", "软件需求规格说明"),
+    ("risk-file", "Risk management file", "风险管理文件"),
+    ("architecture", "Software architecture", "软件架构"),
+    ("design-index", "Detailed design index", "详细设计索引"),
+    ("verification-report", "Verification and validation report", "验证与确认报告"),
+    ("performance-report", "Algorithm performance report", "算法性能报告"),
+    ("datasheet", "Datasheets of the data sets", "数据集说明书"),
+    ("anomalies", "Residual anomalies", "残留异常"),
+    ("change-impact", "Change impact", "变更影响"),
+    ("tool-validation", "Validation of the evidence tool", "工具确认报告"),
+];
 
 /// Order on the page: red, amber, whole, grey.
 fn rank(state: State) -> u8 {

@@ -8,7 +8,7 @@ use crate::records::Measured;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-fn csv<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<Vec<u8>, Failure> {
+pub fn csv<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<Vec<u8>, Failure> {
     let wrong = |error: String| Failure::new("unwritable", error);
     // Spreadsheets take UTF-8 for certain only with a byte order mark.
     let mut writer = csv::Writer::from_writer(Vec::from("\u{feff}"));
