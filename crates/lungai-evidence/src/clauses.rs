@@ -174,7 +174,7 @@ fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
             format!("{} items declared, uses agree with the code", regulatory.items.len()),
         ),
         "soup" => without(
-            &["soup-missing", "soup-surplus", "licence-missing"],
+            &["soup-missing", "soup-surplus", "licence-missing", "bundled-missing", "bundled-stale"],
             format!("{} direct components described; the whole closure is in soup.csv", regulatory.soup.len()),
         ),
         "implemented" => {
@@ -420,7 +420,7 @@ fn records(check: &str, evidence: &Evidence) -> Option<Outcome> {
             )
         }
         "sbom" => shown_unless(
-            open(&["soup-missing", "licence-missing"]),
+            open(&["soup-missing", "licence-missing", "bundled-missing", "bundled-stale"]),
             "CycloneDX and SPDX of the shipped closure are in the package".to_owned(),
         ),
         _ => return None,

@@ -140,7 +140,7 @@ fn facts(report: &Value) -> BTreeMap<String, String> {
     }
     // The same version with another licence or digest is another component.
     let mut sets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for s in list(&report["soup"]).iter().filter(|s| s["role"] == "shipped") {
+    for s in list(&report["soup"]).iter().filter(|s| s["role"] == "shipped" || s["role"] == "bundled") {
         let [version, licence, sha256] = ["version", "licence", "sha256"].map(|key| text(&s[key]));
         let digest = if sha256.is_empty() { "no digest".to_owned() } else { format!("sha256 {sha256}") };
         sets.entry(format!("component {}", text(&s["name"])))

@@ -38,10 +38,29 @@ impl Node<'_> {
 }
 
 pub fn svg(report: &Report) -> String {
-    let (nodes, layers) = placed(&report.items);
+    let uses = reduced(&report.items);
+    let used: BTreeSet<&str> = uses.values().flatten().copied().collect();
+    let apart = |item: &&ItemStatus| uses[item.name.as_str()].is_empty() && !used.contains(item.name.as_str());
+    let shown = report.items.iter().filter(|item| uses.contains_key(item.name.as_str()));
+    let (alone, joined): (Vec<&ItemStatus>, Vec<&ItemStatus>) = shown.partition(apart);
+    let (mut nodes, layers) = placed(&joined, &uses);
     let height = MARGIN * 2.0 + 40.0 + LAYER * layers.len().saturating_sub(1) as f64 + BOX[1];
     let right = nodes.iter().map(|n| n.x + n.half_width()).fold(600.0, f64::max) + MARGIN;
     let y = |layer: usize| height - MARGIN - BOX[1] - LAYER * layer as f64;
+    // At the right of the legend, in the uppermost layer's height: they use no other crate and none uses them.
+    let edge =
+        nodes.iter().filter(|n| n.layer + 1 >= layers.len()).map(|n| n.x + n.half_width()).fold(MARGIN, f64::max);
+    for (i, item) in alone.into_iter().enumerate() {
+        let x = edge + 3.0 * GAP + BOX[0] / 2.0 + (BOX[0] + GAP) * i as f64;
+        nodes.push(Node {
+            item: Some(item),
+            layer: layers.len().saturating_sub(1),
+            x,
+            below: Vec::new(),
+            above: Vec::new(),
+        });
+    }
+    let right = nodes.iter().map(|n| n.x + n.half_width() + MARGIN).fold(right, f64::max);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {right:.0} {height:.0}\" width=\"{right:.0}\" height=\"{height:.0}\" role=\"img\" font-family=\"system-ui,sans-serif\" font-size=\"12.5\">\n\
          <title>{} {}: crates / 软件项</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n",
@@ -115,20 +134,19 @@ fn reduced(items: &[ItemStatus]) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 /// Every box with its place, and the nodes of each layer from left to right, the lowest layer first.
-fn placed(items: &[ItemStatus]) -> (Vec<Node<'_>>, Vec<Vec<usize>>) {
-    let uses = reduced(items);
+fn placed<'a>(items: &[&'a ItemStatus], uses: &BTreeMap<&str, BTreeSet<&str>>) -> (Vec<Node<'a>>, Vec<Vec<usize>>) {
     fn depth(uses: &BTreeMap<&str, BTreeSet<&str>>, name: &str) -> usize {
         // Cargo refuses circles.
         uses.get(name).into_iter().flatten().map(|used| depth(uses, used) + 1).max().unwrap_or(0)
     }
     let mut nodes: Vec<Node> = Vec::new();
     let mut number: BTreeMap<&str, usize> = BTreeMap::new();
-    for item in items.iter().filter(|item| uses.contains_key(item.name.as_str())) {
+    for item in items.iter().copied() {
         number.insert(&item.name, nodes.len());
-        let layer = depth(&uses, &item.name);
+        let layer = depth(uses, &item.name);
         nodes.push(Node { item: Some(item), layer, x: 0.0, below: Vec::new(), above: Vec::new() });
     }
-    for (name, used) in &uses {
+    for (name, used) in uses.iter().filter(|(name, _)| number.contains_key(*name)) {
         for to in used {
             let (mut from, to) = (number[name], number[to]);
             while nodes[from].layer > nodes[to].layer + 1 {
@@ -211,7 +229,8 @@ mod tests {
             ("f", &["b", "e"]),
         ]);
         assert_eq!(reduced(&items)["a"], BTreeSet::from(["b"]), "c and d follow from b");
-        let (nodes, layers) = placed(&items);
+        let uses = reduced(&items);
+        let (nodes, layers) = placed(&items.iter().collect::<Vec<_>>(), &uses);
         for node in &nodes {
             assert!(node.below.iter().all(|b| nodes[*b].layer + 1 == node.layer), "a line passes every layer");
         }

@@ -670,7 +670,7 @@ pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
     advisories(&mut out, report);
     put!(
         out,
-        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Known anomalies<th>Used by</tr></thead><tbody>"
+        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Known anomalies<th>Supplier, support<th>Used by</tr></thead><tbody>"
     );
     for s in report.soup.iter().filter(|s| !s.used_by.is_empty()) {
         let entry = regulatory.soup.iter().find(|soup| soup.name == s.name).and_then(|soup| soup.anomalies.as_ref());
@@ -682,16 +682,41 @@ pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
         let purpose = if s.purpose.is_empty() { chip("amber", "not described") } else { Esc(&s.purpose).to_string() };
         put!(
             out,
-            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{anomalies}<td>{}",
+            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{anomalies}<td>{}<br>{}<td>{}",
             Esc(&s.name),
             Esc(&s.version),
             Esc(&s.licence),
             Esc(&s.requires),
             Esc(&s.needs),
+            Esc(&s.supplier),
+            if s.support.is_empty() { chip("amber", "support not stated") } else { Esc(&s.support).to_string() },
             Esc(s.used_by.join(", "))
         );
     }
     put!(out, "</tbody></table></div>");
+    let foreign = of("bundled");
+    if !foreign.is_empty() {
+        put!(
+            out,
+            "<h2 id=\"bundled\">Foreign code inside linked components</h2><p>Written in C or C++, carried by a crate and compiled with it.</p><div class=\"scroll\"><table><thead><tr><th>Component<th>Carried by<th>Licence<th>Supplier<th>Anomalies published at<th>Known anomalies</tr></thead><tbody>"
+        );
+    }
+    for s in &foreign {
+        put!(
+            out,
+            "<tr><td class=\"id\">{} {}<td>{}<td>{}<td>{}<td>{}<td>{}",
+            Esc(&s.name),
+            Esc(&s.version),
+            Esc(&s.source),
+            Esc(&s.licence),
+            Esc(&s.supplier),
+            Esc(&s.anomalies_at),
+            chip("amber", &s.anomalies)
+        );
+    }
+    if !foreign.is_empty() {
+        put!(out, "</tbody></table></div>");
+    }
     for (title, list) in
         [("Linked into the program", shipped), ("Only while it is built", build), ("Not shipped", tool)]
     {
