@@ -42,7 +42,7 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
     );
     put!(
         out,
-        "<COMMENT>commit {}</COMMENT><CREATION-TIME>{utc}</CREATION-TIME><REQ-IF-TOOL-ID>lungai-evidence</REQ-IF-TOOL-ID><REQ-IF-VERSION>1.2</REQ-IF-VERSION>\
+        "<COMMENT>commit {}</COMMENT><CREATION-TIME>{utc}</CREATION-TIME><REQ-IF-TOOL-ID>lungai-evidence</REQ-IF-TOOL-ID><REQ-IF-VERSION>1.0</REQ-IF-VERSION>\
          <SOURCE-TOOL-ID>lungai-evidence {}</SOURCE-TOOL-ID><TITLE>{} {}</TITLE></REQ-IF-HEADER></THE-HEADER>\n<CORE-CONTENT><REQ-IF-CONTENT>\n<DATATYPES>",
         Esc(&report.commit.id),
         env!("CARGO_PKG_VERSION"),

@@ -8,6 +8,7 @@ mod checklists;
 mod components;
 mod coverage;
 mod difference;
+mod documents;
 mod input;
 mod links;
 mod mutation;
