@@ -2,7 +2,7 @@
 use crate::advisories::{self, Database, Hit};
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
-use crate::regulatory::{Regulatory, Soup};
+use crate::regulatory::{Bundled, Regulatory, Soup};
 use crate::sbom::{self, Parts};
 use crate::workspace::{self, Closure, Commit, Component, Package};
 use lungai_trace::implements;
@@ -158,7 +158,7 @@ pub fn bill(
             anomalies: evaluated(entry.copied()),
         });
     }
-    let (foreign, new) = bundled(closure, regulatory);
+    let (foreign, new) = bundled(closure, &regulatory.bundled);
     items.extend(foreign);
     findings.extend(new);
     let order = |role: &str| ["shipped", "bundled", "build", "tool"].iter().position(|r| *r == role);
@@ -204,19 +204,19 @@ fn published_at(name: &str, supplier: &str) -> String {
 }
 
 /// Foreign code in shipped crates, as `bundled.yaml` states it of the very version that is shipped.
-fn bundled(closure: &Closure, regulatory: &Regulatory) -> (Vec<SoupItem>, Vec<Finding>) {
+fn bundled(closure: &Closure, entries: &[Bundled]) -> (Vec<SoupItem>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut amber =
         |rule, item: &str, message: String| findings.push(Finding::new(Severity::Amber, rule, item, message));
     let mut items = Vec::new();
     let shipped = |name: &str| closure.linked.keys().find(|component| component.name == name);
     for component in closure.linked.keys().filter(|c| c.name.ends_with("-sys")) {
-        if !regulatory.bundled.iter().any(|entry| entry.carrier == component.name) {
+        if !entries.iter().any(|entry| entry.carrier == component.name) {
             let message = "builds or binds code in another language; bundled.yaml does not say which".to_owned();
             amber("bundled-missing", &component.name, message);
         }
     }
-    for entry in &regulatory.bundled {
+    for entry in entries {
         let Some(component) = shipped(&entry.carrier) else {
             amber("bundled-surplus", &entry.carrier, "in bundled.yaml, but not shipped".to_owned());
             continue;
@@ -301,4 +301,44 @@ pub fn check_items(packages: &[Package], regulatory: &Regulatory) -> Vec<Finding
         add("item-gone", &item.name, "declared in items.yaml, but no crate".to_owned());
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_trace::verifies;
+
+    #[verifies("RR-001")]
+    #[test]
+    fn foreign_code_is_stated_of_the_very_version_of_the_crate_that_carries_it() {
+        let component = |name: &str| Component { name: name.to_owned(), version: "2.0.0".to_owned() };
+        let linked = ["a-sys", "b-sys", "pure"].map(|name| (component(name), String::new()));
+        let closure = Closure { linked: linked.into(), ..Closure::default() };
+        let entry = |version: &str| Bundled {
+            carrier: "a-sys".to_owned(),
+            carrier_version: version.to_owned(),
+            name: Some("A".to_owned()),
+            version: Some("7.1".to_owned()),
+            licence: None,
+            supplier: None,
+            anomalies_at: None,
+            found_in: "a.h".to_owned(),
+        };
+        let (items, findings) = bundled(&closure, &[entry("2.0.0")]);
+        assert_eq!((items[0].name.as_str(), items[0].version.as_str(), items[0].role), ("A", "7.1", "bundled"));
+        let found: Vec<_> = findings.iter().map(|f| (f.rule, f.item.as_str())).collect();
+        assert_eq!(found, [("bundled-missing", "b-sys")]);
+        let (_, findings) = bundled(&closure, &[entry("1.9.0")]);
+        assert!(findings.iter().any(|f| f.rule == "bundled-stale" && f.item == "a-sys"), "{findings:?}");
+    }
+
+    #[verifies("RR-001")]
+    #[test]
+    fn anomalies_are_published_where_the_makers_and_rustsec_say() {
+        let rustsec = "https://rustsec.org/packages/a.html";
+        let at = |supplier| published_at("a", supplier);
+        assert_eq!(at("https://github.com/x/a.git"), format!("https://github.com/x/a/issues {rustsec}"));
+        assert_eq!(at("https://github.com/x/a/tree/main/b"), rustsec, "no list of its own is known");
+        assert_eq!(at(""), rustsec);
+    }
 }
