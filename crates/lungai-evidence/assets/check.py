@@ -33,6 +33,26 @@ def same_key(a, b):
     der = [subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=key, capture_output=True).stdout for key in (a, b)]
     return der[0] == der[1] != b""
 
+KINDS = {"provenance": "https://slsa.dev/provenance/v1", "test-result": "https://in-toto.io/attestation/test-result/v0.1"}
+
+def opened(name, public):
+    """The in-toto statement in a DSSE envelope, if the signature is of this key."""
+    try:
+        envelope = json.loads(read(*name.split("/")))
+        payload = base64.b64decode(envelope["payload"])
+        signature = base64.b64decode(envelope["signatures"][0]["sig"])
+        statement = json.loads(payload)
+        kind = envelope["payloadType"].encode()
+        digests(statement), statement["predicate"].get, statement["predicateType"]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        broken(name + ": truncated or altered")
+    if not fits(public, signature, b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)):
+        broken(name + ": does not fit, or another key")
+    return statement
+
+def digests(statement):
+    return {s["name"]: s["digest"]["sha256"] for s in statement["subject"]}
+
 def check():
     text = read("manifest.json")
     try:
@@ -49,10 +69,11 @@ def check():
         if sha256(data) != file["sha256"] or len(data) != file["bytes"]:
             broken(path + ": changed since the package was built")
     listed = {f["path"] for f in files} | {"manifest.json", "manifest.sig", "signer.pem"}
+    attested = {"attestations/%s.dsse.json" % name: name for name in manifest.get("attestations", [])}
     for folder, _, names in os.walk(package):
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), package).replace(os.sep, "/")
-            if path not in listed and not re.fullmatch(r"signatures/[a-z0-9-]+\.(pem|dsse\.json)", path):
+            if path not in listed and path not in attested and not re.fullmatch(r"signatures/[a-z0-9-]+\.(pem|dsse\.json)", path):
                 broken(path + ": not listed in the manifest")
     lines = "".join("%s  %s\n" % (hash, path) for path, hash in core)
     if sha256(lines.encode()) != manifest["root_hash"]:
@@ -72,24 +93,21 @@ def check():
         if not fits(public, read("manifest.sig"), text) or ("builder" in keys and not same_key(public, keys["builder"])):
             broken("manifest.sig: does not fit, or another key")
         said.append("builder's signature fits")
+    subject = {"core": manifest["root_hash"], "manifest.json": sha256(text)}
+    for name, kind in sorted(attested.items()):
+        statement = opened(name, read("signer.pem"))
+        if kind not in KINDS or statement["predicateType"] != KINDS[kind] or digests(statement) != subject:
+            broken(name + ": of another kind or package")
+        said.append("statement of the builder: %s %s" % (kind, statement["predicate"].get("result", "")))
     place = os.path.join(package, "signatures")
     present = {name.split(".")[0] for name in (os.listdir(place) if os.path.isdir(place) else [])}
     for role in sorted(present | set(keys) - {"builder"}):
         name = "signatures/%s.dsse.json" % role
-        try:
-            envelope = json.loads(read("signatures", role + ".dsse.json"))
-            payload = base64.b64decode(envelope["payload"])
-            signature = base64.b64decode(envelope["signatures"][0]["sig"])
-            statement = json.loads(payload)
-            kind = envelope["payloadType"].encode()
-            digests = {s["name"]: s["digest"]["sha256"] for s in statement["subject"]}
-        except (ValueError, KeyError, IndexError, TypeError):
-            broken(name + ": truncated or altered")
         public = read("signatures", role + ".pem")
-        signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-        if not fits(public, signature, signed) or (role in keys and not same_key(public, keys[role])):
-            broken(name + ": does not fit, or another key")
-        if digests != {"core": manifest["root_hash"], "manifest.json": sha256(text)} or statement["predicate"]["role"] != role:
+        statement = opened(name, public)
+        if role in keys and not same_key(public, keys[role]):
+            broken(name + ": another key")
+        if digests(statement) != subject or statement["predicate"].get("role") != role:
             broken(name + ": approves another package or role")
         said.append("%(role)s: %(name)s, %(meaning)s, %(date)s" % statement["predicate"])
     print("\n".join(said))

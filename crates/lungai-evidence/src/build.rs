@@ -4,6 +4,7 @@ use crate::advisories::{Database, Hit};
 use crate::binding::{self, BoundTest, Run};
 use crate::clauses::{self, ClauseStatus};
 use crate::coverage::{self, Coverage, CoverageStatus};
+use crate::diff;
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
 use crate::governance::{self, DocumentStatus};
@@ -12,13 +13,13 @@ use crate::links::{self, Drawn, Link, Lock};
 use crate::listing::Listing;
 use crate::mutation::{self, MutantStatus};
 use crate::noted;
-use crate::package::Files;
+use crate::package::{self, Files};
 use crate::records;
 use crate::regulatory::{ChangeControl, Need, Problem, Regulatory, Settled, Text, Threat, normative};
 use crate::render;
 use crate::results::{self, FrozenModel, ValidationRun};
 use crate::risk::{self, Classification, RiskStatus};
-use crate::scan::{self, Tag};
+use crate::scan::{self, Tag, Unit};
 use crate::shipped;
 use crate::soup::{self, SoupItem};
 use crate::state::{self, RequirementStatus};
@@ -41,6 +42,8 @@ pub struct Sources {
     pub validation_ledgers: Vec<PathBuf>,
     pub models: Vec<PathBuf>,
     pub tester: Option<String>,
+    /// Folder of an earlier package, to tell what changed since.
+    pub since: Option<PathBuf>,
     pub advisories: Option<PathBuf>,
     /// Record of a mutation run.
     pub mutations: Option<PathBuf>,
@@ -58,8 +61,15 @@ pub struct Inputs {
     pub mutations: Option<mutation::Record>,
     pub coverage: Option<Coverage>,
     pub tester: Option<String>,
+    pub since: Option<Earlier>,
     /// Raw files for `run/`.
     raw: Files,
+}
+
+/// An earlier package that was found whole.
+pub struct Earlier {
+    pub root_hash: String,
+    pub report: Value,
 }
 
 /// The whole content of a package, before it is rendered.
@@ -92,6 +102,12 @@ pub struct Report {
     /// Of the policy by which risks are judged.
     pub matrix_sha256: String,
     pub items: Vec<soup::ItemStatus>,
+    /// Files of the sources, for the design index.
+    #[serde(skip)]
+    pub units: Vec<Unit>,
+    /// Places of `#[implements]`: binary, module and ids.
+    #[serde(skip)]
+    pub code: Vec<Tag>,
     /// Red first, then by item.
     pub findings: Vec<Finding>,
     #[serde(skip)]
@@ -136,9 +152,15 @@ pub fn workspace_root(start: &Path) -> Result<PathBuf, Failure> {
 pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulatory), Failure> {
     let regulatory = Regulatory::load(&root.join("regulatory"))?;
     let packages = workspace::packages(root)?;
-    let tags: Vec<Tag> = scan::scan(root, &packages)?;
+    let profile = &regulatory.profile;
+    let (scanned, inputs, closure) = std::thread::scope(|scope| {
+        let closure = scope.spawn(|| workspace::closure(root, &profile.shipped, &profile.shipped_features));
+        let inputs = scope.spawn(|| read(root, sources));
+        (scan::scan(root, &packages), workspace::finished(inputs), workspace::finished(closure))
+    });
+    let scan::Scanned { tags, units } = scanned?;
     scan::check_ids(&tags, &regulatory)?;
-    let inputs = read(root, sources)?;
+    let inputs = inputs?;
     let mut findings = Vec::new();
 
     let (tests, new) = binding::bind(&tags, &inputs.run, &regulatory);
@@ -165,7 +187,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
     let (classification, new) = risk::classify(&regulatory, &risks);
     findings.extend(new);
     let database = sources.advisories.as_deref().map(Database::load).transpose()?;
-    let bill = soup::bill(root, &packages, &regulatory, database.as_ref(), &inputs.commit)?;
+    let bill = soup::bill(root, &packages, &closure?, &regulatory, database.as_ref(), &inputs.commit)?;
     findings.extend(bill.findings);
     findings.extend(soup::check_items(&packages, &regulatory));
     findings.extend(commit_findings(&inputs.commit));
@@ -239,6 +261,8 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
         change_control: regulatory.change_control.clone(),
         matrix_sha256: normative::hash(&regulatory.matrix, regulatory.profile.normative_language),
         items: bill.own,
+        units,
+        code: tags.into_iter().filter(|tag| !tag.is_test_tag).collect(),
         findings,
         cyclonedx: bill.cyclonedx,
         spdx: bill.spdx,
@@ -250,7 +274,7 @@ pub fn report(root: &Path, sources: &Sources) -> Result<(Report, Inputs, Regulat
 /// The links alone, for a review.
 pub fn links(root: &Path, sources: &Sources) -> Result<(Drawn, Regulatory), Failure> {
     let regulatory = Regulatory::load(&root.join("regulatory"))?;
-    let tags = scan::scan(root, &workspace::packages(root)?)?;
+    let tags = scan::scan(root, &workspace::packages(root)?)?.tags;
     scan::check_ids(&tags, &regulatory)?;
     let inputs = read(root, sources)?;
     Ok((links::draw(&regulatory, &tags, &inputs.validation), regulatory))
@@ -272,7 +296,7 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
         .validation
         .iter()
         .enumerate()
-        .map(|(i, folder)| results::load_run(folder, i + 1))
+        .map(|(i, folder)| results::load_run(root, folder, i + 1))
         .collect::<Result<Vec<_>, _>>()?;
     // Numbered by content, so that the order on the command line does not change the package.
     validation.sort_by_key(|run| crate::regulatory::sha256(&run.bytes));
@@ -298,6 +322,11 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
         raw.extend(files.into_iter().map(|(name, bytes)| (format!("run/coverage/{name}"), bytes)));
         coverage = Some(read);
     }
+    let mut since = None;
+    if let Some(folder) = &sources.since {
+        let report = diff::report(folder)?;
+        since = Some(Earlier { root_hash: package::manifest(folder)?.0.root_hash, report });
+    }
     Ok(Inputs {
         commit: workspace::commit(root),
         run,
@@ -307,6 +336,7 @@ fn read(root: &Path, sources: &Sources) -> Result<Inputs, Failure> {
         mutations,
         coverage,
         tester: sources.tester.clone(),
+        since,
         raw,
     })
 }
@@ -358,9 +388,14 @@ fn commit_findings(commit: &Commit) -> Vec<Finding> {
 
 /// The files of the package: `core/` from the report alone, `run/` as it was on this machine.
 pub fn files(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Result<Files, Failure> {
-    let mut files = render::core(report, regulatory)?;
+    let mut files = render::core(report, inputs, regulatory)?;
     for run in &inputs.validation {
         files.insert(format!("core/validation/{}/results.json", run.name), run.bytes.clone());
+        for (name, file) in [("protocol.yaml", &run.protocol), ("data-set.yaml", &run.recipe)] {
+            if let Some(file) = file {
+                files.insert(format!("core/validation/{}/{name}", run.name), file.bytes.clone());
+            }
+        }
     }
     for (i, ledger) in inputs.validation_ledgers.iter().enumerate() {
         files.insert(format!("core/validation/ledger-{}.jsonl", i + 1), ledger.bytes.clone());

@@ -1,4 +1,6 @@
 //! A standard clause by clause: what the workspace shows, where it falls short, and what only people can show.
+mod grounds;
+
 use crate::binding::BoundTest;
 use crate::build::Inputs;
 use crate::finding::{Finding, Severity};
@@ -98,8 +100,20 @@ pub fn check(table: &ClauseTable, evidence: &Evidence) -> (Vec<ClauseStatus>, Ve
 
 type Outcome = (ClauseState, String);
 
+/// Between checks that are all needed; the weakest decides.
+const ALL_OF: &str = " + ";
+
 fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
     let Evidence { regulatory, inputs, requirements, tests, risks, class, findings } = evidence;
+    if check.contains(ALL_OF) {
+        let parts = check.split(ALL_OF).map(|part| shown(part, evidence)).collect::<Option<Vec<_>>>()?;
+        let worst = parts.iter().map(|(state, _)| *state).min()?;
+        let details: Vec<String> = parts.into_iter().map(|(_, detail)| detail).collect();
+        return Some((worst, details.join("; ")));
+    }
+    if let Some((kind, named)) = check.split_once(':').filter(|(kind, _)| *kind != "document") {
+        return grounds::pointed_at(kind, named, evidence);
+    }
     if let Some(name) = check.strip_prefix("document:") {
         return Some(document(name, regulatory));
     }
@@ -160,7 +174,7 @@ fn shown(check: &str, evidence: &Evidence) -> Option<Outcome> {
             format!("{} items declared, uses agree with the code", regulatory.items.len()),
         ),
         "soup" => without(
-            &["soup-missing", "soup-surplus", "licence-missing"],
+            &["soup-missing", "soup-surplus", "licence-missing", "bundled-missing", "bundled-stale"],
             format!("{} direct components described; the whole closure is in soup.csv", regulatory.soup.len()),
         ),
         "implemented" => {
@@ -379,6 +393,7 @@ fn records(check: &str, evidence: &Evidence) -> Option<Outcome> {
             0 => gap("no validation run on real data names its test set".to_owned()),
             n => manual(format!("{n} runs name their test set by hash; its collection and annotation")),
         },
+        "datasheet" => grounds::data_set(inputs),
         "change-control" => match &regulatory.change_control {
             None => gap("no predetermined change control plan".to_owned()),
             Some(plan) if plan.authorised.is_none() => {
@@ -392,8 +407,20 @@ fn records(check: &str, evidence: &Evidence) -> Option<Outcome> {
             open(&["anomalies-unknown", "anomalies-stale", "advisory-open"]),
             "known anomalies of every direct component are evaluated".to_owned(),
         ),
+        "advisories" => shown_unless(
+            open(&["advisories-unknown", "advisories-stale", "advisory-open"]),
+            "every advisory on a shipped component has a verdict".to_owned(),
+        ),
+        "soup-support" => {
+            let open: Vec<&str> =
+                regulatory.soup.iter().filter(|s| s.support.is_none()).map(|s| s.name.as_str()).collect();
+            shown_unless(
+                open.join(", "),
+                "supplier and level of support of every direct component are stated".to_owned(),
+            )
+        }
         "sbom" => shown_unless(
-            open(&["soup-missing", "licence-missing"]),
+            open(&["soup-missing", "licence-missing", "bundled-missing", "bundled-stale"]),
             "CycloneDX and SPDX of the shipped closure are in the package".to_owned(),
         ),
         _ => return None,

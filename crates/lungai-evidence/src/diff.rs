@@ -13,76 +13,81 @@ use std::path::Path;
 #[derive(Debug, Serialize)]
 pub struct Diff {
     /// Item -> before and after; one side is absent where the item is new or gone.
-    changes: BTreeMap<String, (Option<String>, Option<String>)>,
+    pub changes: BTreeMap<String, (Option<String>, Option<String>)>,
     /// Claim (requirement, risk, criterion) -> the links whose ends changed.
-    suspect: BTreeMap<String, BTreeSet<String>>,
+    pub suspect: BTreeMap<String, BTreeSet<String>>,
     /// Tests of the new package that verify a suspect claim.
-    tests_to_repeat: BTreeSet<String>,
-    performance: Vec<Performance>,
-    plan: Plan,
-    questions: Vec<Question>,
+    pub tests_to_repeat: BTreeSet<String>,
+    pub performance: Vec<Performance>,
+    pub plan: Plan,
+    pub questions: Vec<Question>,
 }
 
 /// What regulators ask about a change. A person answers; the facts only say where to look.
 #[derive(Debug, Serialize)]
-struct Question {
-    basis: &'static str,
-    question: &'static str,
+pub struct Question {
+    pub basis: &'static str,
+    pub question: &'static str,
     /// Changed items that bear on it.
-    facts: Vec<String>,
+    pub facts: Vec<String>,
 }
 
 /// A criterion's figure before and after.
 #[derive(Debug, Serialize)]
-struct Performance {
-    criterion: String,
-    before: Option<Figure>,
-    after: Option<Figure>,
-    difference: Option<f64>,
+pub struct Performance {
+    pub criterion: String,
+    pub before: Option<Figure>,
+    pub after: Option<Figure>,
+    pub difference: Option<f64>,
     /// Whether the two intervals share a value. Not a test: both runs may be on the same patients.
-    intervals_overlap: Option<bool>,
+    pub intervals_overlap: Option<bool>,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Figure {
-    value: f64,
-    ci: Option<[f64; 2]>,
-    synthetic: bool,
+pub struct Figure {
+    pub value: f64,
+    pub ci: Option<[f64; 2]>,
+    pub synthetic: bool,
 }
 
 /// Where the change stands to the predetermined change control plan of the old package.
 #[derive(Debug, Serialize)]
-struct Plan {
-    inside: bool,
+pub struct Plan {
+    pub inside: bool,
     /// The modification that covers everything, if one does.
-    modification: Option<String>,
-    reasons: Vec<String>,
+    pub modification: Option<String>,
+    pub reasons: Vec<String>,
 }
 
 #[implements("RR-001")]
 pub fn diff(old: &Path, new: &Path) -> Result<Diff, Failure> {
-    let (old, new) = (report(old)?, report(new)?);
-    let (was, is) = (facts(&old), facts(&new));
+    Ok(between(&report(old)?, &report(new)?))
+}
+
+/// The same, of two reports as packages hold them.
+pub fn between(old: &Value, new: &Value) -> Diff {
+    let (was, is) = (facts(old), facts(new));
     let items: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
     let changes: BTreeMap<_, _> = items
         .into_iter()
         .filter(|item| was.get(*item) != is.get(*item))
         .map(|item| (item.clone(), (was.get(item).cloned(), is.get(item).cloned())))
         .collect();
-    let suspect = suspect(&old, &new);
+    let suspect = suspect(old, new);
     let verifies = |test: &&Value| list(&test["ids"]).iter().any(|id| suspect.contains_key(&text(id)));
     let tests_to_repeat = list(&new["tests"]).iter().filter(verifies).map(test_title).collect();
-    Ok(Diff {
-        performance: performance(&old, &new),
-        plan: plan(&old, &new, &changes),
+    Diff {
+        performance: performance(old, new),
+        plan: plan(old, new, &changes),
         questions: questions(&changes),
         changes,
         suspect,
         tests_to_repeat,
-    })
+    }
 }
 
-fn report(folder: &Path) -> Result<Value, Failure> {
+/// The report in a package, which is verified first.
+pub fn report(folder: &Path) -> Result<Value, Failure> {
     package::verify(folder, None, &BTreeMap::new())?;
     let wrong = |error: String| Failure::integrity("evidence-malformed", format!("core/evidence.json: {error}"));
     let text = std::fs::read(folder.join("core/evidence.json")).map_err(|e| wrong(e.to_string()))?;
@@ -135,7 +140,7 @@ fn facts(report: &Value) -> BTreeMap<String, String> {
     }
     // The same version with another licence or digest is another component.
     let mut sets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for s in list(&report["soup"]).iter().filter(|s| s["role"] == "shipped") {
+    for s in list(&report["soup"]).iter().filter(|s| s["role"] == "shipped" || s["role"] == "bundled") {
         let [version, licence, sha256] = ["version", "licence", "sha256"].map(|key| text(&s[key]));
         let digest = if sha256.is_empty() { "no digest".to_owned() } else { format!("sha256 {sha256}") };
         sets.entry(format!("component {}", text(&s["name"])))
@@ -169,6 +174,11 @@ fn facts(report: &Value) -> BTreeMap<String, String> {
 
 /// Facts that follow from others and say nothing by themselves about what was changed.
 const DERIVED: [&str; 6] = ["commit", "version", "state of ", "residual of ", "verdict of ", "safety class"];
+
+/// Whether an item follows from others and says nothing by itself about what was changed.
+pub fn is_derived(item: &str) -> bool {
+    DERIVED.iter().any(|prefix| item.starts_with(prefix))
+}
 
 /// Links that are in both packages with another end, by the claims that they carry.
 fn suspect(old: &Value, new: &Value) -> BTreeMap<String, BTreeSet<String>> {

@@ -3,6 +3,7 @@
 //! The root hash is what `LC_ALL=C; find core -type f | sort | xargs sha256sum | sha256sum` prints, and the signature is
 //! ECDSA P-256 over `manifest.json` in DER, so that both can be checked without this program.
 use crate::approval::{self, Signed};
+use crate::attestation::{self, Predicates};
 use crate::failure::Failure;
 use crate::keys;
 use crate::ledger::{self, Entry};
@@ -31,6 +32,9 @@ pub struct Manifest {
     pub signer: Option<String>,
     /// SHA-256 of the last line of `ledger.jsonl`, or null: the package stands in no ledger.
     pub ledger: Option<String>,
+    /// Statements of the builder in `attestations/`, which sign this manifest; none in a package without a signer.
+    #[serde(default)]
+    pub attestations: Vec<String>,
     pub files: Vec<FileEntry>,
 }
 
@@ -60,6 +64,7 @@ pub fn write(
     files: &Files,
     key: Option<&SigningKey>,
     ledger: Option<(&str, Entry)>,
+    predicates: &Predicates,
 ) -> Result<Manifest, Failure> {
     let unwritable =
         |error: std::io::Error| Failure::new("unwritable", format!("the package cannot be written: {error}"));
@@ -84,7 +89,9 @@ pub fn write(
     }
     let entries: Vec<FileEntry> = files.iter().map(entry).collect();
     let signer = key.map(|key| keys::fingerprint(key.verifying_key())).transpose()?;
-    let manifest = Manifest { format: FORMAT.to_owned(), root_hash, signer, ledger: head, files: entries };
+    let attestations = predicates.keys().filter(|_| key.is_some()).map(|name| (*name).to_owned()).collect();
+    let manifest =
+        Manifest { format: FORMAT.to_owned(), root_hash, signer, ledger: head, attestations, files: entries };
     let text =
         serde_json::to_string_pretty(&manifest).map_err(|error| Failure::new("unwritable", error.to_string()))? + "\n";
     std::fs::write(folder.join(MANIFEST), &text).map_err(unwritable)?;
@@ -94,6 +101,10 @@ pub fn write(
         let public =
             key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| Failure::new("key", e.to_string()))?;
         std::fs::write(folder.join(SIGNER), public).map_err(unwritable)?;
+        std::fs::create_dir_all(folder.join(attestation::FOLDER)).map_err(unwritable)?;
+        for (path, text) in attestation::sealed(predicates, &manifest.root_hash, text.as_bytes(), key)? {
+            std::fs::write(folder.join(path), text).map_err(unwritable)?;
+        }
     }
     Ok(manifest)
 }
@@ -115,7 +126,7 @@ fn clear(folder: &Path) -> Result<(), Failure> {
     {
         return Err(refuse());
     }
-    for name in ["core", "run", approval::FOLDER] {
+    for name in ["core", "run", approval::FOLDER, attestation::FOLDER] {
         let _ = std::fs::remove_dir_all(folder.join(name)); // may not exist
     }
     for name in [MANIFEST, SIGNATURE, SIGNER, LEDGER] {
@@ -131,7 +142,11 @@ fn listed(manifest: &Manifest, path: &str) -> bool {
         let role = name.strip_suffix(".dsse.json").or_else(|| name.strip_suffix(".pem"));
         role.is_some_and(|role| approval::check_role(role).is_ok())
     });
-    is_approval || [MANIFEST, SIGNATURE, SIGNER].contains(&path) || manifest.files.iter().any(|file| file.path == path)
+    let is_attestation = manifest.attestations.iter().any(|name| attestation::path(name) == path);
+    is_approval
+        || is_attestation
+        || [MANIFEST, SIGNATURE, SIGNER].contains(&path)
+        || manifest.files.iter().any(|file| file.path == path)
 }
 
 /// What a package was found to be.
@@ -144,6 +159,8 @@ pub struct Verified {
     pub trusted: bool,
     /// Entries of the ledger that it carries; none: it stands in no ledger.
     pub ledger: Option<usize>,
+    /// What the builder states, each whole and of this package.
+    pub attestations: Vec<String>,
     /// Approvals by people, each whole and of this package.
     pub approvals: Vec<Signed>,
 }
@@ -163,7 +180,7 @@ pub fn verify(
     if manifest.format != FORMAT {
         return Err(broken("manifest-malformed", format!("{MANIFEST}: unknown format `{}`", manifest.format)));
     }
-    check_signature(folder, &text, &manifest, trusted_key)?;
+    let builder = check_signature(folder, &text, &manifest, trusted_key)?;
     for file in &manifest.files {
         let inside = !file.path.split('/').any(|part| part == ".." || part.is_empty()) && !file.path.contains('\\');
         if !inside {
@@ -190,6 +207,12 @@ pub fn verify(
         return Err(broken("root-hash", format!("{MANIFEST}: the root hash does not follow from the files")));
     }
     let ledger = check_ledger(folder, &manifest)?;
+    for name in &manifest.attestations {
+        let Some(builder) = &builder else {
+            return Err(broken("manifest-malformed", format!("{MANIFEST}: names statements, but no signer")));
+        };
+        attestation::verify(folder, name, &manifest.root_hash, &text, builder)?;
+    }
     let mut approvals = Vec::new();
     let signed =
         present.iter().filter_map(|path| path.strip_prefix(approval::FOLDER)?.strip_prefix('/')?.split_once('.'));
@@ -205,6 +228,7 @@ pub fn verify(
     Ok(Verified {
         ledger,
         approvals,
+        attestations: manifest.attestations,
         root_hash: manifest.root_hash,
         files: manifest.files.len(),
         signer: manifest.signer,
@@ -240,7 +264,7 @@ fn check_signature(
     text: &[u8],
     manifest: &Manifest,
     trusted_key: Option<&VerifyingKey>,
-) -> Result<(), Failure> {
+) -> Result<Option<VerifyingKey>, Failure> {
     let broken = |rule, message: &str| Failure::integrity(rule, format!("{SIGNATURE}: {message}"));
     let signature = std::fs::read(folder.join(SIGNATURE));
     let Some(signer) = &manifest.signer else {
@@ -249,7 +273,7 @@ fn check_signature(
         } else if signature.is_ok() || folder.join(SIGNER).exists() {
             Err(broken("unsigned", "present, but the manifest names no signer"))
         } else {
-            Ok(())
+            Ok(None)
         };
     };
     let signature =
@@ -268,7 +292,8 @@ fn check_signature(
     if keys::fingerprint(&public)? != *signer {
         return Err(broken("wrong-key", "signer.pem is not the signer that the manifest names"));
     }
-    public.verify(text, &signature).map_err(|_| broken("signature-wrong", "does not fit manifest.json"))
+    public.verify(text, &signature).map_err(|_| broken("signature-wrong", "does not fit manifest.json"))?;
+    Ok(Some(public))
 }
 
 /// Every path below the folder, with `/`; links and empty folders count as files, since they are not ours either.

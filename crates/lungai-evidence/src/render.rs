@@ -1,39 +1,64 @@
 //! The report for each reader: pages for people, tables for spreadsheets, JSON for programs.
+mod crates;
+mod datasheet;
+mod design;
 mod documents;
 mod graph;
 mod html;
+mod impact;
 mod pages;
 mod paper;
 mod people;
 mod reports;
 mod reqif;
 mod tables;
+mod words;
 mod workbook;
 
-use crate::build::Report;
+use crate::build::{Inputs, Report};
+use crate::diff::Diff;
 use crate::failure::Failure;
 use crate::finding::Severity;
 use crate::links::{self, LinkState};
 use crate::package::Files;
-use crate::regulatory::Regulatory;
+use crate::regulatory::{Language, Regulatory};
+use crate::workspace::finished;
 use std::fmt::Write;
 
-/// Everything under `core/` that follows from the report.
-pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> {
+/// Everything under `core/` that follows from the report and its inputs.
+pub fn core(report: &Report, inputs: &Inputs, regulatory: &Regulatory) -> Result<Files, Failure> {
+    let diff = impact::since(report, inputs)?;
+    let parts = std::thread::scope(|scope| {
+        let diff = diff.as_ref();
+        let documents = Language::BOTH
+            .map(|language| scope.spawn(move || documents_in(language, report, inputs, diff, regulatory)));
+        let mut parts = vec![tables(report, regulatory), plans(report, regulatory), Ok(pages(report, regulatory))];
+        parts.extend(documents.map(finished));
+        parts
+    });
+    let mut files = Files::new();
+    for part in parts {
+        files.extend(part?.into_iter().map(|(name, bytes)| (format!("core/{name}"), bytes)));
+    }
+    Ok(files)
+}
+
+/// For spreadsheets and programs, and the pictures.
+fn tables(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> {
+    let mut files = Files::new();
+    let mut put = |name: &str, bytes: Vec<u8>| files.insert(name.to_owned(), bytes);
     let json = |value: serde_json::Result<Vec<u8>>| {
-        value.map(|mut bytes| {
+        let ended = value.map(|mut bytes| {
             bytes.push(b'\n');
             bytes
-        })
+        });
+        ended.map_err(|error| Failure::new("unwritable", error.to_string()))
     };
-    let wrong = |error: serde_json::Error| Failure::new("unwritable", error.to_string());
-    let mut files = Files::new();
-    let mut put = |name: &str, bytes: Vec<u8>| files.insert(format!("core/{name}"), bytes);
-    put("evidence.json", json(serde_json::to_vec_pretty(report)).map_err(wrong)?);
-    put("trace-matrix.json", json(serde_json::to_vec_pretty(&tables::trace_json(report))).map_err(wrong)?);
-    put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.cyclonedx)).map_err(wrong)?);
-    put("sbom.spdx.json", json(serde_json::to_vec_pretty(&report.spdx)).map_err(wrong)?);
-    put("vex.cdx.json", json(serde_json::to_vec_pretty(&report.vex)).map_err(wrong)?);
+    put("evidence.json", json(serde_json::to_vec_pretty(report))?);
+    put("trace-matrix.json", json(serde_json::to_vec_pretty(&tables::trace_json(report)))?);
+    put("sbom.cdx.json", json(serde_json::to_vec_pretty(&report.cyclonedx))?);
+    put("sbom.spdx.json", json(serde_json::to_vec_pretty(&report.spdx))?);
+    put("vex.cdx.json", json(serde_json::to_vec_pretty(&report.vex))?);
     let sheets = [
         ("gaps", tables::gaps(report)?),
         ("trace-matrix", tables::trace(report)?),
@@ -41,6 +66,7 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
         ("tests", tables::tests(report)?),
         ("clauses", tables::clauses(report)?),
         ("soup", tables::soup(report)?),
+        ("design-index", design::table(report)?),
     ];
     put("trace.xlsx", workbook::xlsx(report, &sheets.each_ref().map(|(name, table)| (*name, table.as_slice())))?);
     for (name, table) in sheets {
@@ -48,20 +74,45 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
     }
     put("trace.reqif", reqif::reqif(report, regulatory).into_bytes());
     put("trace.svg", graph::svg(report, regulatory).into_bytes());
+    put(crates::FILE, crates::svg(report).into_bytes());
+    Ok(files)
+}
+
+/// The generated documents in one language: text, page and word-processor file of each.
+fn documents_in(
+    language: Language,
+    report: &Report,
+    inputs: &Inputs,
+    diff: Option<&Diff>,
+    regulatory: &Regulatory,
+) -> Result<Files, Failure> {
     let documents = [
-        ("srs", documents::requirements(report, regulatory)),
-        ("risk-file", documents::risk_file(report, regulatory)),
-        ("architecture", reports::architecture(report, regulatory)),
-        ("verification-report", reports::verification(report, regulatory)),
-        ("performance-report", reports::performance(report, regulatory)),
-        ("anomalies", reports::anomalies(report, regulatory)),
-        ("tool-validation", reports::tool_validation(report, regulatory)),
+        ("srs", documents::requirements(report, regulatory, language)),
+        ("risk-file", documents::risk_file(report, regulatory, language)),
+        ("architecture", reports::architecture(report, regulatory, language)),
+        ("design-index", design::index(report, regulatory, language)),
+        ("verification-report", reports::verification(report, regulatory, language)),
+        ("performance-report", reports::performance(report, regulatory, language)),
+        ("datasheet", datasheet::datasheet(report, inputs, regulatory, language)),
+        ("anomalies", reports::anomalies(report, regulatory, language)),
+        ("change-impact", impact::impact(report, inputs, diff, regulatory, language)),
+        ("tool-validation", reports::tool_validation(report, regulatory, language)),
     ];
+    let mut files = Files::new();
     for (name, text) in documents {
-        put(&format!("documents/{name}.html"), paper::html(name, "en", &text).into_bytes());
-        put(&format!("documents/{name}.docx"), paper::docx(&text)?);
-        put(&format!("{name}.md"), text.into_bytes());
+        let name = format!("{name}{}", language.say("", ".zh"));
+        // The page lies a folder deeper than the text.
+        let below = text.replace(&format!("]({})", crates::FILE), &format!("](../{})", crates::FILE));
+        files.insert(format!("documents/{name}.html"), paper::html(&name, language.code(), &below).into_bytes());
+        files.insert(format!("documents/{name}.docx"), paper::docx(&text)?);
+        files.insert(format!("{name}.md"), text.into_bytes());
     }
+    Ok(files)
+}
+
+/// Plans and manuals as people wrote them, with their standing.
+fn plans(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> {
+    let mut files = Files::new();
     for (name, document) in &regulatory.documents {
         let review =
             report.documents.iter().find(|status| status.name == *name).and_then(|status| status.review.as_ref());
@@ -78,17 +129,12 @@ pub fn core(report: &Report, regulatory: &Regulatory) -> Result<Files, Failure> 
         let en = stated(document.markdown(|text| &text.en), en_state, &clearance.en);
         let zh = stated(document.markdown(|text| &text.zh), zh_state, &clearance.zh);
         for (language, text) in [("en", en), ("zh", zh)] {
-            put(&format!("plans/{name}.{language}.html"), paper::html(name, language, &text).into_bytes());
-            put(&format!("plans/{name}.{language}.docx"), paper::docx(&text)?);
-            put(&format!("plans/{name}.{language}.md"), text.into_bytes());
+            let place = format!("plans/{name}.{language}");
+            files.insert(format!("{place}.html"), paper::html(name, language, &text).into_bytes());
+            files.insert(format!("{place}.docx"), paper::docx(&text)?);
+            files.insert(format!("{place}.md"), text.into_bytes());
         }
     }
-    put("index.html", pages::index(report, regulatory).into_bytes());
-    put("trace-matrix.html", pages::trace(report, regulatory).into_bytes());
-    put("risk-file.html", pages::risk_file(report, regulatory).into_bytes());
-    put("clauses.html", pages::clauses(report, regulatory).into_bytes());
-    put("records.html", people::records(report, regulatory).into_bytes());
-    put("soup.html", pages::soup(report, regulatory).into_bytes());
     Ok(files)
 }
 
@@ -111,6 +157,24 @@ const REMEDIES: [(&[&str], &str); 4] = [
         "criteria are judged by results of `cargo xtask validate`: name them with --validation DIR",
     ),
 ];
+
+/// For a browser, gaps first; and the cards of the models.
+fn pages(report: &Report, regulatory: &Regulatory) -> Files {
+    let mut files = Files::new();
+    let mut put = |name: &str, page: String| files.insert(name.to_owned(), page.into_bytes());
+    put("index.html", pages::index(report, regulatory));
+    put("trace-matrix.html", pages::trace(report, regulatory));
+    put("risk-file.html", pages::risk_file(report, regulatory));
+    put("clauses.html", pages::clauses(report, regulatory));
+    put("records.html", people::records(report, regulatory));
+    put("soup.html", pages::soup(report, regulatory));
+    for (i, model) in (1..).zip(&report.models) {
+        let Some(card) = model.card.as_deref().map(String::from_utf8_lossy) else { continue };
+        let title = format!("{} {}", model.name, model.version);
+        put(&format!("documents/model-card-{i}.html"), paper::html(&title, "en", &card));
+    }
+    files
+}
 
 /// For the terminal: the sum, what brings missing evidence, the ladder, and what is broken.
 pub fn text(report: &Report) -> String {

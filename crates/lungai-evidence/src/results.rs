@@ -50,6 +50,10 @@ pub enum Standing {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct DataSet {
     pub fingerprint: String,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 /// A frozen model as a run names it.
@@ -69,6 +73,9 @@ pub struct Protocol {
     /// Of what it says: comments and line breaks change nothing. This is what is locked.
     #[serde(default)]
     pub canonical_sha256: Option<String>,
+    /// Of its file.
+    #[serde(default)]
+    pub sha256: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -115,21 +122,56 @@ pub struct ValidationRun {
     /// Its name in the package, `validation-1` and so on.
     pub name: String,
     pub results: Results,
+    /// All that the results say, for documents; criteria are decided by [`Results`] alone.
+    pub all: Value,
     pub bytes: Vec<u8>,
+    /// `protocol.yaml` beside the results, if it is the file that they name by its hash.
+    pub protocol: Option<Described>,
+    /// `datasets/NAME.yaml` of the set that the results name, if it states the same version.
+    pub recipe: Option<Described>,
     /// A file beside the results that is not as the run wrote it.
     altered: Option<String>,
 }
 
-pub fn load_run(folder: &Path, number: usize) -> Result<ValidationRun, Failure> {
+/// A YAML file with what it says.
+#[derive(Debug, Clone)]
+pub struct Described {
+    pub bytes: Vec<u8>,
+    pub says: Value,
+}
+
+impl Described {
+    fn read(file: &Path) -> Option<Self> {
+        let bytes = std::fs::read(file).ok()?;
+        Some(Self { says: serde_yaml::from_slice(&bytes).ok()?, bytes })
+    }
+}
+
+/// - `root`: the workspace, whose `datasets/` holds recipes
+pub fn load_run(root: &Path, folder: &Path, number: usize) -> Result<ValidationRun, Failure> {
     let name = format!("validation-{number}");
     let bytes = std::fs::read(folder.join("results.json"))
         .map_err(|error| Failure::new("unreadable", format!("{name}: results.json: {error}")))?;
-    let results: Results = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new("results-malformed", format!("{name}: results.json: {error}")))?;
+    let malformed =
+        |error: serde_json::Error| Failure::new("results-malformed", format!("{name}: results.json: {error}"));
+    let all: Value = serde_json::from_slice(&bytes).map_err(malformed)?;
+    let results = Results::deserialize(&all).map_err(malformed)?;
     let as_written =
         |file: &str, then: &String| std::fs::read(folder.join(file)).is_ok_and(|now| sha256(&now) == *then);
     let altered = results.files.iter().find(|(file, then)| !as_written(file, then)).map(|(file, _)| file.clone());
-    Ok(ValidationRun { name, results, bytes, altered })
+    let named = results.protocol.as_ref().and_then(|protocol| protocol.sha256.as_deref());
+    let protocol = Described::read(&folder.join("protocol.yaml"))
+        .filter(|protocol| named == Some(sha256(&protocol.bytes).as_str()));
+    let recipe = results.data_set.as_ref().and_then(|set| recipe(root, set));
+    Ok(ValidationRun { name, results, all, bytes, protocol, recipe, altered })
+}
+
+fn recipe(root: &Path, set: &DataSet) -> Option<Described> {
+    let name =
+        set.name.as_ref().filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)))?;
+    let recipe = Described::read(&root.join(format!("datasets/{name}.yaml")))?;
+    let same = |key: &str, wanted: Option<&str>| recipe.says[key].as_str() == wanted;
+    (same("name", Some(name)) && same("version", set.version.as_deref())).then_some(recipe)
 }
 
 /// What became of one criterion.

@@ -1,4 +1,5 @@
 //! Bills of materials of the shipped program: CycloneDX 1.6 and SPDX 2.3, of the linked closure and what builds it.
+use crate::regulatory::Bundled;
 use crate::workspace::{Closure, Commit, Component};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ fn purl(c: &Component) -> String {
 }
 
 /// CycloneDX 1.6 of the shipped program: linked components as `required`, those that only build it as `excluded`.
-pub fn cyclonedx(parts: &Parts) -> Value {
+pub fn cyclonedx(parts: &Parts, bundled: &[Bundled]) -> Value {
     let Parts { root, closure, lock, ours } = *parts;
     let component = |c: &Component, licence: &str, scope: &str| {
         let mut value = json!({ "type": "library", "bom-ref": purl(c), "name": c.name, "version": c.version, "scope": scope, "purl": purl(c) });
@@ -43,7 +44,17 @@ pub fn cyclonedx(parts: &Parts) -> Value {
     let linked =
         closure.linked.iter().filter(|(c, _)| *c != root).map(|(c, licence)| component(c, licence, "required"));
     let build = closure.build.iter().map(|(c, licence)| component(c, licence, "excluded"));
-    let components: Vec<Value> = linked.chain(build).collect();
+    let carried = bundled.iter().filter_map(|entry| {
+        let carrier = closure.linked.keys().find(|c| c.name == entry.carrier)?;
+        let (name, version) = (entry.name.as_ref()?, entry.version.as_ref()?);
+        let mut value = json!({ "type": "library", "bom-ref": format!("{}#{name}", purl(carrier)), "name": name, "version": version, "scope": "required" });
+        if let Some(supplier) = &entry.supplier {
+            value["supplier"] = json!({ "name": name, "url": [supplier] });
+        }
+        value["properties"] = json!([{ "name": "lungai:carried-by", "value": purl(carrier) }]);
+        Some(value)
+    });
+    let components: Vec<Value> = linked.chain(build).chain(carried).collect();
     let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for c in closure.linked.keys().chain(closure.build.keys()) {
         uses.entry(purl(c)).or_default();

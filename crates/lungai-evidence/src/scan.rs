@@ -1,13 +1,14 @@
 //! Where the tags are: a walk through the sources of every target, module by module, as the compiler would go.
 use crate::failure::{Failure, fail};
 use crate::regulatory::Regulatory;
-use crate::workspace::Package;
+use crate::workspace::{Package, Target};
 use lungai_trace::implements;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use syn::spanned::Spanned;
 use syn::{Attribute, ImplItem, Item, LitStr, TraitItem, punctuated::Punctuated};
 
@@ -42,6 +43,29 @@ pub struct Tag {
     pub ignored: bool,
     /// Conditions other than `test` under which it is compiled at all.
     pub condition: Vec<String>,
+    /// Of a test of this tool: the texts in it.
+    #[serde(skip)]
+    pub literals: Vec<String>,
+}
+
+/// A file of the sources as a unit of the design: what it says of itself in its first sentence.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unit {
+    pub package: String,
+    pub binary: String,
+    /// As `module_path!()` says, with the crate's name first.
+    pub module: String,
+    /// Relative to the workspace, with `/`.
+    pub file: String,
+    /// Empty where it says nothing.
+    pub about: String,
+}
+
+/// What a walk through the sources finds, each sorted by place.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    pub tags: Vec<Tag>,
+    pub units: Vec<Unit>,
 }
 
 /// By which text a test that ran is known to be the one in the source.
@@ -62,29 +86,57 @@ impl Tag {
     }
 }
 
-/// All tags of the workspace, sorted by place.
+/// All tags and units of the workspace.
 #[implements("RR-001")]
-pub fn scan(root: &Path, packages: &[Package]) -> Result<Vec<Tag>, Failure> {
-    let mut tags = Vec::new();
-    for package in packages {
-        for target in &package.targets {
-            let kind = target.kind.first().map_or("", String::as_str);
-            let binary = match kind {
-                "lib" | "rlib" | "proc-macro" | "cdylib" | "dylib" | "staticlib" => package.name.clone(),
-                "bin" => format!("{}::bin/{}", package.name, target.name),
-                "test" => format!("{}::{}", package.name, target.name),
-                "bench" => format!("{}::bench/{}", package.name, target.name),
-                "example" => format!("{}::example/{}", package.name, target.name),
-                _ => continue, // build scripts
-            };
-            let mut walk = Walk { root, package: &package.name, binary: &binary, tags: &mut tags };
-            let crate_name = target.name.replace('-', "_");
-            let folder = target.src_path.parent().unwrap_or(root).to_owned();
-            walk.file(&target.src_path, &folder, &Place { module: crate_name, condition: Vec::new() })?;
+pub fn scan(root: &Path, packages: &[Package]) -> Result<Scanned, Failure> {
+    let targets = packages.iter().flat_map(|package| package.targets.iter().map(move |target| (package, target)));
+    let targets: Vec<_> = targets.filter_map(|(p, t)| Some((p, t, binary(p, t)?))).collect();
+    // Parsing takes most of the time of a package. What is found does not depend on who finds it: it is sorted.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((package, target, binary)) = targets.get(number) else { return done };
+            done.push((number, one(root, package, target, binary)));
         }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+    let mut done: Vec<(usize, Result<Scanned, Failure>)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(crate::workspace::finished).collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    let mut all = Scanned::default();
+    for (_, found) in done {
+        let found = found?;
+        all.tags.extend(found.tags);
+        all.units.extend(found.units);
     }
-    tags.sort_by(|a, b| (&a.file, a.line, &a.binary, &a.name).cmp(&(&b.file, b.line, &b.binary, &b.name)));
-    Ok(tags)
+    all.tags.sort_by(|a, b| (&a.file, a.line, &a.binary, &a.name).cmp(&(&b.file, b.line, &b.binary, &b.name)));
+    all.units.sort_by(|a, b| (&a.package, &a.binary, &a.module).cmp(&(&b.package, &b.binary, &b.module)));
+    Ok(all)
+}
+
+/// As cargo-nextest names the executable; none for build scripts.
+fn binary(package: &Package, target: &Target) -> Option<String> {
+    let kind = target.kind.first().map_or("", String::as_str);
+    match kind {
+        "lib" | "rlib" | "proc-macro" | "cdylib" | "dylib" | "staticlib" => Some(package.name.clone()),
+        "bin" => Some(format!("{}::bin/{}", package.name, target.name)),
+        "test" => Some(format!("{}::{}", package.name, target.name)),
+        "bench" => Some(format!("{}::bench/{}", package.name, target.name)),
+        "example" => Some(format!("{}::example/{}", package.name, target.name)),
+        _ => None,
+    }
+}
+
+fn one(root: &Path, package: &Package, target: &Target, binary: &str) -> Result<Scanned, Failure> {
+    let mut walk = Walk { root, package: &package.name, binary, found: Scanned::default() };
+    let folder = target.src_path.parent().unwrap_or(root).to_owned();
+    let place = Place { module: target.name.replace('-', "_"), condition: Vec::new() };
+    walk.file(&target.src_path, &folder, &place)?;
+    Ok(walk.found)
 }
 
 /// A tag that names no requirement and no risk breaks the chain of evidence: nothing is built on it.
@@ -125,7 +177,7 @@ struct Walk<'a> {
     root: &'a Path,
     package: &'a str,
     binary: &'a str,
-    tags: &'a mut Vec<Tag>,
+    found: Scanned,
 }
 
 /// A file as the compiler reads it, and the hash of its bytes.
@@ -141,6 +193,17 @@ impl Walk<'_> {
         let shown = self.relative(path);
         let raw = std::fs::read_to_string(path).map_err(|e| Failure::new("unreadable", format!("{shown}: {e}")))?;
         let text = raw.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+        self.found.units.push(Unit {
+            package: self.package.to_owned(),
+            binary: self.binary.to_owned(),
+            module: place.module.clone(),
+            about: first_sentence(&text),
+            file: shown.clone(),
+        });
+        // Half of all sources hold nothing to be found, and parsing takes most of the time of a package.
+        if !text.contains("verifies") && !text.contains("implements") && !declares_files(&text) {
+            return Ok(());
+        }
         let file = syn::parse_file(&text).map_err(|error| {
             Failure::new("source-malformed", format!("{shown}:{}: {error}", error.span().start().line))
         })?;
@@ -237,6 +300,10 @@ impl Walk<'_> {
                 attributes.iter().any(|a| a.path().segments.last().is_some_and(|segment| segment.ident == wanted))
             };
             let sha256 = fingerprint(source, item.span(), &attributes[..at]);
+            let mut texts = Vec::new();
+            if last == "verifies" && self.package == env!("CARGO_PKG_NAME") {
+                literals(item.to_token_stream(), &mut texts);
+            }
             let tag = Tag {
                 is_test_tag: last == "verifies",
                 ids: ids.iter().map(LitStr::value).collect(),
@@ -252,8 +319,9 @@ impl Walk<'_> {
                 is_test: named(&attributes[at..], "test"),
                 ignored: named(attributes, "ignore"),
                 condition: place.under(attributes, None).condition,
+                literals: texts,
             };
-            self.tags.push(tag);
+            self.found.tags.push(tag);
         }
         Ok(())
     }
@@ -282,7 +350,7 @@ impl Walk<'_> {
                 TokenTree::Ident(word) if word == "fn" => {
                     let Some(TokenTree::Ident(name)) = tokens.peek() else { continue };
                     for (is_test_tag, ids, line) in waiting.drain(..) {
-                        self.tags.push(Tag {
+                        self.found.tags.push(Tag {
                             is_test_tag,
                             ids,
                             package: self.package.to_owned(),
@@ -297,6 +365,7 @@ impl Walk<'_> {
                             is_test: true,
                             ignored,
                             condition: place.condition.clone(),
+                            literals: Vec::new(),
                         });
                     }
                     ignored = false;
@@ -304,6 +373,42 @@ impl Walk<'_> {
                 TokenTree::Group(group) if waiting.is_empty() => self.macro_tokens(group.stream(), source, place),
                 _ => (),
             }
+        }
+    }
+}
+
+/// Of the documentation at the head of a file; empty where it has none.
+fn first_sentence(text: &str) -> String {
+    let head = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| ["//", "#!"].iter().any(|c| line.starts_with(c)) || line.is_empty());
+    let lines = head.filter_map(|line| line.strip_prefix("//!")).map(str::trim);
+    let paragraph: Vec<&str> = lines.skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join(" ");
+    paragraph.split_once(". ").map_or(paragraph.clone(), |(first, _)| format!("{first}."))
+}
+
+/// Whether a `mod name;` may be in the text, which leads to another file.
+fn declares_files(text: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices("mod").any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + 3..]);
+        let name = after.trim_start();
+        let rest = name.trim_start_matches(word).trim_start();
+        !before.ends_with(word) && name.len() < after.len() && rest.len() < name.len() && rest.starts_with(';')
+    })
+}
+
+/// String literals of an item, in their order: what a test of this tool plants and what it expects.
+fn literals(tokens: TokenStream, found: &mut Vec<String>) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => literals(group.stream(), found),
+            TokenTree::Literal(literal) => {
+                found.extend(syn::parse2::<LitStr>(TokenTree::Literal(literal).into()).ok().map(|text| text.value()));
+            }
+            _ => (),
         }
     }
 }
@@ -352,10 +457,13 @@ fn conditions(attributes: &[Attribute]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::Target;
     use lungai_trace::verifies;
 
     fn scanned(files: &[(&str, &str)]) -> Vec<Tag> {
+        all(files).tags
+    }
+
+    fn all(files: &[(&str, &str)]) -> Scanned {
         let folder = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = folder.path().join(path);
@@ -407,6 +515,29 @@ mod tests {
         assert!(ties.is_test && ties.ignored && ties.is_test_tag && ties.condition.is_empty());
         assert_eq!(ties.runner_name(), "froc::tests::ties");
         assert_eq!(tags[3].condition, ["feature=\"cuda\""]);
+    }
+
+    #[verifies("RR-001")]
+    #[test]
+    fn a_unit_is_described_by_the_first_sentence_of_its_file() {
+        let files = [
+            (
+                "src/lib.rs",
+                "//! Finds\n//! nodules. And more.\n//!\n//! Then again.\nmod a;\nmod b;\nmod c { //! No file.\n}\n",
+            ),
+            ("src/a.rs", "// Only a comment.\nfn f() {}\n"),
+            ("src/b.rs", "#![allow(x)]\n// A note.\n\n//! Without an end\nmod d ;\n"),
+            ("src/b/d.rs", "\n"),
+        ];
+        let units = all(&files).units;
+        let found: Vec<_> = units.iter().map(|u| (u.module.as_str(), u.file.as_str(), u.about.as_str())).collect();
+        let expected = [
+            ("a_b", "src/lib.rs", "Finds nodules."),
+            ("a_b::a", "src/a.rs", ""),
+            ("a_b::b", "src/b.rs", "Without an end"),
+            ("a_b::b::d", "src/b/d.rs", ""),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[verifies("RR-001", "SW-1105")]

@@ -2,9 +2,9 @@
 use crate::advisories::{self, Database, Hit};
 use crate::failure::Failure;
 use crate::finding::{Finding, Severity};
-use crate::regulatory::{Regulatory, Soup};
+use crate::regulatory::{Bundled, Regulatory, Soup};
 use crate::sbom::{self, Parts};
-use crate::workspace::{self, Commit, Component, Package};
+use crate::workspace::{self, Closure, Commit, Component, Package};
 use lungai_trace::implements;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +15,8 @@ use std::path::Path;
 pub struct SoupItem {
     pub name: String,
     pub version: String,
-    /// `shipped` (linked into the program), `build` (runs while it is built) or `tool` (tests, training, statistics).
+    /// `shipped` (linked into the program), `bundled` (foreign code that a shipped crate carries), `build` (runs while it is built) or
+    /// `tool` (tests, training, statistics).
     pub role: &'static str,
     pub source: String,
     pub sha256: String,
@@ -26,6 +27,12 @@ pub struct SoupItem {
     pub purpose: String,
     pub requires: String,
     pub needs: String,
+    /// Where its makers keep it, as it says itself.
+    pub supplier: String,
+    /// How it is kept up, as a person found it; empty: not stated.
+    pub support: String,
+    /// Where its anomalies are published.
+    pub anomalies_at: String,
     /// Features with which it is compiled.
     pub features: String,
     /// Known anomalies as a person evaluated them: `unknown`, `none known on ..` or how many.
@@ -59,6 +66,7 @@ pub struct Bill {
 pub fn bill(
     root: &Path,
     packages: &[Package],
+    closure: &Closure,
     regulatory: &Regulatory,
     database: Option<&Database>,
     commit: &Commit,
@@ -70,7 +78,6 @@ pub fn bill(
             format!("profile.yaml: the shipped package `{shipped}` is not in the workspace"),
         ));
     };
-    let closure = workspace::closure(root, shipped, &regulatory.profile.shipped_features)?;
     let lock = workspace::lock(root)?;
     let ours: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let shipped_crates: Vec<&Package> = packages
@@ -128,6 +135,8 @@ pub fn bill(
             .filter(|(user, used)| used == component && users.contains(user.name.as_str()))
             .map(|(user, _)| user.name.clone())
             .collect();
+        let supplier = closure.repositories.get(component).cloned().unwrap_or_default();
+        let supplier = &supplier;
         let is_direct = role != "tool" && !users.is_empty();
         let entry = known.get(component.name.as_str()).filter(|_| is_direct);
         let text = |pick: fn(&Soup) -> &String| entry.map(|soup| pick(soup).clone()).unwrap_or_default();
@@ -142,11 +151,17 @@ pub fn bill(
             purpose: text(|soup| &soup.purpose),
             requires: text(|soup| &soup.requires),
             needs: text(|soup| &soup.needs),
+            supplier: supplier.clone(),
+            support: entry.and_then(|soup| soup.support.clone()).unwrap_or_default(),
+            anomalies_at: if role == "tool" { String::new() } else { published_at(&component.name, supplier) },
             features: closure.features.get(component).cloned().unwrap_or_default(),
             anomalies: evaluated(entry.copied()),
         });
     }
-    let order = |role: &str| ["shipped", "build", "tool"].iter().position(|r| *r == role);
+    let (foreign, new) = bundled(closure, &regulatory.bundled);
+    items.extend(foreign);
+    findings.extend(new);
+    let order = |role: &str| ["shipped", "bundled", "build", "tool"].iter().position(|r| *r == role);
     items.sort_by(|a, b| (order(a.role), &a.name, &a.version).cmp(&(order(b.role), &b.name, &b.version)));
     findings.extend(anomalies(&items, regulatory));
     let shipped: Vec<Component> = closure
@@ -159,7 +174,7 @@ pub fn bill(
     let (hits, new) = advisories::check(database, shipped.iter(), regulatory, &commit.date);
     findings.extend(new);
     let root = Component { name: program.name.clone(), version: program.version.clone() };
-    let parts = Parts { root: &root, closure: &closure, lock: &lock, ours: &ours };
+    let parts = Parts { root: &root, closure, lock: &lock, ours: &ours };
     let own = |package: &Package| ItemStatus {
         name: package.name.clone(),
         is: regulatory.items.iter().find(|item| item.name == package.name).map(|i| i.is.clone()).unwrap_or_default(),
@@ -169,12 +184,68 @@ pub fn bill(
     Ok(Bill {
         own: packages.iter().map(own).collect(),
         items,
-        cyclonedx: sbom::cyclonedx(&parts),
+        cyclonedx: sbom::cyclonedx(&parts, &regulatory.bundled),
         spdx: sbom::spdx(&parts, commit),
         vex: advisories::vex(database, &hits, &format!("pkg:cargo/{}@{}", root.name, root.version)),
         hits,
         findings,
     })
+}
+
+/// RustSec has a page for every crate that an advisory names; the makers' own list is where they keep the sources.
+fn published_at(name: &str, supplier: &str) -> String {
+    let rustsec = format!("https://rustsec.org/packages/{name}.html");
+    match supplier.trim_end_matches('/').trim_end_matches(".git") {
+        own if own.starts_with("https://github.com/") && own.split('/').count() == 5 => {
+            format!("{own}/issues {rustsec}")
+        }
+        _ => rustsec,
+    }
+}
+
+/// Foreign code in shipped crates, as `bundled.yaml` states it of the very version that is shipped.
+fn bundled(closure: &Closure, entries: &[Bundled]) -> (Vec<SoupItem>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let mut amber =
+        |rule, item: &str, message: String| findings.push(Finding::new(Severity::Amber, rule, item, message));
+    let mut items = Vec::new();
+    let shipped = |name: &str| closure.linked.keys().find(|component| component.name == name);
+    for component in closure.linked.keys().filter(|c| c.name.ends_with("-sys")) {
+        if !entries.iter().any(|entry| entry.carrier == component.name) {
+            let message = "builds or binds code in another language; bundled.yaml does not say which".to_owned();
+            amber("bundled-missing", &component.name, message);
+        }
+    }
+    for entry in entries {
+        let Some(component) = shipped(&entry.carrier) else {
+            amber("bundled-surplus", &entry.carrier, "in bundled.yaml, but not shipped".to_owned());
+            continue;
+        };
+        if component.version != entry.carrier_version {
+            let message = format!("bundled.yaml is of {}, shipped is {}", entry.carrier_version, component.version);
+            amber("bundled-stale", &entry.carrier, message);
+        }
+        let Some(name) = &entry.name else { continue };
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        items.push(SoupItem {
+            name: name.clone(),
+            version: text(&entry.version),
+            role: "bundled",
+            source: format!("{} {}: {}", component.name, component.version, entry.found_in),
+            sha256: String::new(),
+            licence: text(&entry.licence),
+            used_by: Vec::new(),
+            purpose: String::new(),
+            requires: String::new(),
+            needs: String::new(),
+            supplier: text(&entry.supplier),
+            support: String::new(),
+            anomalies_at: text(&entry.anomalies_at),
+            features: String::new(),
+            anomalies: "unknown".to_owned(),
+        });
+    }
+    (items, findings)
 }
 
 fn evaluated(entry: Option<&Soup>) -> String {
@@ -230,4 +301,44 @@ pub fn check_items(packages: &[Package], regulatory: &Regulatory) -> Vec<Finding
         add("item-gone", &item.name, "declared in items.yaml, but no crate".to_owned());
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lungai_trace::verifies;
+
+    #[verifies("RR-001")]
+    #[test]
+    fn foreign_code_is_stated_of_the_very_version_of_the_crate_that_carries_it() {
+        let component = |name: &str| Component { name: name.to_owned(), version: "2.0.0".to_owned() };
+        let linked = ["a-sys", "b-sys", "pure"].map(|name| (component(name), String::new()));
+        let closure = Closure { linked: linked.into(), ..Closure::default() };
+        let entry = |version: &str| Bundled {
+            carrier: "a-sys".to_owned(),
+            carrier_version: version.to_owned(),
+            name: Some("A".to_owned()),
+            version: Some("7.1".to_owned()),
+            licence: None,
+            supplier: None,
+            anomalies_at: None,
+            found_in: "a.h".to_owned(),
+        };
+        let (items, findings) = bundled(&closure, &[entry("2.0.0")]);
+        assert_eq!((items[0].name.as_str(), items[0].version.as_str(), items[0].role), ("A", "7.1", "bundled"));
+        let found: Vec<_> = findings.iter().map(|f| (f.rule, f.item.as_str())).collect();
+        assert_eq!(found, [("bundled-missing", "b-sys")]);
+        let (_, findings) = bundled(&closure, &[entry("1.9.0")]);
+        assert!(findings.iter().any(|f| f.rule == "bundled-stale" && f.item == "a-sys"), "{findings:?}");
+    }
+
+    #[verifies("RR-001")]
+    #[test]
+    fn anomalies_are_published_where_the_makers_and_rustsec_say() {
+        let rustsec = "https://rustsec.org/packages/a.html";
+        let at = |supplier| published_at("a", supplier);
+        assert_eq!(at("https://github.com/x/a.git"), format!("https://github.com/x/a/issues {rustsec}"));
+        assert_eq!(at("https://github.com/x/a/tree/main/b"), rustsec, "no list of its own is known");
+        assert_eq!(at(""), rustsec);
+    }
 }

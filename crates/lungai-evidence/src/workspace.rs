@@ -63,6 +63,8 @@ pub struct Closure {
     pub build: BTreeMap<Component, String>,
     /// Features with which each is compiled, with commas.
     pub features: BTreeMap<Component, String>,
+    /// Where the sources of each are kept, as it says itself; may be empty.
+    pub repositories: BTreeMap<Component, String>,
     /// Who uses whom, among all of them.
     pub edges: BTreeSet<(Component, Component)>,
 }
@@ -71,24 +73,32 @@ pub struct Closure {
 pub fn closure(root: &Path, package: &str, features: &[String]) -> Result<Closure, Failure> {
     let mut closure = Closure::default();
     let tree = |edges: &str| {
-        let format = "{p}|{l}|{f}";
+        let format = "{p}|{l}|{r}|{f}";
         let features = features.join(",");
         let usual =
             ["tree", "--locked", "-p", package, "-e", edges, "--target", TARGET, "--prefix", "depth", "-f", format];
         cargo(root, &[&usual[..], &["--features", &features]].concat())
     };
-    for line in lines(&tree("normal,no-proc-macro")?)? {
+    // Cargo takes a second for each.
+    let (linked, all) = std::thread::scope(|scope| {
+        let linked = scope.spawn(|| tree("normal,no-proc-macro"));
+        let all = tree("normal,build");
+        (finished(linked), all)
+    });
+    for line in lines(&linked?)? {
         closure.features.insert(line.component.clone(), line.features);
+        closure.repositories.insert(line.component.clone(), line.repository);
         closure.linked.insert(line.component, line.licence);
     }
     let mut above: Vec<Component> = Vec::new();
-    for Line { component, licence, features, depth } in lines(&tree("normal,build")?)? {
+    for Line { component, licence, features, repository, depth } in lines(&all?)? {
         above.truncate(depth);
         if let Some(user) = above.last() {
             closure.edges.insert((user.clone(), component.clone()));
         }
         if !closure.linked.contains_key(&component) {
             closure.features.insert(component.clone(), features);
+            closure.repositories.insert(component.clone(), repository);
             closure.build.insert(component.clone(), licence);
         }
         above.push(component);
@@ -96,12 +106,13 @@ pub fn closure(root: &Path, package: &str, features: &[String]) -> Result<Closur
     Ok(closure)
 }
 
-/// One line of the tree, `3serde v1.0.1 (proc-macro)|MIT OR Apache-2.0|derive,std (*)`.
+/// One line of the tree, `3serde v1.0.1 (proc-macro)|MIT OR Apache-2.0|https://github.com/serde-rs/serde|derive,std (*)`.
 #[derive(Debug, PartialEq)]
 struct Line {
     component: Component,
     licence: String,
     features: String,
+    repository: String,
     depth: usize,
 }
 
@@ -110,13 +121,14 @@ fn lines(tree: &str) -> Result<Vec<Line>, Failure> {
         let digits = line.find(|c: char| !c.is_ascii_digit())?;
         let depth = line[..digits].parse().ok()?;
         let mut parts = line[digits..].split('|');
-        let (package, licence, features) = (parts.next()?, parts.next()?, parts.next()?);
+        let (package, licence, repository, features) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let mut words = package.split(' ');
         let name = words.next()?.to_owned();
         let version = words.next()?.strip_prefix('v')?.to_owned();
         let licence = licence.trim().replace('/', " OR ");
         let features = features.trim_end_matches("(*)").trim().to_owned();
-        Some(Line { component: Component { name, version }, licence, features, depth })
+        let repository = repository.trim().to_owned();
+        Some(Line { component: Component { name, version }, licence, features, repository, depth })
     };
     tree.lines()
         .filter(|line| !line.is_empty())
@@ -124,6 +136,11 @@ fn lines(tree: &str) -> Result<Vec<Line>, Failure> {
             parse(line).ok_or_else(|| Failure::new("cargo", format!("cargo tree gave an unexpected line: {line}")))
         })
         .collect()
+}
+
+/// What a thread came to; if it panicked, so does its caller.
+pub fn finished<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Source and SHA-256 of every package in `Cargo.lock`; both empty for members of the workspace.
@@ -258,8 +275,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_tree_gives_component_licence_features_and_depth() {
-        let tree =
-            "0a v0.1.0 (/somewhere/a)|Apache-2.0|\n12serde_derive v1.0.2 (proc-macro)|MIT/Apache-2.0|default,std (*)\n";
+        let tree = "0a v0.1.0 (/somewhere/a)|Apache-2.0||\n12serde_derive v1.0.2 (proc-macro)|MIT/Apache-2.0|https://e.org/s|default,std (*)\n";
         let found = lines(tree).unwrap();
         assert_eq!(found[0].component, Component { name: "a".into(), version: "0.1.0".into() });
         assert_eq!((found[0].licence.as_str(), found[0].features.as_str(), found[0].depth), ("Apache-2.0", "", 0));
@@ -267,6 +283,7 @@ mod tests {
             (found[1].licence.as_str(), found[1].features.as_str(), found[1].depth),
             ("MIT OR Apache-2.0", "default,std", 12)
         );
+        assert_eq!((found[0].repository.as_str(), found[1].repository.as_str()), ("", "https://e.org/s"));
         assert!(lines("no depth").is_err());
     }
 }

@@ -5,9 +5,10 @@ use crate::failure::fail;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "README.md",
     "benefit-risk.yaml",
+    "bundled.yaml",
     "change-control.yaml",
     "items.yaml",
     "matrix.yaml",

@@ -27,7 +27,7 @@ pub use record::{
 };
 pub use requirement::{Allocation, Content, Criterion, Need, On, Op, Requirement, Text, Tier, VerifyBy};
 pub use risk::{BenefitRisk, Control, ControlOption, Effectiveness, Level, Matrix, Risk};
-pub use soup::{ChangeControl, Item, Soup, Triage, TriageState};
+pub use soup::{Bundled, ChangeControl, Item, Soup, Triage, TriageState};
 pub use threat::Threat;
 pub use yaml::nearest;
 
@@ -57,6 +57,7 @@ pub struct Regulatory {
     pub settled: Vec<Settled>,
     pub clause_tables: Vec<ClauseTable>,
     pub soup: Vec<Soup>,
+    pub bundled: Vec<Bundled>,
     pub vex: Vec<Triage>,
     pub change_control: Option<ChangeControl>,
     pub items: Vec<Item>,
@@ -105,6 +106,7 @@ impl Regulatory {
             change_control: read.optional("change-control.yaml")?,
             matrix: read.file("matrix.yaml")?,
             soup: read.file("soup.yaml")?,
+            bundled: read.optional("bundled.yaml")?,
             items: read.file("items.yaml")?,
             profile,
         };

@@ -8,6 +8,7 @@ use schemars::{Schema, schema_for};
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("benefit-risk", schema_for!(Vec<BenefitRisk>)),
+        ("bundled", schema_for!(Vec<Bundled>)),
         ("change", schema_for!(Change)),
         ("change-control", schema_for!(ChangeControl)),
         ("clauses", schema_for!(ClauseTable)),

@@ -15,6 +15,8 @@ pub struct Soup {
     pub requires: String,
     /// Hardware and software that it needs; `none` where nothing beyond the target.
     pub needs: String,
+    /// How it is kept up, as a person found it (FDA: actively maintained, no longer maintained, abandoned), and until when; absent: unknown.
+    pub support: Option<String>,
     /// Published anomalies as a person evaluated them (7.1.3); absent: unknown.
     pub anomalies: Option<Anomalies>,
 }
@@ -38,6 +40,24 @@ pub struct Anomaly {
     pub effect: String,
     /// What is done about it, or why nothing need be.
     pub measure: String,
+}
+
+/// Code in another language that a crate carries and compiles: a component of its own, with anomalies of its own.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bundled {
+    pub carrier: String,
+    /// Version of the crate that was looked at: another one in the lock file makes the entry stale.
+    pub carrier_version: String,
+    /// Null where the crate carries no such code.
+    pub name: Option<String>,
+    pub version: Option<String>,
+    pub licence: Option<String>,
+    pub supplier: Option<String>,
+    /// Where its anomalies are published.
+    pub anomalies_at: Option<String>,
+    /// Where in the crate's source the version stands, or why there is no such code.
+    pub found_in: String,
 }
 
 /// Verdict of a person on an advisory (VEX).

@@ -131,20 +131,26 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
     put!(out, "</dl>");
     put!(out, "<h2>Trace</h2><div class=\"scroll\">{}</div>", super::graph::svg(report, regulatory));
     put!(out, "<h2>Documents</h2><ul>");
-    for (name, title) in [
-        ("srs", "Software requirements specification"),
-        ("risk-file", "Risk management file"),
-        ("architecture", "Software architecture and index of units"),
-        ("verification-report", "Verification and validation report"),
-        ("performance-report", "Algorithm performance report"),
-        ("anomalies", "Residual anomalies"),
-        ("tool-validation", "Validation of the evidence tool"),
-    ] {
+    for (name, en, zh) in DOCUMENTS {
+        put!(out, "<li>{en} <span lang=\"zh\">{zh}</span>: ");
+        let formats = ["", ".zh"].map(|language| {
+            let name = format!("{name}{language}");
+            let word = if language.is_empty() { "English" } else { "中文" };
+            format!(
+                "<a href=\"documents/{name}.html\">{word}</a> (<a href=\"documents/{name}.docx\">DOCX</a>, <a href=\"{name}.md\">Markdown</a>)"
+            )
+        });
+        put!(out, "{}", formats.join(", "));
+    }
+    for (i, model) in (1..).zip(&report.models).filter(|(_, model)| model.card.is_some()) {
         put!(
             out,
-            "<li><a href=\"documents/{name}.html\">{title}</a> (<a href=\"documents/{name}.docx\">DOCX</a>, <a href=\"{name}.md\">Markdown</a>)"
+            "<li>Model card of {} {} <span lang=\"zh\">模型卡</span>: <a href=\"documents/model-card-{i}.html\">English, 中文</a> (<a href=\"models/{i}/MODEL_CARD.md\">Markdown as signed with the model</a>)",
+            Esc(&model.name),
+            Esc(&model.version)
         );
     }
+    put!(out, "<li><a href=\"clauses.html\">Standards, guidances and checklists, item by item</a>");
     put!(out, "<li><a href=\"records.html\">Plans and manuals</a></ul>");
     put!(
         out,
@@ -157,6 +163,19 @@ pub fn index(report: &Report, regulatory: &Regulatory) -> String {
     );
     page(report, "index.html", "Overview", &clearance(regulatory), &out)
 }
+
+const DOCUMENTS: [(&str, &str, &str); 10] = [
+    ("srs", "Software requirements specification", "软件需求规格说明"),
+    ("risk-file", "Risk management file", "风险管理文件"),
+    ("architecture", "Software architecture", "软件架构"),
+    ("design-index", "Detailed design index", "详细设计索引"),
+    ("verification-report", "Verification and validation report", "验证与确认报告"),
+    ("performance-report", "Algorithm performance report", "算法性能报告"),
+    ("datasheet", "Datasheets of the data sets", "数据集说明书"),
+    ("anomalies", "Residual anomalies", "残留异常"),
+    ("change-impact", "Change impact", "变更影响"),
+    ("tool-validation", "Validation of the evidence tool", "工具确认报告"),
+];
 
 /// Order on the page: red, amber, whole, grey.
 fn rank(state: State) -> u8 {
@@ -651,7 +670,7 @@ pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
     advisories(&mut out, report);
     put!(
         out,
-        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Known anomalies<th>Used by</tr></thead><tbody>"
+        "<h2>Named directly by the shipped program</h2><div class=\"scroll\"><table><thead><tr><th>Component<th>Purpose<th>Required of it<th>What it needs<th>Known anomalies<th>Supplier, support<th>Used by</tr></thead><tbody>"
     );
     for s in report.soup.iter().filter(|s| !s.used_by.is_empty()) {
         let entry = regulatory.soup.iter().find(|soup| soup.name == s.name).and_then(|soup| soup.anomalies.as_ref());
@@ -663,16 +682,41 @@ pub fn soup(report: &Report, regulatory: &Regulatory) -> String {
         let purpose = if s.purpose.is_empty() { chip("amber", "not described") } else { Esc(&s.purpose).to_string() };
         put!(
             out,
-            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{anomalies}<td>{}",
+            "<tr><td class=\"id\">{} {}<br><span class=\"mute\">{}</span><td>{purpose}<td>{}<td>{}<td>{anomalies}<td>{}<br>{}<td>{}",
             Esc(&s.name),
             Esc(&s.version),
             Esc(&s.licence),
             Esc(&s.requires),
             Esc(&s.needs),
+            Esc(&s.supplier),
+            if s.support.is_empty() { chip("amber", "support not stated") } else { Esc(&s.support).to_string() },
             Esc(s.used_by.join(", "))
         );
     }
     put!(out, "</tbody></table></div>");
+    let foreign = of("bundled");
+    if !foreign.is_empty() {
+        put!(
+            out,
+            "<h2 id=\"bundled\">Foreign code inside linked components</h2><p>Written in C or C++, carried by a crate and compiled with it.</p><div class=\"scroll\"><table><thead><tr><th>Component<th>Carried by<th>Licence<th>Supplier<th>Anomalies published at<th>Known anomalies</tr></thead><tbody>"
+        );
+    }
+    for s in &foreign {
+        put!(
+            out,
+            "<tr><td class=\"id\">{} {}<td>{}<td>{}<td>{}<td>{}<td>{}",
+            Esc(&s.name),
+            Esc(&s.version),
+            Esc(&s.source),
+            Esc(&s.licence),
+            Esc(&s.supplier),
+            Esc(&s.anomalies_at),
+            chip("amber", &s.anomalies)
+        );
+    }
+    if !foreign.is_empty() {
+        put!(out, "</tbody></table></div>");
+    }
     for (title, list) in
         [("Linked into the program", shipped), ("Only while it is built", build), ("Not shipped", tool)]
     {

@@ -1,7 +1,9 @@
-//! ReqIF 1.2: needs, requirements, risks, threats and tests with the links between them, for other requirement tools.
+//! ReqIF 1.2: needs, requirements with their criteria, risks with their controls, threats and tests, and the links between them, for other
+//! requirement tools. Every identifier follows from the ids of what it names, so that a tool that has read one package knows the
+//! same things again in the next.
 use super::html::Esc;
 use crate::build::Report;
-use crate::regulatory::{Regulatory, Text};
+use crate::regulatory::{Language, Regulatory, Text, sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -12,13 +14,24 @@ macro_rules! put {
 
 /// Attributes of every object, all plain text.
 const ATTRIBUTES: [&str; 6] = ["ReqIF.ForeignID", "ReqIF.Name", "ReqIF.Text", "Text (zh)", "State", "Hash"];
-const TYPES: [&str; 5] = ["need", "requirement", "risk", "threat", "test"];
+const TYPES: [&str; 7] = ["need", "requirement", "criterion", "risk", "control", "threat", "test"];
+/// Those that stand within others have no specification of their own.
+const WITHIN: [&str; 2] = ["criterion", "control"];
 
 struct Object {
     kind: &'static str,
     /// In the order of [`ATTRIBUTES`].
     values: [String; 6],
     parent: Option<String>,
+}
+
+impl Object {
+    /// An XML name: ids of ours are such already, titles of tests are not.
+    fn identifier(&self) -> String {
+        let id = &self.values[0];
+        let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        if plain { format!("{}-{id}", self.kind) } else { format!("{}-{:.32}", self.kind, sha256(id.as_bytes())) }
+    }
 }
 
 pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
@@ -29,7 +42,7 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
     );
     put!(
         out,
-        "<COMMENT>commit {}</COMMENT><CREATION-TIME>{utc}</CREATION-TIME><REQ-IF-TOOL-ID>lungai-evidence</REQ-IF-TOOL-ID><REQ-IF-VERSION>1.2</REQ-IF-VERSION>\
+        "<COMMENT>commit {}</COMMENT><CREATION-TIME>{utc}</CREATION-TIME><REQ-IF-TOOL-ID>lungai-evidence</REQ-IF-TOOL-ID><REQ-IF-VERSION>1.0</REQ-IF-VERSION>\
          <SOURCE-TOOL-ID>lungai-evidence {}</SOURCE-TOOL-ID><TITLE>{} {}</TITLE></REQ-IF-HEADER></THE-HEADER>\n<CORE-CONTENT><REQ-IF-CONTENT>\n<DATATYPES>",
         Esc(&report.commit.id),
         env!("CARGO_PKG_VERSION"),
@@ -59,7 +72,8 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
         .iter()
         .filter(|link| known.contains(link.key.from.as_str()) && known.contains(link.key.to.as_str()))
         .collect();
-    let kinds: BTreeSet<&str> = links.iter().map(|link| link.key.kind.as_str()).collect();
+    // A criterion decides its requirement by standing in it: no link that is reviewed for itself.
+    let kinds: BTreeSet<&str> = links.iter().map(|link| link.key.kind.as_str()).chain(["decides"]).collect();
     for kind in &kinds {
         put!(out, "<SPEC-RELATION-TYPE IDENTIFIER=\"link-{kind}\" LONG-NAME=\"{kind}\" LAST-CHANGE=\"{utc}\"/>\n");
     }
@@ -67,11 +81,12 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
         out,
         "<SPECIFICATION-TYPE IDENTIFIER=\"type-specification\" LONG-NAME=\"specification\" LAST-CHANGE=\"{utc}\"/>\n</SPEC-TYPES>\n<SPEC-OBJECTS>\n"
     );
-    let place: BTreeMap<&str, usize> = objects.iter().enumerate().map(|(i, o)| (o.values[0].as_str(), i)).collect();
-    for (n, object) in objects.iter().enumerate() {
+    let place: BTreeMap<&str, String> = objects.iter().map(|o| (o.values[0].as_str(), o.identifier())).collect();
+    for object in &objects {
+        let identifier = object.identifier();
         put!(
             out,
-            "<SPEC-OBJECT IDENTIFIER=\"object-{n}\" LAST-CHANGE=\"{utc}\"><TYPE><SPEC-OBJECT-TYPE-REF>type-{0}</SPEC-OBJECT-TYPE-REF></TYPE><VALUES>",
+            "<SPEC-OBJECT IDENTIFIER=\"{identifier}\" LAST-CHANGE=\"{utc}\"><TYPE><SPEC-OBJECT-TYPE-REF>type-{0}</SPEC-OBJECT-TYPE-REF></TYPE><VALUES>",
             object.kind
         );
         for (i, value) in object.values.iter().enumerate() {
@@ -85,30 +100,40 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
         put!(out, "</VALUES></SPEC-OBJECT>\n");
     }
     put!(out, "</SPEC-OBJECTS>\n<SPEC-RELATIONS>\n");
-    for (n, link) in links.iter().enumerate() {
+    for link in &links {
+        let key = sha256(format!("{}\n{}\n{}", link.key.kind, link.key.from, link.key.to).as_bytes());
         put!(
             out,
-            "<SPEC-RELATION IDENTIFIER=\"relation-{n}\" LAST-CHANGE=\"{utc}\"><TYPE><SPEC-RELATION-TYPE-REF>link-{}</SPEC-RELATION-TYPE-REF></TYPE>\
-             <SOURCE><SPEC-OBJECT-REF>object-{}</SPEC-OBJECT-REF></SOURCE><TARGET><SPEC-OBJECT-REF>object-{}</SPEC-OBJECT-REF></TARGET></SPEC-RELATION>\n",
+            "<SPEC-RELATION IDENTIFIER=\"relation-{key:.32}\" LAST-CHANGE=\"{utc}\"><TYPE><SPEC-RELATION-TYPE-REF>link-{}</SPEC-RELATION-TYPE-REF></TYPE>\
+             <SOURCE><SPEC-OBJECT-REF>{}</SPEC-OBJECT-REF></SOURCE><TARGET><SPEC-OBJECT-REF>{}</SPEC-OBJECT-REF></TARGET></SPEC-RELATION>\n",
             link.key.kind,
             place[link.key.from.as_str()],
             place[link.key.to.as_str()]
         );
     }
-    let mut below: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (n, object) in objects.iter().enumerate() {
+    for object in objects.iter().filter(|o| o.kind == "criterion") {
+        let (identifier, parent) = (object.identifier(), object.parent.as_deref().and_then(|id| place.get(id)));
+        let Some(parent) = parent else { continue };
+        put!(
+            out,
+            "<SPEC-RELATION IDENTIFIER=\"relation-{identifier}\" LAST-CHANGE=\"{utc}\"><TYPE><SPEC-RELATION-TYPE-REF>link-decides</SPEC-RELATION-TYPE-REF></TYPE>\
+             <SOURCE><SPEC-OBJECT-REF>{identifier}</SPEC-OBJECT-REF></SOURCE><TARGET><SPEC-OBJECT-REF>{parent}</SPEC-OBJECT-REF></TARGET></SPEC-RELATION>\n"
+        );
+    }
+    let mut below: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
+    for object in &objects {
         if let Some(parent) = &object.parent {
-            below.entry(parent).or_default().push(n);
+            below.entry(parent).or_default().push(object);
         }
     }
     put!(out, "</SPEC-RELATIONS>\n<SPECIFICATIONS>\n");
-    for kind in TYPES {
+    for kind in TYPES.into_iter().filter(|kind| !WITHIN.contains(kind)) {
         put!(
             out,
             "<SPECIFICATION IDENTIFIER=\"specification-{kind}\" LONG-NAME=\"{kind}s\" LAST-CHANGE=\"{utc}\"><TYPE><SPECIFICATION-TYPE-REF>type-specification</SPECIFICATION-TYPE-REF></TYPE><CHILDREN>"
         );
-        for (n, _) in objects.iter().enumerate().filter(|(_, o)| o.kind == kind && o.parent.is_none()) {
-            hierarchy(&mut out, &objects, &below, n, utc);
+        for object in objects.iter().filter(|o| o.kind == kind && o.parent.is_none()) {
+            hierarchy(&mut out, &below, object, utc);
         }
         put!(out, "</CHILDREN></SPECIFICATION>\n");
     }
@@ -116,15 +141,16 @@ pub fn reqif(report: &Report, regulatory: &Regulatory) -> String {
     out
 }
 
-fn hierarchy(out: &mut String, objects: &[Object], below: &BTreeMap<&str, Vec<usize>>, n: usize, utc: &str) {
+fn hierarchy(out: &mut String, below: &BTreeMap<&str, Vec<&Object>>, object: &Object, utc: &str) {
+    let identifier = object.identifier();
     put!(
         out,
-        "<SPEC-HIERARCHY IDENTIFIER=\"hierarchy-{n}\" LAST-CHANGE=\"{utc}\"><OBJECT><SPEC-OBJECT-REF>object-{n}</SPEC-OBJECT-REF></OBJECT>"
+        "<SPEC-HIERARCHY IDENTIFIER=\"in-{identifier}\" LAST-CHANGE=\"{utc}\"><OBJECT><SPEC-OBJECT-REF>{identifier}</SPEC-OBJECT-REF></OBJECT>"
     );
-    if let Some(children) = below.get(objects[n].values[0].as_str()) {
+    if let Some(children) = below.get(object.values[0].as_str()) {
         put!(out, "<CHILDREN>");
         for child in children {
-            hierarchy(out, objects, below, *child, utc);
+            hierarchy(out, below, child, utc);
         }
         put!(out, "</CHILDREN>");
     }
@@ -142,6 +168,24 @@ fn objects(report: &Report, regulatory: &Regulatory) -> Vec<Object> {
         let r = &status.requirement;
         let parent = r.parents.iter().find(|parent| regulatory.requirements.contains_key(*parent)).cloned();
         one("requirement", &r.id, &r.title, &r.statement, status.state.words(), &status.normative_sha256, parent)
+    });
+    let criteria = report.requirements.iter().flat_map(|status| status.criteria.iter().map(move |c| (status, c)));
+    let criteria = criteria.map(|(status, judged)| {
+        let c = &judged.criterion;
+        let rule =
+            |language: Language| format!("{} {} {} ({})", language.word(c.on.words()), c.op.sign(), c.limit, c.of());
+        let (name, state) = (c.metric.clone(), judged.outcome.words().to_owned());
+        let values =
+            [c.id.clone(), name, rule(Language::En), rule(Language::Zh), state, status.normative_sha256.clone()];
+        Object { kind: "criterion", values, parent: Some(status.requirement.id.clone()) }
+    });
+    let controls = report.risks.iter().flat_map(|status| status.controls.iter().map(move |c| (status, c)));
+    let controls = controls.map(|(status, c)| {
+        let option = format!("{:?}", c.control.option).to_lowercase();
+        let state = format!("implementation {}, effectiveness {}", c.implementation.words(), c.effectiveness.words());
+        let (en, zh) = (c.control.en.clone(), c.control.zh.clone());
+        let values = [c.control.id.clone(), option, en, zh, state, status.risk.sha256.clone()];
+        Object { kind: "control", values, parent: Some(status.risk.id.clone()) }
     });
     let risks = report.risks.iter().map(|status| {
         let r = &status.risk;
@@ -162,5 +206,12 @@ fn objects(report: &Report, regulatory: &Regulatory) -> Vec<Object> {
         ];
         tests.insert(test.title(), Object { kind: "test", values, parent: None });
     }
-    needs.chain(requirements).chain(risks).chain(threats).chain(tests.into_values()).collect()
+    needs
+        .chain(requirements)
+        .chain(criteria)
+        .chain(risks)
+        .chain(controls)
+        .chain(threats)
+        .chain(tests.into_values())
+        .collect()
 }

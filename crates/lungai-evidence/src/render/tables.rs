@@ -8,7 +8,7 @@ use crate::records::Measured;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-fn csv<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<Vec<u8>, Failure> {
+pub fn csv<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Result<Vec<u8>, Failure> {
     let wrong = |error: String| Failure::new("unwritable", error);
     // Spreadsheets take UTF-8 for certain only with a byte order mark.
     let mut writer = csv::Writer::from_writer(Vec::from("\u{feff}"));
@@ -159,6 +159,9 @@ pub fn soup(report: &Report) -> Result<Vec<u8>, Failure> {
             s.purpose.clone(),
             s.requires.clone(),
             s.needs.clone(),
+            s.supplier.clone(),
+            if s.support.is_empty() { "not stated".to_owned() } else { s.support.clone() },
+            s.anomalies_at.clone(),
             s.features.clone(),
             s.anomalies.clone(),
         ]
@@ -175,6 +178,9 @@ pub fn soup(report: &Report) -> Result<Vec<u8>, Failure> {
             "purpose",
             "required of it",
             "what it needs",
+            "supplier",
+            "level of support",
+            "anomalies published at",
             "features",
             "known anomalies",
         ],

@@ -33,7 +33,7 @@ fn malformed_inputs_are_errors_with_a_name() {
     check("regulatory/requirements/FR-001.yaml", &FR.replace("in_scope", "external"), "reason-missing");
     check("regulatory/risks/R-001.yaml", &RISK.replace("requirement: FR-001", "requirement: FR-009"), "unknown-id");
     check("regulatory/risks/R-001.yaml", &RISK.replace("S: 4", "S: 6"), "scale");
-    check("src/lib.rs", "fn f( {}", "source-malformed");
+    check("src/lib.rs", &SOURCE.replace("u32 {", "u32 ( {"), "source-malformed");
 }
 
 #[verifies("RR-001")]

@@ -4,9 +4,11 @@
 mod demo;
 
 mod binding;
+mod checklists;
 mod components;
 mod coverage;
 mod difference;
+mod documents;
 mod input;
 mod links;
 mod mutation;

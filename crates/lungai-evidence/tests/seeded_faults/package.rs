@@ -27,6 +27,54 @@ fn the_root_hash_is_what_standard_tools_compute() {
     assert_eq!(said.split(' ').next(), answer["root_hash"].as_str());
 }
 
+/// Every file of `core/`.
+fn core(package: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    let mut open = vec![package.join("core")];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.strip_prefix(package).unwrap().to_owned(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[verifies("RR-001", "SW-1103")]
+#[test]
+fn builds_under_other_time_zones_languages_and_folders_have_the_same_bytes() {
+    let (a, b) = (Demo::new(), Demo::new());
+    let package = |demo: &Demo, out: &str, zone: &str, language: &str| {
+        if !demo.path(".git").exists() {
+            demo.commit();
+            demo.note_run();
+        }
+        let usual = ["build", "--junit", "junit.xml", "--trace-dir", "trace", "--validation", "run", "--out", out];
+        let run = Command::new(env!("CARGO_BIN_EXE_lungai-evidence"))
+            .current_dir(demo.folder.path())
+            .args(usual)
+            .envs([("TZ", zone), ("LANG", language), ("LC_ALL", language), ("LANGUAGE", language)])
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{run:?}");
+        core(&demo.path(out))
+    };
+    let one = package(&a, "target/one", "Asia/Shanghai", "zh_CN.UTF-8");
+    assert!(one.len() > 60, "{} files", one.len());
+    for other in
+        [package(&a, "target/deep/er/two", "America/St_Johns", "tr_TR.UTF-8"), package(&b, "target/three", "UTC", "C")]
+    {
+        assert!(one.keys().eq(other.keys()));
+        for (path, bytes) in &one {
+            assert!(other[path] == *bytes, "{} differs", path.display());
+        }
+    }
+}
+
 /// Exit code and message of `verify`.
 fn verify(demo: &Demo, more: &[&str]) -> (Option<i32>, String) {
     let run = demo.tool(&[&["verify", "target/package", "--json"], more].concat());
@@ -286,6 +334,56 @@ fn an_approval_of_another_package_or_role_or_with_another_key_is_refused() {
         assert!(run.status.success());
     };
     check_both(with_another_key, "signatures/author.dsse.json: signed with another key than the one given");
+}
+
+#[verifies("RR-001", "SW-1103")]
+#[test]
+fn a_statement_of_the_builder_that_is_gone_edited_exchanged_or_of_another_package_is_refused() {
+    let place = |p: &Path, name: &str| p.join(format!("attestations/{name}.dsse.json"));
+    let gone = |p: &Path| std::fs::remove_file(place(p, "test-result")).unwrap();
+    check_both(gone, "attestations/test-result.dsse.json: missing");
+    let edited = |p: &Path| edit(place(p, "provenance"), "\"payload\": \"eyJ", "\"payload\": \"eyI");
+    check_both(edited, "attestations/provenance.dsse.json: ");
+    let exchanged = |p: &Path| _ = std::fs::copy(place(p, "provenance"), place(p, "test-result")).unwrap();
+    check_both(exchanged, "attestations/test-result.dsse.json: is no test-result");
+    let added = |p: &Path| _ = std::fs::copy(place(p, "provenance"), place(p, "quality")).unwrap();
+    check_both(added, "attestations/quality.dsse.json: not listed");
+    let of_another_package = |p: &Path| {
+        let demo = signed();
+        demo.results(false, 0.97, [0.93, 0.98], true);
+        let other = demo.path("target/package");
+        demo.build(&other, &["--key", "builder.pem"]);
+        std::fs::copy(place(&other, "provenance"), place(p, "provenance")).unwrap();
+    };
+    check_both(of_another_package, "attestations/provenance.dsse.json: speaks of another package");
+}
+
+#[verifies("RR-001", "SW-1103")]
+#[test]
+fn the_attested_result_of_the_tests_is_no_better_than_the_runs() {
+    let attested = |demo: &Demo| {
+        demo.put("a.pem", &private_key(1));
+        demo.build(&demo.path("target/package"), &["--key", "a.pem"]);
+        let text = std::fs::read_to_string(demo.path("target/package/attestations/test-result.dsse.json")).unwrap();
+        let envelope: Value = serde_json::from_str(&text).unwrap();
+        let payload =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, envelope["payload"].as_str().unwrap());
+        let statement: Value = serde_json::from_slice(&payload.unwrap()).unwrap();
+        assert_eq!(statement["predicateType"], "https://in-toto.io/attestation/test-result/v0.1");
+        statement["predicate"].clone()
+    };
+    let demo = Demo::new();
+    let passed = attested(&demo);
+    assert_eq!(
+        (passed["result"].as_str(), passed["passedTests"][0].as_str()),
+        (Some("PASSED"), Some("demo tests::finds_three"))
+    );
+    // It passed, and left no record of what it did.
+    std::fs::remove_file(demo.path("trace/demo.json")).unwrap();
+    demo.put("trace/other.txt", "");
+    assert_eq!(attested(&demo)["result"], "WARNED");
+    demo.put("junit.xml", &JUNIT.replace("time=\"0.01\"/>", "time=\"0.01\"><failure/></testcase>"));
+    assert_eq!(attested(&demo)["result"], "FAILED");
 }
 
 #[verifies("RR-001", "SW-1103")]
