@@ -31,16 +31,19 @@ BOX_VALUES = 4
 
 
 class ConvNorm(nn.Module):
-    """Convolution, group or instance normalisation or a bias instead, ReLU."""
+    """Convolution, group, instance or batch normalisation or a bias instead, ReLU."""
 
     def __init__(self, inputs, outputs, stride=1, norm="group"):
         super().__init__()
-        if norm not in ("group", "instance", None):
-            raise ValueError(f"{norm} normalisation is not in these networks: group or instance")
+        if norm not in ("group", "instance", "batch", None):
+            raise ValueError(f"{norm} normalisation is not in these networks: group, instance or batch")
         self.conv = nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=norm is None)
         eighths = max(g for g in range(1, -(-outputs // 8) + 1) if outputs % g == 0)
         groups = outputs if norm == "instance" else eighths
-        self.norm = nn.GroupNorm(groups, outputs, eps=1e-5) if norm else None
+        if norm == "batch":
+            self.norm = nn.BatchNorm3d(outputs, eps=1e-5, momentum=0.1)
+        else:
+            self.norm = nn.GroupNorm(groups, outputs, eps=1e-5) if norm else None
 
     def linear(self, x):
         y = self.conv(x)
@@ -215,8 +218,12 @@ def load_lungai(net, path):
         start, end = (8 + length + at for at in entry["data_offsets"])
         value = torch.from_numpy(np.frombuffer(blob[start:end], np.float32).reshape(entry["shape"]).copy())
         name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
+        name = name.replace(".running.mean", ".running_mean").replace(".running.variance", ".running_var")
         state[name] = value.T.contiguous() if value.ndim == 2 else value
-    net.load_state_dict(state)
+    missing, unknown = net.load_state_dict(state, strict=False)
+    # PyTorch counts batches, and does not need to.
+    missing = [name for name in missing if not name.endswith(".num_batches_tracked")]
+    assert not missing and not unknown, (missing, unknown)
     return net
 
 
@@ -224,6 +231,8 @@ def save_safetensors(net, path):
     """The state dict as safetensors, as `safetensors.torch.save_file` would write it."""
     header, blobs, at = {}, [], 0
     for name, value in net.state_dict().items():
+        if value.dtype != torch.float32:
+            continue
         blobs.append(value.contiguous().numpy().tobytes())
         header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [at, at + len(blobs[-1])]}
         at += len(blobs[-1])
@@ -237,7 +246,7 @@ def main(kind, config, folder):
 
     def run(net, name):
         with torch.no_grad():
-            out = net(torch.from_numpy(x))
+            out = net.eval()(torch.from_numpy(x))
         for k, y in enumerate(out if isinstance(out, tuple) else [out]):
             y.contiguous().numpy().tofile(folder / f"{name}{k}.f32")
 
@@ -248,6 +257,11 @@ def main(kind, config, folder):
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+        for name, buffer in net.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(0.1 * torch.randn_like(buffer))
+            elif name.endswith("running_var"):
+                buffer.add_(torch.rand_like(buffer))
     torch.save({"epoch": 3, "state_dict": net.state_dict()}, folder / "weights.pt")
     save_safetensors(net, folder / "weights.safetensors")
     run(net, "theirs")

@@ -4,7 +4,7 @@ use crate::programs::good;
 use lungai_trace::{Limit, measured, not_evidenced, verifies};
 use serde_json::Value;
 
-const MODEL: &str = "models/lungai-phantom-reference/1.1.0";
+const MODEL: &str = "models/lungai-phantom-reference/1.2.0";
 
 #[verifies("FR-004")]
 #[test]

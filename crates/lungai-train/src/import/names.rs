@@ -56,7 +56,8 @@ pub fn translate(network: &Network, foreign: &ForeignFile, prefix: Option<&str>)
     }
     let (mine, others): (Vec<&String>, Vec<&String>) = foreign.keys().partition(|name| name.starts_with(&prefix));
     for name in mine {
-        if !wanted.contains_key(&name[prefix.len()..]) {
+        // How many batches batch normalisation has seen: nothing is computed from it.
+        if !wanted.contains_key(&name[prefix.len()..]) && !name.ends_with(".num_batches_tracked") {
             faults.push(format!("`{name}` {:?} is unknown to the network", foreign[name].shape));
         }
     }
@@ -86,6 +87,8 @@ fn torch_name(ours: &str) -> String {
     match ours.rsplit_once('.') {
         Some((module, "gamma")) => format!("{module}.weight"),
         Some((module, "beta")) => format!("{module}.bias"),
+        Some((module, "mean")) if module.ends_with(".running") => format!("{module}_mean"),
+        Some((module, "variance")) if module.ends_with(".running") => format!("{module}_var"),
         _ => ours.to_owned(),
     }
 }

@@ -114,7 +114,9 @@ fn check_both_ways(network: &Network, shape: [usize; 5]) {
 
 #[test]
 fn the_lung_network_is_the_same_in_pytorch() {
-    for (norm, deep_supervision) in [(Normalise::Group, 0), (Normalise::Group, 1), (Normalise::Instance, 0)] {
+    for (norm, deep_supervision) in
+        [(Normalise::Group, 0), (Normalise::Group, 1), (Normalise::Instance, 0), (Normalise::Batch, 0)]
+    {
         let (width, depth, spacing_mm, tile, window_hu) = (8, 2, 5.0, 16, WINDOW);
         let config = LungConfig { width, depth, norm, deep_supervision, spacing_mm, tile, window_hu };
         check_both_ways(&Network::Lung(config), [2, CHANNELS, 8, 12, 16]);
